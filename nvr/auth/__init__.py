@@ -1,0 +1,1 @@
+"""Users, roles, credentials at rest, Digest authentication."""

@@ -1,0 +1,1 @@
+"""Recording control and receivers: the life cycle of the objects that clients configure."""

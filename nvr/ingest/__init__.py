@@ -1,0 +1,1 @@
+"""From the RTSP source to fragments in the storage engine."""

@@ -1,0 +1,1 @@
+"""One file a codec: configuration, depacketizer and packetizer side by side."""

@@ -1,0 +1,66 @@
+"""Receivers (IEC 62676-2-32 clause 10)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from nvr.model.tokens import ReceiverToken
+
+
+class ReceiverMode(StrEnum):
+    """tt:ReceiverMode. Unknown is for future use and never set (10.1)."""
+
+    AUTO_CONNECT = "AutoConnect"
+    ALWAYS_CONNECT = "AlwaysConnect"
+    NEVER_CONNECT = "NeverConnect"
+    UNKNOWN = "Unknown"
+
+
+class ReceiverState(StrEnum):
+    """tt:ReceiverState."""
+
+    NOT_CONNECTED = "NotConnected"
+    CONNECTING = "Connecting"
+    CONNECTED = "Connected"
+    UNKNOWN = "Unknown"
+
+
+class StreamType(StrEnum):
+    """tt:StreamType."""
+
+    RTP_UNICAST = "RTP-Unicast"
+    RTP_MULTICAST = "RTP-Multicast"
+
+
+class TransportProtocol(StrEnum):
+    """tt:TransportProtocol. RTSP is RTP interleaved on the RTSP connection; TCP is deprecated and unused."""
+
+    UDP = "UDP"
+    TCP = "TCP"
+    RTSP = "RTSP"
+    HTTP = "HTTP"
+
+
+@dataclass(frozen=True, slots=True)
+class StreamSetup:
+    """tt:StreamSetup, without the nested tunnel, which nothing uses."""
+
+    stream: StreamType = StreamType.RTP_UNICAST
+    protocol: TransportProtocol = TransportProtocol.UDP
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiverConfiguration:
+    """tt:ReceiverConfiguration. An empty `media_uri` means not configured yet: nothing is connected (5.1)."""
+
+    mode: ReceiverMode = ReceiverMode.AUTO_CONNECT
+    media_uri: str = ""
+    stream_setup: StreamSetup = StreamSetup()
+
+
+@dataclass(frozen=True, slots=True)
+class Receiver:
+    token: ReceiverToken
+    configuration: ReceiverConfiguration
+    auto_created: bool = False

@@ -1,0 +1,88 @@
+"""What footage a track has: runs of uninterrupted recording, and the gaps between them with their reasons."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from nvr.model.time import UtcNs
+
+
+class GapReason(StrEnum):
+    """Why nothing was recorded between two runs. Stands in track files and in the catalogue: values are stable."""
+
+    SOURCE_LOST = "source-lost"
+    PACKET_LOSS = "packet-loss"
+    STORAGE = "storage"
+    JOB_STOPPED = "job-stopped"
+    DAEMON_STOPPED = "daemon-stopped"
+    CLOCK_JUMP = "clock-jump"
+    CONFIGURATION_CHANGED = "configuration-changed"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One uninterrupted section of a track: [start_ns, end_ns). `end_reason` is None while it is being recorded."""
+
+    run_id: str
+    start_ns: UtcNs
+    end_ns: UtcNs
+    end_reason: GapReason | None = None
+
+    def __post_init__(self) -> None:
+        if self.end_ns < self.start_ns:
+            raise ValueError(f"run {self.run_id} ends at {self.end_ns}, before its start at {self.start_ns}")
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """[start_ns, end_ns) without footage, and why."""
+
+    start_ns: UtcNs
+    end_ns: UtcNs
+    reason: GapReason
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """The runs of one track, in ascending order of their start."""
+
+    runs: tuple[Run, ...] = ()
+
+    @classmethod
+    def of(cls, runs: Iterable[Run]) -> Timeline:
+        return cls(tuple(sorted(runs, key=lambda r: (r.start_ns, r.end_ns))))
+
+    @property
+    def earliest(self) -> UtcNs | None:
+        return self.runs[0].start_ns if self.runs else None
+
+    @property
+    def latest(self) -> UtcNs | None:
+        return max((r.end_ns for r in self.runs), default=None)
+
+    @property
+    def recording(self) -> bool:
+        """Whether a run is still being recorded."""
+        return any(r.end_reason is None for r in self.runs)
+
+    def run_at(self, at_ns: UtcNs) -> Run | None:
+        """The run that holds this instant, or None in a gap."""
+        i = bisect_right(self.runs, at_ns, key=lambda r: r.start_ns) - 1
+        while i >= 0:
+            run = self.runs[i]
+            if at_ns < run.end_ns:
+                return run
+            i -= 1
+        return None
+
+    def gaps(self) -> tuple[Gap, ...]:
+        """The gaps between runs that follow each other; runs that touch or overlap leave none."""
+        found = []
+        for before, after in zip(self.runs, self.runs[1:], strict=False):
+            if after.start_ns > before.end_ns:
+                found.append(Gap(before.end_ns, after.start_ns, before.end_reason or GapReason.UNKNOWN))
+        return tuple(found)

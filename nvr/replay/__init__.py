@@ -1,0 +1,1 @@
+"""The RTSP server: replay of footage and live mounts."""

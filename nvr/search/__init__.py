@@ -1,0 +1,1 @@
+"""Search sessions over the catalogue."""

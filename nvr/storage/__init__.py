@@ -1,0 +1,1 @@
+"""Volumes, track files and the catalogue."""
