@@ -1,0 +1,51 @@
+# Every target makes .venv by itself, with the versions of requirements.lock. CPython 3.11 is needed; PYTHON names it.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: help demo test lint bench conformance crash lock clean
+
+help:
+	@echo "make demo         record the built-in camera, find the footage over SOAP, replay it over RTSP"
+	@echo "make test         the test suite"
+	@echo "make lint         formatting, lint rules, types"
+	@echo "make bench        the benchmarks (figures of this machine, with their peers)"
+	@echo "make conformance  docs/conformance.md: which requirement is proved by a test"
+	@echo "make crash        kill the recording daemon twenty times and check what is left"
+	@echo "make lock         requirements.lock anew from pyproject.toml (needs pip-tools)"
+
+$(READY): requirements.lock pyproject.toml
+	@test -n "$(PYTHON)" && "$(PYTHON)" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
+		{ echo "nvr needs CPython 3.11; found: '$(PYTHON)'. Name one: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" >&2; exit 1; }
+	"$(PYTHON)" -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $(READY)
+
+demo: $(READY)
+	$(BIN)/nvr demo $(ARGS)
+
+test: $(READY)
+	$(BIN)/python -m pytest -q -n auto $(ARGS)
+
+lint: $(READY)
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy --strict nvr
+
+bench: $(READY)
+	$(BIN)/python -m benchmarks $(ARGS)
+
+conformance: $(READY)
+	$(BIN)/python -m tests.conformance.table
+
+crash: $(READY)
+	$(BIN)/python -m tests.e2e.crash --times 20 $(ARGS)
+
+lock:
+	pip-compile --quiet --extra test --build-deps-for editable --generate-hashes --no-emit-index-url --no-emit-trusted-host \
+		--no-emit-find-links --no-emit-options --strip-extras --allow-unsafe --no-header --output-file requirements.lock pyproject.toml
+
+clean:
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
