@@ -1,0 +1,149 @@
+"""Settings: one TOML file, read once, into the frozen settings classes that the rooms own.
+
+A setting's key in the file is the field's name without its unit: `rotation_ns` is `rotation = "5m"`, `queue_bytes` is
+`queue = "64MiB"`. A key that no class knows is an error, because a setting that nobody reads misleads.
+The environment is read here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import types
+import typing
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any, TypeVar
+
+from nvr.model.errors import FormatError, OperatorError
+from nvr.model.time import NS
+
+T = TypeVar("T")
+
+ADMIN_PASSWORD_VARIABLE = "NVR_ADMIN_PASSWORD"  # noqa: S105  the name of the variable, not a password
+
+_DURATION_UNITS = {"ms": NS // 1000, "s": NS, "m": 60 * NS, "h": 3600 * NS, "d": 86_400 * NS}
+_SIZE_UNITS = {"": 1, "B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+_SIZE_UNITS |= {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
+_QUANTITY = re.compile(r"(\d{1,15})(?:\.(\d{1,6}))? ?([A-Za-z]*)", re.ASCII)
+
+
+def parse_duration(text: str) -> int:
+    """`250ms`, `10s`, `1.5h`, `30d` to nanoseconds. Raises FormatError."""
+    return _quantity(text, _DURATION_UNITS, "a duration such as 250ms, 10s, 5m, 12h or 30d")
+
+
+def parse_size(text: str) -> int:
+    """`64MiB`, `1.5TB`, `4096` to bytes. Raises FormatError."""
+    return _quantity(text, _SIZE_UNITS, "a size such as 64MiB, 10GB or 4096")
+
+
+def _quantity(text: str, units: dict[str, int], form: str) -> int:
+    m = _QUANTITY.fullmatch(text.strip())
+    if m is None or m[3] not in units:
+        raise FormatError(f"{text!r} is not {form}")
+    decimals = m[2] or ""
+    return int(m[1] + decimals) * units[m[3]] // 10 ** len(decimals)
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A host and a TCP port to listen on. Port 0 takes a free one."""
+
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: str) -> Endpoint:
+        """`127.0.0.1:8080`, `[::1]:8080`, `:8080` (all interfaces). Raises FormatError."""
+        host, colon, port = text.strip().rpartition(":")
+        bracketed = host.startswith("[") and host.endswith("]")
+        if (
+            not colon
+            or not port.isascii()
+            or not port.isdigit()
+            or int(port) > 65535
+            or (":" in host and not bracketed)
+        ):
+            raise FormatError(f"{text!r} is not HOST:PORT (an IPv6 address stands in brackets)")
+        return cls(host.strip("[]"), int(port))
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def loopback(self) -> bool:
+        return self.host in ("localhost", "::1") or self.host.startswith("127.")
+
+
+def from_table(cls: type[T], table: dict[str, Any], where: str = "") -> T:
+    """A settings dataclass from a TOML table. Raises OperatorError that names the key and what is wrong with it."""
+    hints = typing.get_type_hints(cls)
+    fields = {_key(f.name): f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    unknown = sorted(set(table) - set(fields))
+    if unknown:
+        known = ", ".join(sorted(fields))
+        raise OperatorError(f"{where}{unknown[0]}: there is no such setting (known here: {known})")
+    values = {}
+    for key, value in table.items():
+        name = fields[key].name
+        try:
+            values[name] = _value(hints[name], name, value, f"{where}{key}")
+        except FormatError as e:
+            raise OperatorError(f"{where}{key}: {e}") from e
+    try:
+        return cls(**values)
+    except (TypeError, ValueError) as e:
+        raise OperatorError(f"{where.rstrip('.') or 'configuration'}: {e}") from e
+
+
+def _key(name: str) -> str:
+    return name.removesuffix("_ns").removesuffix("_bytes")
+
+
+def _value(hint: Any, name: str, value: object, where: str) -> object:
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        hint = next(a for a in typing.get_args(hint) if a is not types.NoneType)
+    if typing.get_origin(hint) is tuple:
+        if not isinstance(value, list):
+            raise FormatError("a list is expected")
+        item = typing.get_args(hint)[0]
+        return tuple(_value(item, name, v, f"{where}[{i}]") for i, v in enumerate(value))
+    if dataclasses.is_dataclass(hint) and hint is not Endpoint:
+        if not isinstance(value, dict):
+            raise FormatError("a table is expected")
+        return from_table(typing.cast("type[Any]", hint), value, f"{where}.")
+    if name.endswith("_ns"):
+        return parse_duration(value if isinstance(value, str) else f"{value!r}s")
+    if name.endswith("_bytes"):
+        return parse_size(str(value))
+    if hint is Endpoint:
+        return Endpoint.parse(_of(str, value))
+    if hint is Path:
+        return Path(_of(str, value))
+    if isinstance(hint, type) and issubclass(hint, Enum):
+        try:
+            return hint(value)
+        except ValueError:
+            raise FormatError(f"{value!r} is none of {', '.join(repr(m.value) for m in hint)}") from None
+    return _of(hint, value)
+
+
+def _of(kind: type[T], value: object) -> T:
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return typing.cast("T", float(value))
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise FormatError(f"{value!r} is not of type {kind.__name__}")
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class LogSettings:
+    """`level` is a name of Python's logging: debug, info, warning, error."""
+
+    level: str = "info"
+
+    def __post_init__(self) -> None:
+        if self.level.lower() not in ("debug", "info", "warning", "error"):
+            raise ValueError(f"level {self.level!r} is none of debug, info, warning, error")

@@ -1,0 +1,1 @@
+"""The built-in camera and the walk through the main job."""

@@ -1,0 +1,181 @@
+"""What the operator's commands do, and the socket over which they reach a running daemon.
+
+A command opens DATA/control.sock (mode 0600) and sends one JSON object on one line; the daemon answers with one:
+`{"ok": {...}}` or `{"error": "..."}`. Where no daemon listens, the command takes the data directory's exclusive lock
+and does the same work on the files, through the same objects.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import socket
+import stat
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nvr.auth.users import Role, UserStore
+from nvr.control.receivers import Receivers
+from nvr.control.recordings import RecordingControl
+from nvr.model.errors import NvrError, OperatorError, Refused
+from nvr.model.job import RecordingJobConfiguration, RecordingJobMode, RecordingJobSource
+from nvr.model.receiver import ReceiverConfiguration, StreamSetup, TransportProtocol
+from nvr.model.recording import RecordingConfiguration, RecordingSourceInformation
+from nvr.model.tokens import JobToken, ReceiverToken, RecordingToken
+
+log = logging.getLogger(__name__)
+
+SOCKET_NAME = "control.sock"
+_LINE_LIMIT = 64 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class CameraAdded:
+    recording: RecordingToken
+    job: JobToken
+    receiver: ReceiverToken
+
+
+class Operations:
+    """The operator's commands on the daemon's objects."""
+
+    def __init__(self, users: UserStore, control: RecordingControl, receivers: Receivers) -> None:
+        self._users = users
+        self._control = control
+        self._receivers = receivers
+
+    async def add_user(self, name: str, role: str, password: str) -> None:
+        """Raises Refused when the name is taken or malformed, or the password is refused."""
+        await self._users.add(name, Role(role), password)
+
+    async def add_camera(self, name: str, uri: str) -> CameraAdded:
+        """Recording, auto-created receiver and active job in one step; nothing is left behind on refusal."""
+        recording = await self._control.create_recording(
+            RecordingConfiguration(RecordingSourceInformation(source_id=name, name=name), content=name)
+        )
+        try:
+            job = await self._control.create_job(
+                RecordingJobConfiguration(
+                    recording,
+                    RecordingJobMode.ACTIVE,
+                    priority=1,
+                    sources=(RecordingJobSource(None, auto_create_receiver=True),),
+                )
+            )
+            source = job.configuration.sources[0].source
+            assert source is not None, "create_job fills the token of an auto-created receiver"
+            receiver = ReceiverToken(source.token)
+            await self._receivers.configure(
+                receiver,
+                ReceiverConfiguration(media_uri=uri, stream_setup=StreamSetup(protocol=TransportProtocol.RTSP)),
+            )
+        except Refused:
+            await self._control.delete_recording(recording)
+            raise
+        return CameraAdded(recording, job.token, receiver)
+
+    async def run(self, command: str, arguments: Mapping[str, str]) -> dict[str, str]:
+        """One command of the wire protocol. Raises NvrError."""
+        handlers: dict[str, Callable[..., Awaitable[CameraAdded | None]]] = {
+            "user add": self.add_user,
+            "camera add": self.add_camera,
+        }
+        handler = handlers.get(command)
+        if handler is None:
+            raise OperatorError(f"the daemon knows no command {command!r}; is it of another version?")
+        result = await handler(**arguments)
+        return {} if result is None else {name: str(getattr(result, name)) for name in result.__slots__}
+
+
+@contextmanager
+def _short_path(data: Path) -> Iterator[str]:
+    """A path of the socket that fits sockaddr_un (108 bytes) however deep the data directory lies."""
+    directory = os.open(data, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield f"/proc/self/fd/{directory}/{SOCKET_NAME}"
+    finally:
+        os.close(directory)
+
+
+class ControlSocket:
+    """The daemon's side of the control socket."""
+
+    def __init__(self, data: Path, operations: Operations) -> None:
+        self._data = data
+        self._operations = operations
+        self._server: asyncio.Server | None = None
+
+    async def start(self) -> None:
+        path = self._data / SOCKET_NAME
+        with suppress(FileNotFoundError):
+            path.unlink()  # the directory's lock is held: nobody listens here any more
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        mask = os.umask(0o177)
+        try:
+            with _short_path(self._data) as short:
+                listener.bind(short)
+        finally:
+            os.umask(mask)
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        self._server = await asyncio.start_unix_server(self._serve, sock=listener, limit=_LINE_LIMIT)
+
+    async def stop(self) -> None:
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+            with suppress(FileNotFoundError):
+                (self._data / SOCKET_NAME).unlink()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            async with asyncio.timeout(30):
+                request = json.loads(await reader.readline())
+                answer: dict[str, Any]
+                try:
+                    answer = {"ok": await self._operations.run(request["command"], request["arguments"])}
+                except NvrError as e:
+                    answer = {"error": str(e)}
+                writer.write(json.dumps(answer).encode() + b"\n")
+                await writer.drain()
+        except (OSError, ValueError, LookupError, TypeError, TimeoutError) as e:
+            log.warning("control socket: request dropped: %s", e)
+        finally:
+            writer.close()
+
+
+def ask_daemon(data: Path, command: str, arguments: Mapping[str, str]) -> dict[str, str] | None:
+    """Sends a command to the daemon of this data directory. None: no daemon listens. Raises OperatorError."""
+    with _connected(data) as connection:
+        if connection is None:
+            return None
+        connection.settimeout(30)
+        connection.sendall(json.dumps({"command": command, "arguments": dict(arguments)}).encode() + b"\n")
+        received = bytearray()
+        while not received.endswith(b"\n"):
+            piece = connection.recv(_LINE_LIMIT)
+            if not piece:
+                raise OperatorError("the daemon closed its control socket without an answer; see its log")
+            received += piece
+    answer = json.loads(received)
+    if "error" in answer:
+        raise OperatorError(answer["error"])
+    return {str(k): str(v) for k, v in answer["ok"].items()}
+
+
+@contextmanager
+def _connected(data: Path) -> Iterator[socket.socket | None]:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        try:
+            with _short_path(data) as short:
+                connection.connect(short)
+        except (FileNotFoundError, ConnectionRefusedError):
+            yield None
+        except PermissionError as e:
+            raise OperatorError(f"{data / SOCKET_NAME} belongs to another user; run the command as that user") from e
+        else:
+            yield connection
