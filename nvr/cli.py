@@ -101,8 +101,8 @@ def _parser() -> argparse.ArgumentParser:
     demo = commands.add_parser(
         "demo",
         help="show the main job with a built-in camera",
-        description="Starts a camera and a recorder on a temporary data directory, records, searches and replays, driven "
-        "only through the services, and checks that every recorded frame arrives.",
+        description="Starts a camera and a recorder on a temporary data directory, records, searches and replays, "
+        "driven only through the services, and checks that every recorded frame arrives.",
     )
     demo.add_argument("--seconds", type=_positive, default=20, metavar="N", help="how long to record (default 20)")
     demo.add_argument("--keep", action="store_true", help="go on recording and serving afterwards, until interrupted")
