@@ -2,8 +2,8 @@
 
 Bytes in, events out. Strict in what is written, tolerant in what is read where cameras and players are known to be
 sloppy: LF without CR, blank lines between messages, a missing reason phrase, bytes beyond ASCII (read as Latin-1),
-folded header lines, a repeated CSeq. What cannot be framed with certainty raises `MessageError`; the stream is lost then
-and the connection has to be closed.
+folded header lines, a repeated CSeq. What cannot be framed with certainty raises `MessageError`; the stream is lost
+then and the connection has to be closed.
 """
 
 from __future__ import annotations
