@@ -43,6 +43,14 @@ class PayloadFormat:
     fmtp: str | None = None
     """Value of a=fmtp behind the payload type."""
 
+    @classmethod
+    def of(cls, payload_type: int, rtpmap: str, fmtp: str | None = None) -> PayloadFormat:
+        """From the value of a=rtpmap behind the payload type, as a codec configuration gives it. Raises FormatError."""
+        match = _RTPMAP.fullmatch(f"{payload_type} {rtpmap}")
+        if match is None or not match[3]:
+            raise FormatError(f"{rtpmap!r} is no rtpmap")
+        return cls(payload_type, match[2].upper(), int(match[3]), int(match[4]) if match[4] else None, fmtp)
+
     @property
     def parameters(self) -> dict[str, str]:
         """The parameters of `fmtp`: names in lower case; an empty value where there is no equals sign."""
@@ -57,29 +65,39 @@ class PayloadFormat:
     def rtpmap(self) -> str:
         """Value of a=rtpmap behind the payload type."""
         channels = "" if self.channels is None else f"/{self.channels}"
-        return f"{self.encoding}/{self.clock_rate}{channels}"
+        # Names compare without case, but strict readers look for the spelling of the registration.
+        encoding = self.encoding.lower() if self.encoding in _LOWER_CASE else self.encoding
+        return f"{encoding}/{self.clock_rate}{channels}"
 
+
+_LOWER_CASE = {
+    "MPEG4-GENERIC",
+    "VND.ONVIF.METADATA",
+    "VND.ONVIF.METADATA.GZIP",
+    "VND.ONVIF.METADATA+GZIP",
+    "VND.ONVIF.METADATA.EXI.EXT",
+}
 
 STATIC_FORMATS = {
     f.payload_type: f
     for f in (
-        PayloadFormat(0, "PCMU", 8000, 1),
-        PayloadFormat(3, "GSM", 8000, 1),
-        PayloadFormat(4, "G723", 8000, 1),
-        PayloadFormat(5, "DVI4", 8000, 1),
-        PayloadFormat(6, "DVI4", 16000, 1),
-        PayloadFormat(7, "LPC", 8000, 1),
-        PayloadFormat(8, "PCMA", 8000, 1),
-        PayloadFormat(9, "G722", 8000, 1),
+        PayloadFormat(0, "PCMU", 8000),
+        PayloadFormat(3, "GSM", 8000),
+        PayloadFormat(4, "G723", 8000),
+        PayloadFormat(5, "DVI4", 8000),
+        PayloadFormat(6, "DVI4", 16000),
+        PayloadFormat(7, "LPC", 8000),
+        PayloadFormat(8, "PCMA", 8000),
+        PayloadFormat(9, "G722", 8000),
         PayloadFormat(10, "L16", 44100, 2),
-        PayloadFormat(11, "L16", 44100, 1),
-        PayloadFormat(12, "QCELP", 8000, 1),
-        PayloadFormat(13, "CN", 8000, 1),
+        PayloadFormat(11, "L16", 44100),
+        PayloadFormat(12, "QCELP", 8000),
+        PayloadFormat(13, "CN", 8000),
         PayloadFormat(14, "MPA", 90000),
-        PayloadFormat(15, "G728", 8000, 1),
-        PayloadFormat(16, "DVI4", 11025, 1),
-        PayloadFormat(17, "DVI4", 22050, 1),
-        PayloadFormat(18, "G729", 8000, 1),
+        PayloadFormat(15, "G728", 8000),
+        PayloadFormat(16, "DVI4", 11025),
+        PayloadFormat(17, "DVI4", 22050),
+        PayloadFormat(18, "G729", 8000),
         PayloadFormat(25, "CELB", 90000),
         PayloadFormat(26, "JPEG", 90000),
         PayloadFormat(28, "NV", 90000),
