@@ -1,0 +1,89 @@
+"""A camera that nobody here wrote: GStreamer's gst-rtsp-server. Runs under the python3 that has gi, not under ours.
+
+    python3 gst_camera.py DUMP h264|h265 [bframes]
+
+Prints its RTSP URI, then serves until stdin closes. Whatever enters a payloader is appended to DUMP, so that a test can
+compare what the camera sent with what was recorded: per access unit one record `>BqI` (stream 0 video or 1 audio, UTC
+nanoseconds of presentation, length) and the bytes.
+"""
+
+import struct
+import sys
+import threading
+import time
+from pathlib import Path
+
+import gi
+
+gi.require_version("Gst", "1.0")
+gi.require_version("GstRtspServer", "1.0")
+from gi.repository import GLib, Gst, GstRtspServer  # noqa: E402
+
+FPS = 25
+ENCODERS = {
+    "h264": "x264enc name=encoder tune={tune} speed-preset=ultrafast bitrate=600 key-int-max=25 {b}"
+    " ! video/x-h264,profile={profile} ! h264parse ! video/x-h264,stream-format=byte-stream,alignment=au"
+    " ! rtph264pay name=pay0 pt=96 config-interval=-1",
+    "h265": "x265enc name=encoder speed-preset=ultrafast tune=zerolatency bitrate=600 key-int-max=25"
+    " ! h265parse ! video/x-h265,stream-format=byte-stream,alignment=au"
+    " ! rtph265pay name=pay0 pt=96 config-interval=-1",
+}
+
+
+def launch_line(codec, b_frames):
+    encoder = ENCODERS[codec].format(
+        tune="0" if b_frames else "zerolatency",
+        profile="main" if b_frames else "baseline",
+        b="bframes=2 b-adapt=false rc-lookahead=5 sliced-threads=true" if b_frames else "",
+    )
+    return (
+        "( videotestsrc is-live=true pattern=smpte horizontal-speed=3"
+        f" ! video/x-raw,width=320,height=240,framerate={FPS}/1 ! timeoverlay ! videoconvert ! video/x-raw,format=I420 ! {encoder}"
+        " audiotestsrc is-live=true wave=ticks samplesperbuffer=1024 ! audio/x-raw,rate=48000,channels=1 ! audioconvert"
+        " ! avenc_aac bitrate=64000 ! aacparse ! rtpmp4gpay name=pay1 pt=97 )"
+    )
+
+
+def main():
+    dump_path, codec = sys.argv[1:3]
+    Gst.init(None)
+    server = GstRtspServer.RTSPServer()
+    server.set_address("127.0.0.1")
+    server.set_service("0")
+    factory = GstRtspServer.RTSPMediaFactory()
+    factory.set_launch(launch_line(codec, "bframes" in sys.argv[3:]))
+    factory.set_shared(True)
+    dump = Path(dump_path).open("wb", buffering=0)  # noqa: SIM115  open as long as the process lives
+    lock = threading.Lock()
+
+    def watch(_factory, media):
+        element = media.get_element()
+
+        def probe(pad, info, stream):
+            buffer = info.get_buffer()
+            clock = element.get_clock()
+            segment = pad.get_sticky_event(Gst.EventType.SEGMENT, 0).parse_segment()
+            running = segment.to_running_time(Gst.Format.TIME, buffer.pts)
+            wall_at_base = time.time_ns() - (clock.get_time() - element.get_base_time())
+            ok, mapped = buffer.map(Gst.MapFlags.READ)
+            assert ok
+            data = bytes(mapped.data)
+            buffer.unmap(mapped)
+            with lock:
+                dump.write(struct.pack(">BqI", stream, wall_at_base + running, len(data)) + data)
+            return Gst.PadProbeReturn.OK
+
+        for stream, name in enumerate(("pay0", "pay1")):
+            pad = element.get_by_name(name).get_static_pad("sink")
+            pad.add_probe(Gst.PadProbeType.BUFFER, probe, stream)
+
+    factory.connect("media-configure", watch)
+    server.get_mount_points().add_factory("/camera", factory)
+    server.attach(None)
+    loop = GLib.MainLoop()
+    threading.Thread(target=lambda: (sys.stdin.read(), loop.quit()), daemon=True).start()
+    print(f"rtsp://127.0.0.1:{server.get_bound_port()}/camera", flush=True)
+    loop.run()
+
+
+main()

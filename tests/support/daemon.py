@@ -1,0 +1,111 @@
+"""A real `nvr serve` as a child process, on free loopback ports, with an administrator of its own."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+ADMIN = "admin"
+PASSWORD = "correct horse"
+
+_READY = re.compile(r"nvr \S+ is ready: (?P<http>http://\S+) (?P<rtsp>rtsp://\S+)")
+
+
+class DaemonProcess:
+    """Starts at once and returns when the daemon has printed its line; `stop` ends it and gives its status."""
+
+    def __init__(self, data: Path, config: str = "", *, timeout_s: float = 30) -> None:
+        self.data = data
+        self._timeout_s = timeout_s
+        command = [sys.executable, "-m", "nvr", "serve", "--data", str(data)]
+        command += ["--http", "127.0.0.1:0", "--rtsp", "127.0.0.1:0"]
+        if config:
+            config_file = data.parent / f"{data.name}.toml"
+            config_file.write_text(config, encoding="utf-8")
+            command += ["--config", str(config_file)]
+        self.process = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "NVR_ADMIN_PASSWORD": PASSWORD},
+        )
+        self._log: list[str] = []
+        self._reader = threading.Thread(target=self._collect, daemon=True)
+        self._reader.start()
+        assert self.process.stdout is not None
+        watchdog = threading.Timer(timeout_s, self.process.kill)
+        watchdog.start()
+        line = self.process.stdout.readline()
+        watchdog.cancel()
+        found = _READY.search(line)
+        if found is None:
+            self.process.kill()
+            self.process.wait()
+            self._reader.join(5)
+            raise AssertionError(f"the daemon did not become ready; it said {line!r} and logged:\n{self.log}")
+        self.http = found["http"].rstrip("/")
+        self.rtsp = found["rtsp"].rstrip("/")
+
+    def _collect(self) -> None:
+        assert self.process.stderr is not None
+        self._log.extend(self.process.stderr)
+
+    @property
+    def log(self) -> str:
+        return "".join(self._log)
+
+    def service(self, name: str) -> str:
+        """Address of a service: device, recording, search, replay, receiver."""
+        return f"{self.http}/onvif/{name}_service"
+
+    def stop(self) -> int:
+        """SIGTERM, and the exit status. Kills a daemon that does not end in time, which fails the test."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(self._timeout_s)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise
+        finally:
+            self._close()
+
+    def kill(self) -> None:
+        """kill -9."""
+        self.process.kill()
+        self.process.wait()
+        self._close()
+
+    def _close(self) -> None:
+        self._reader.join(5)
+        for stream in (self.process.stdout, self.process.stderr):
+            if stream is not None:
+                stream.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.process.poll() is None:
+            self.stop()
+        else:
+            self._close()
+        if error is not None:
+            print(self.log, file=sys.stderr)
+
+
+def run_nvr(*arguments: str, stdin: str = "", timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
+    """One command of the command line, to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "nvr", *arguments], input=stdin, capture_output=True, text=True, timeout=timeout_s
+    )
