@@ -38,7 +38,8 @@ def launch_line(codec, b_frames):
     )
     return (
         "( videotestsrc is-live=true pattern=smpte horizontal-speed=3"
-        f" ! video/x-raw,width=320,height=240,framerate={FPS}/1 ! timeoverlay ! videoconvert ! video/x-raw,format=I420 ! {encoder}"
+        f" ! video/x-raw,width=320,height=240,framerate={FPS}/1"
+        f" ! timeoverlay ! videoconvert ! video/x-raw,format=I420 ! {encoder}"
         " audiotestsrc is-live=true wave=ticks samplesperbuffer=1024 ! audio/x-raw,rate=48000,channels=1 ! audioconvert"
         " ! avenc_aac bitrate=64000 ! aacparse ! rtpmp4gpay name=pay1 pt=97 )"
     )
