@@ -1,4 +1,4 @@
-# Every target makes .venv by itself, with the versions of requirements.lock. CPython 3.11 is needed; PYTHON names it.
+# Every target makes .venv by itself, with the versions of requirements-test.lock. CPython 3.11 is needed; PYTHON names it.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
@@ -13,13 +13,13 @@ help:
 	@echo "make bench        the benchmarks (figures of this machine, with their peers)"
 	@echo "make conformance  docs/conformance.md: which requirement is proved by a test"
 	@echo "make crash        kill the recording daemon twenty times and check what is left"
-	@echo "make lock         requirements.lock anew from pyproject.toml (needs pip-tools)"
+	@echo "make lock         requirements*.lock anew from pyproject.toml (needs pip-tools)"
 
-$(READY): requirements.lock pyproject.toml
+$(READY): requirements-test.lock pyproject.toml
 	@test -n "$(PYTHON)" && "$(PYTHON)" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
 		{ echo "nvr needs CPython 3.11; found: '$(PYTHON)'. Name one: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" >&2; exit 1; }
 	"$(PYTHON)" -m venv --clear $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-test.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $(READY)
 
@@ -43,9 +43,12 @@ conformance: $(READY)
 crash: $(READY)
 	$(BIN)/python -m tests.e2e.crash --times 20 $(ARGS)
 
+LOCK := pip-compile --quiet --build-deps-for editable --generate-hashes --no-emit-index-url --no-emit-trusted-host \
+	--no-emit-find-links --no-emit-options --strip-extras --allow-unsafe --no-header
+
 lock:
-	pip-compile --quiet --extra test --build-deps-for editable --generate-hashes --no-emit-index-url --no-emit-trusted-host \
-		--no-emit-find-links --no-emit-options --strip-extras --allow-unsafe --no-header --output-file requirements.lock pyproject.toml
+	$(LOCK) --output-file requirements.lock pyproject.toml
+	$(LOCK) --extra test --output-file requirements-test.lock pyproject.toml
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,1 +1,1 @@
-"""Measurements, each with its peer in the same run. `make bench` runs all of them; `python -m benchmarks.NAME` runs one."""
+"""Measurements, each with its peer in the same run: `make bench` for all, `python -m benchmarks.NAME` for one."""
