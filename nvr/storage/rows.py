@@ -83,7 +83,7 @@ class FootageIndex(Protocol):
         dropped_units: int,
         end_reason: GapReason | None,
     ) -> None:
-        """OPEN to CLOSED, with the figures of the whole file. Also allowed on a CLOSED row: the figures are replaced."""
+        """OPEN to CLOSED, with the figures of the whole file. On a CLOSED row the figures are replaced."""
 
     def set_end_reason(self, file_id: str, end_reason: GapReason) -> None:
         """The run ended with this file, which was closed for a rotation whose next file could not be made."""

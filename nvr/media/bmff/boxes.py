@@ -1,7 +1,7 @@
 """Boxes of the ISO base media file format (ISO/IEC 14496-12 4.2): bytes in, bytes out, no meaning.
 
-`box` and `full_box` build, `iter_boxes` walks. A walk over bytes from outside never reads past its end: a size that does
-not fit raises FormatError, or ends the walk when the caller says that the end may be torn.
+`box` and `full_box` build, `iter_boxes` walks. A walk over bytes from outside never reads past its end: a size that
+does not fit raises FormatError, or ends the walk when the caller says that the end may be torn.
 """
 
 from __future__ import annotations

@@ -1,0 +1,258 @@
+"""Volumes: a directory with an identity file, a lock, a state and a limit of free space; and where a track goes."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import logging
+import os
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Protocol
+
+from nvr.model.errors import OperatorError, StorageError, VolumeFull
+from nvr.model.time import UtcNs, format_iso
+from nvr.model.tokens import TrackKey
+from nvr.storage.disk import Disk
+from nvr.storage.settings import VolumeSettings
+
+log = logging.getLogger(__name__)
+
+IDENTITY_FILE = "volume.json"
+FORMAT = 1
+_FREE_AGAIN = 64 << 20
+"""A full volume takes footage again when this much more than its minimum is free, so that it does not flap."""
+
+
+class VolumeState(StrEnum):
+    ONLINE = "online"
+    FULL = "full"
+    READ_ONLY = "read-only"
+    FAILED = "failed"
+    MISSING = "missing"
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeStatus:
+    """What an operator sees of a volume."""
+
+    id: str | None
+    """None while the identity file has never been read."""
+    root: Path
+    state: VolumeState
+    why: str
+    """Cause of a state that is not ONLINE; empty otherwise."""
+    free: int | None
+    minimum_free: int
+
+
+class WrongVolume(StorageError):
+    """The directory is not the volume that stood there before: a mount is missing, or another disk is in its place."""
+
+
+class Volume:
+    """One volume. `open`, `check_space`, `probe` and `fail` belong to its writer thread; `state` may be read anywhere."""
+
+    def __init__(self, settings: VolumeSettings, registry: VolumeRegistry, disk: Disk) -> None:
+        self.root = settings.root
+        self.minimum_free = settings.minimum_free
+        self.state = VolumeState.MISSING
+        self.why = "not opened yet"
+        self.free: int | None = None
+        self._registry = registry
+        self._disk = disk
+        self.id = registry.known(settings.root)
+        self._lock_fd: int | None = None
+
+    @property
+    def status(self) -> VolumeStatus:
+        return VolumeStatus(self.id, self.root, self.state, self.why, self.free, self.minimum_free)
+
+    def open(self, now_ns: UtcNs) -> None:
+        """Reads or makes the identity file and takes the lock. May be called again after a failure.
+
+        Raises OperatorError when another process holds the lock, StorageError or OSError when the volume is not usable;
+        the state then says why.
+        """
+        try:
+            self._take_identity(now_ns)
+            self._check_writable()
+        except (OSError, StorageError) as e:
+            self.fail(e)
+            raise
+        self.state, self.why = VolumeState.ONLINE, ""
+
+    def close(self) -> None:
+        """Gives the lock back."""
+        if self._lock_fd is not None:
+            os.close(self._lock_fd)
+            self._lock_fd = None
+
+    def fail(self, cause: BaseException) -> None:
+        """Sets the state that the cause stands for, and logs the change."""
+        before = self.state
+        self.state, self.why = _state_of(cause, self.root), str(cause)
+        if self.state is not before:
+            log.error("volume %s (%s): %s: %s", self.id or "?", self.root, self.state, cause)
+
+    def check_space(self, wanted: int) -> None:
+        """Raises VolumeFull when `wanted` more bytes would leave less than the minimum free."""
+        self.free = self._disk.free_bytes(self.root)
+        if self.free - wanted < self.minimum_free:
+            raise VolumeFull(
+                f"volume {self.root} has {self.free} bytes free, {self.minimum_free} shall stay free: "
+                "delete footage, shorten retention or add a volume"
+            )
+
+    def probe(self, now_ns: UtcNs) -> None:
+        """Whether a volume that failed can be written again: as `open`, and the space must have come back."""
+        before = self.state
+        self.open(now_ns)
+        if before is VolumeState.FULL:
+            self.state = before
+            self.check_space(_FREE_AGAIN)
+            self.state, self.why = VolumeState.ONLINE, ""
+
+    def path(self, relative: str) -> Path:
+        return self.root / relative
+
+    def _take_identity(self, now_ns: UtcNs) -> None:
+        identity = self.root / IDENTITY_FILE
+        if self._lock_fd is not None and identity.exists():
+            found = _read_identity(identity)
+            if found == self.id:
+                return
+        self.close()  # the directory behind a held lock may be another one by now
+        expected = self._registry.known(self.root)
+        if not identity.exists():
+            if expected is not None:
+                raise WrongVolume(f"{self.root} held volume {expected} and has no {IDENTITY_FILE} now: is it mounted?")
+            self._create_identity(identity, now_ns)
+        fd = os.open(identity, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            found = _read_identity(identity)
+            if expected is not None and found != expected:
+                raise WrongVolume(f"{self.root} held volume {expected} and holds volume {found} now")
+            self._registry.remember(self.root, found)
+        except BlockingIOError as e:
+            os.close(fd)
+            raise OperatorError(f"volume {self.root} is in use by another process: stop that one first") from e
+        except BaseException:
+            os.close(fd)
+            raise
+        self.id, self._lock_fd = found, fd
+
+    def _create_identity(self, identity: Path, now_ns: UtcNs) -> None:
+        self.root.mkdir(parents=True, exist_ok=True)
+        if any(self.root.iterdir()):
+            raise WrongVolume(f"{self.root} is not empty and has no {IDENTITY_FILE}: a new volume needs an empty place")
+        text = json.dumps({"id": uuid.uuid4().hex, "created": format_iso(now_ns, 0), "format": FORMAT}, indent=2)
+        _write_whole(self._disk, identity, text)
+        log.info("made a new volume in %s", self.root)
+
+    def _check_writable(self) -> None:
+        probe = self.root / f".probe-{uuid.uuid4().hex}"
+        fd = self._disk.create(probe)
+        try:
+            self._disk.write(fd, [b"x" * 4096], 0)
+            self._disk.sync(fd)
+        finally:
+            os.close(fd)
+            self._disk.unlink(probe)
+
+
+class VolumeRegistry:
+    """Remembers which volume stood in which directory: one small JSON file in the data directory."""
+
+    def __init__(self, path: Path, disk: Disk) -> None:
+        """Raises OperatorError when the file is there and cannot be read."""
+        self._path = path
+        self._disk = disk
+        try:
+            text = path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            self._ids: dict[str, str] = {}
+            return
+        except OSError as e:
+            raise OperatorError(f"{path} cannot be read: {e}") from e
+        try:
+            self._ids = {str(root): str(found) for root, found in json.loads(text)["volumes"].items()}
+        except (ValueError, KeyError, TypeError, AttributeError) as e:
+            raise OperatorError(f"{path} is damaged ({e}): remove it to accept the volumes as they are now") from e
+
+    def known(self, root: Path) -> str | None:
+        """Id of the volume that stood at `root`."""
+        return self._ids.get(str(root.absolute()))
+
+    def remember(self, root: Path, volume_id: str) -> None:
+        name = str(root.absolute())
+        if self._ids.get(name) == volume_id:
+            return
+        ids = {**self._ids, name: volume_id}
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        _write_whole(self._disk, self._path, json.dumps({"format": 1, "volumes": ids}, indent=2))
+        self._ids = ids
+
+
+class Placement(Protocol):
+    """Decides which volume a new file goes to."""
+
+    def place(self, key: TrackKey, volumes: Sequence[Volume], current: Volume | None) -> Volume | None:
+        """One of `volumes` that is ONLINE, or None when none is. `current` holds the file before of the same run."""
+
+
+class MostFree:
+    """A run stays where it is while that volume is online; a new one goes where most space is free."""
+
+    def place(self, key: TrackKey, volumes: Sequence[Volume], current: Volume | None) -> Volume | None:
+        online = [v for v in volumes if v.state is VolumeState.ONLINE]
+        if current in online:
+            return current
+        return max(online, key=lambda v: (v.free or 0) - v.minimum_free, default=None)
+
+
+def _read_identity(path: Path) -> str:
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+        found, version = fields["id"], fields["format"]
+    except (ValueError, KeyError, TypeError) as e:
+        raise StorageError(f"{path} is damaged: {e}") from e
+    if version != FORMAT or not isinstance(found, str):
+        raise StorageError(f"{path} has format {version!r}, this version knows {FORMAT}")
+    return found
+
+
+def _write_whole(disk: Disk, path: Path, text: str) -> None:
+    """The file is there with all of its text, or as it was before."""
+    draft = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
+    fd = disk.create(draft)
+    try:
+        disk.write(fd, [text.encode() + b"\n"], 0)
+        disk.sync(fd)
+        disk.rename(draft, path)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
+    finally:
+        os.close(fd)
+    disk.sync_directory(path.parent)
+
+
+def _state_of(cause: BaseException, root: Path) -> VolumeState:
+    if isinstance(cause, VolumeFull):
+        return VolumeState.FULL
+    if isinstance(cause, WrongVolume):
+        return VolumeState.MISSING
+    if isinstance(cause, OSError):
+        if cause.errno in (errno.ENOSPC, errno.EDQUOT):
+            return VolumeState.FULL
+        if cause.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+            return VolumeState.READ_ONLY
+        if cause.errno in (errno.ENOENT, errno.ENODEV, errno.ENXIO, errno.ESTALE) and not root.exists():
+            return VolumeState.MISSING
+    return VolumeState.FAILED
