@@ -1,0 +1,179 @@
+"""SOAP 1.2 faults of ONVIF Core 5.8.2: nested subcodes of the namespace `ter`, and the one table from domain errors to
+codes.
+
+No handler writes a fault code: it raises an error of `nvr.model.errors`, and `fault_of` looks it up with its kind and
+the service that was called, since the standard gives the same mistake different names in different services.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from xml.sax.saxutils import escape, quoteattr
+
+from nvr.model.errors import (
+    AccessDenied,
+    BadConfiguration,
+    BadMode,
+    CannotDelete,
+    FormatError,
+    LimitReached,
+    NvrError,
+    Refused,
+    StorageError,
+    UnknownToken,
+)
+from nvr.soap.names import ENV, TER, TRC, TRP, TRV, TSE
+
+
+class Code(StrEnum):
+    """Values of env:Code (SOAP 1.2 part 1, 5.4.6)."""
+
+    SENDER = "Sender"
+    RECEIVER = "Receiver"
+    VERSION_MISMATCH = "VersionMismatch"
+    MUST_UNDERSTAND = "MustUnderstand"
+
+
+@dataclass(eq=False)
+class SoapFault(NvrError):
+    """What is answered instead of a result. `subcodes` are names of the namespace `ter`, the outermost first.
+
+    `status` is the HTTP status, 400 for the sender's faults and 500 for all others unless given. `headers` are HTTP
+    headers. `misunderstood` holds the qualified names of header blocks for MustUnderstand, in Clark notation.
+    """
+
+    code: Code
+    subcodes: tuple[str, ...]
+    reason: str
+    status: int = 0
+    headers: tuple[tuple[str, str], ...] = ()
+    misunderstood: tuple[str, ...] = field(default=(), kw_only=True)
+
+    def __post_init__(self) -> None:
+        NvrError.__init__(self, self.reason)
+        if not self.status:
+            self.status = 400 if self.code is Code.SENDER else 500
+
+    def __str__(self) -> str:
+        return f"{'/'.join((self.code, *self.subcodes))}: {self.reason}"
+
+
+def not_well_formed(reason: str) -> SoapFault:
+    return SoapFault(Code.SENDER, ("WellFormed",), reason)
+
+
+def invalid_args(reason: str) -> SoapFault:
+    """Elements or attributes that are missing, too many, unknown, misplaced or of the wrong type."""
+    return SoapFault(Code.SENDER, ("InvalidArgs",), reason)
+
+
+def invalid_value(reason: str) -> SoapFault:
+    """The right type, but a value that is not allowed."""
+    return SoapFault(Code.SENDER, ("InvalidArgVal",), reason)
+
+
+def action_not_supported(reason: str = "the device does not implement this operation") -> SoapFault:
+    return SoapFault(Code.RECEIVER, ("ActionNotSupported",), reason)
+
+
+def unknown_action(reason: str) -> SoapFault:
+    return SoapFault(Code.SENDER, ("UnknownAction",), reason)
+
+
+def not_authorized(reason: str, challenges: tuple[str, ...] = ()) -> SoapFault:
+    """With challenges the HTTP status is 401 and each stands in a WWW-Authenticate line; without it is 400."""
+    headers = tuple(("WWW-Authenticate", c) for c in challenges)
+    return SoapFault(Code.SENDER, ("NotAuthorized",), reason, 401 if challenges else 400, headers)
+
+
+def version_mismatch() -> SoapFault:
+    return SoapFault(Code.VERSION_MISMATCH, (), "the envelope is not SOAP 1.2")
+
+
+def must_understand(blocks: tuple[str, ...]) -> SoapFault:
+    return SoapFault(Code.MUST_UNDERSTAND, (), "a mandatory header block was not understood", misunderstood=blocks)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the table. `kind` and `service` None match every kind and service."""
+
+    error: type[NvrError]
+    code: Code
+    subcodes: tuple[str, ...]
+    kind: str | None = None
+    service: str | None = None
+
+
+_S, _R = Code.SENDER, Code.RECEIVER
+TABLE: tuple[Row, ...] = (
+    # The first row that matches counts: special ones stand above general ones.
+    Row(UnknownToken, _S, ("InvalidArgVal", "InvalidToken"), service=TSE),
+    Row(UnknownToken, _S, ("InvalidArgVal", "UnknownToken"), service=TRV),
+    Row(UnknownToken, _S, ("InvalidArgVal", "NoRecording"), "Recording"),
+    Row(UnknownToken, _S, ("InvalidArgVal", "NoTrack"), "Track"),
+    Row(UnknownToken, _S, ("InvalidArgVal", "NoRecordingJob"), "RecordingJob"),
+    Row(UnknownToken, _S, ("InvalidArgVal", "BadConfiguration"), "Receiver", TRC),
+    Row(UnknownToken, _S, ("InvalidArgVal",)),
+    Row(BadMode, _S, ("InvalidArgVal", "BadMode"), service=TRC),
+    Row(BadMode, _S, ("InvalidArgVal",)),
+    Row(BadConfiguration, _S, ("InvalidArgVal", "InvalidStreamSetup"), service=TRP),
+    Row(BadConfiguration, _S, ("InvalidArgVal", "InvalidSource"), service=TSE),
+    Row(BadConfiguration, _S, ("InvalidArgVal", "BadConfiguration")),
+    Row(LimitReached, _R, ("Action", "MaxRecordings"), "Recording"),
+    Row(LimitReached, _R, ("Action", "MaxTracks"), "Track"),
+    Row(LimitReached, _R, ("Action", "MaxRecordingJobs"), "RecordingJob"),
+    Row(LimitReached, _R, ("Action", "MaxReceivers"), "Receiver"),
+    Row(LimitReached, _R, ("Action", "ResourceProblem"), "Search"),
+    Row(LimitReached, _R, ("Action",)),
+    Row(CannotDelete, _R, ("Action", "CannotDeleteReceiver"), "Receiver"),
+    Row(CannotDelete, _R, ("Action", "CannotDelete")),
+    Row(AccessDenied, _S, ("NotAuthorized",)),
+    Row(Refused, _S, ("OperationProhibited",)),
+    Row(FormatError, _S, ("InvalidArgVal",)),
+    Row(StorageError, _R, ("Action",)),
+)
+
+INTERNAL = SoapFault(Code.RECEIVER, ("Action",), "the operation failed inside the device; its log says why")
+"""The answer to an error that nobody foresaw: its text stays in the log, since it may tell of paths, addresses or
+credentials.
+"""
+
+
+def fault_of(error: Exception, service: str) -> SoapFault | None:
+    """The fault for a domain error raised by the service with this namespace; None when the table has no row for it."""
+    if isinstance(error, SoapFault):
+        return error
+    kind = getattr(error, "kind", None)
+    for row in TABLE:
+        if isinstance(error, row.error) and row.kind in (None, kind) and row.service in (None, service):
+            # What a volume says names paths of this machine: that is for the log.
+            reason = "the storage failed" if isinstance(error, StorageError) else str(error)
+            return SoapFault(row.code, row.subcodes, reason)
+    return None
+
+
+def write_fault(fault: SoapFault) -> bytes:
+    """The envelope of a fault (SOAP 1.2 part 1, 5.4)."""
+    blocks = ""
+    if fault.code is Code.VERSION_MISMATCH:
+        blocks = '<env:Upgrade><env:SupportedEnvelope qname="env:Envelope"/></env:Upgrade>'
+    for clark in fault.misunderstood:
+        namespace, _, name = clark[1:].rpartition("}")
+        blocks += f"<env:NotUnderstood xmlns:h={quoteattr(namespace)} qname={quoteattr('h:' + name)}/>"
+    header = f"<env:Header>{blocks}</env:Header>" if blocks else ""
+    subcode = ""
+    for name in reversed(fault.subcodes):
+        subcode = f"<env:Subcode><env:Value>ter:{name}</env:Value>{subcode}</env:Subcode>"
+    return (
+        '<?xml version="1.0" encoding="UTF-8"?>\n'
+        f'<env:Envelope xmlns:env="{ENV}" xmlns:ter="{TER}">{header}<env:Body><env:Fault>'
+        f"<env:Code><env:Value>env:{fault.code}</env:Value>{subcode}</env:Code>"
+        f'<env:Reason><env:Text xml:lang="en">{escape(_printable(fault.reason))}</env:Text></env:Reason>'
+        "</env:Fault></env:Body></env:Envelope>"
+    ).encode()
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text[:500])

@@ -1,0 +1,197 @@
+"""The SOAP 1.2 protocol over HTTP (SOAP 1.2 part 2, 7): a request's bytes in, an answer's bytes out.
+
+Order of things, each of which ends the request when it fails: content type, size, XML, envelope, mandatory headers,
+operation, credentials and access class, arguments, the handler, the answer. This room knows nothing of the HTTP server:
+`nvr/http/` hands it `Request`s and sends `Answer`s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lxml import etree
+
+from nvr.model.errors import FormatError
+from nvr.soap.envelope import Envelope, parse_envelope
+from nvr.soap.faults import (
+    INTERNAL,
+    Code,
+    SoapFault,
+    action_not_supported,
+    fault_of,
+    unknown_action,
+    write_fault,
+)
+from nvr.soap.model import Struct
+from nvr.soap.reader import read
+from nvr.soap.security import Security
+from nvr.soap.service import Bound, BoundService, Call, Service
+from nvr.soap.writer import write
+
+log = logging.getLogger(__name__)
+
+CONTENT_TYPE = "application/soap+xml; charset=utf-8"
+ACCEPTED_TYPES = frozenset(("application/soap+xml", "text/xml"))
+"""SOAP 1.2, and the type of SOAP 1.1 that lax clients send with SOAP 1.2 envelopes."""
+
+DEFAULT_SIZE_LIMIT = 256 * 1024
+PARSE_ON_LOOP = 16 * 1024
+"""Longer messages are parsed in a thread: 256 KiB of small elements take libxml2 about 10 ms."""
+SLICE_S = 0.002
+"""How long an answer is written before other tasks run; the loop must never be held for 5 ms."""
+_JOIN = 20_000
+"""Pieces of text that are joined and encoded at once, about 1 ms."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A POST as the HTTP server has received it.
+
+    `content_type` is without parameters and in lower case. `uri` is the target of the request line. `origin` and `host`
+    as in `Call`.
+    """
+
+    method: str
+    uri: str
+    content_type: str
+    authorization: str | None
+    origin: str
+    host: str
+    peer: str
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What to send back. An empty body has no content type."""
+
+    status: int
+    body: bytes
+    headers: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def content_type(self) -> str | None:
+        return CONTENT_TYPE if self.body else None
+
+
+class Soap:
+    """All services of the device, each with an endpoint at its path."""
+
+    def __init__(self, services: Sequence[Service], security: Security, size_limit: int = DEFAULT_SIZE_LIMIT) -> None:
+        """Raises TypeError for a service that is declared wrongly."""
+        self.size_limit = size_limit
+        self.requests: Counter[tuple[str, str, str]] = Counter()
+        """Answers by path, operation (empty when unknown) and outcome: `ok`, or the fault's codes joined by slashes."""
+        self._security = security
+        self._bound = {service.path: BoundService(service) for service in services}
+        if len(self._bound) != len(services):
+            raise TypeError("two services have the same path")
+        self._namespaces = {service.namespace: service.path for service in services}
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        return tuple(self._bound)
+
+    def service(self, path: str) -> BoundService:
+        """Raises KeyError."""
+        return self._bound[path]
+
+    async def answer(self, path: str, request: Request) -> Answer:
+        """Never raises, except for cancellation. `path` is one of `paths`."""
+        if request.content_type not in ACCEPTED_TYPES:
+            return Answer(415, b"")
+        if len(request.body) > self.size_limit:
+            return Answer(413, b"")
+        bound = self._bound[path]
+        name = ""
+        try:
+            envelope = await _parse(request.body)
+            operation = self._operation(bound, envelope.body)
+            name = operation.operation.name
+            user = self._security.admit(
+                operation.operation.access, request.method, request.uri, request.authorization, envelope.headers
+            )
+            body = await _perform(operation, envelope, user, request)
+        except Exception as error:  # the boundary: whatever happens becomes a fault, and is logged
+            fault = _fault(error, bound.service, name, request)
+            self.requests[path, name, "/".join((fault.code, *fault.subcodes))] += 1
+            return Answer(fault.status, write_fault(fault), fault.headers)
+        self.requests[path, name, "ok"] += 1
+        return Answer(200, body)
+
+    def _operation(self, bound: BoundService, element: etree._Element) -> Bound:
+        """Raises SoapFault for an element that is no request of this service."""
+        found = bound.find(str(element.tag))
+        if found is not None:
+            return found
+        name = etree.QName(element)
+        namespace = name.namespace or ""
+        if namespace == bound.service.namespace and name.localname in bound.service.not_implemented:
+            raise action_not_supported()
+        elsewhere = self._namespaces.get(namespace)
+        if elsewhere is not None and elsewhere != bound.service.path:
+            other = self._bound[elsewhere]
+            if other.find(str(element.tag)) is not None or name.localname in other.service.not_implemented:
+                raise action_not_supported(f"this operation belongs to the service at {elsewhere}")
+        raise unknown_action("no service knows an operation with this element")
+
+
+async def _parse(body: bytes) -> Envelope:
+    if len(body) > PARSE_ON_LOOP:
+        return await asyncio.to_thread(parse_envelope, body)
+    return parse_envelope(body)
+
+
+async def _perform(operation: Bound, envelope: Envelope, user: str | None, request: Request) -> bytes:
+    arguments = _arguments(operation, envelope.body)
+    result = operation.handler(Call(arguments, user, request.origin, request.host))
+    if inspect.isawaitable(result):
+        result = await result
+    return await serialize(operation.response(**(result or {})), operation.response_tag)
+
+
+def _arguments(operation: Bound, element: etree._Element) -> Struct:
+    try:
+        return read(operation.request, element)
+    except SoapFault as fault:
+        refusal = operation.operation.bad_value
+        if refusal is None or not isinstance(fault.__cause__, FormatError):
+            raise
+        raise refusal(fault.reason) from fault
+
+
+async def serialize(message: Struct, tag: str) -> bytes:
+    """The envelope around a message, written in slices of `SLICE_S` between which the loop runs other tasks."""
+    pieces: list[str] = []
+    pause = time.perf_counter() + SLICE_S
+    for _ in write(message, tag, pieces):
+        if time.perf_counter() >= pause:
+            await asyncio.sleep(0)
+            pause = time.perf_counter() + SLICE_S
+    if len(pieces) <= _JOIN:
+        return "".join(pieces).encode()
+    chunks = []
+    for start in range(0, len(pieces), _JOIN):
+        chunks.append("".join(pieces[start : start + _JOIN]).encode())
+        await asyncio.sleep(0)
+    return b"".join(chunks)
+
+
+def _fault(error: Exception, service: Service, operation: str, request: Request) -> SoapFault:
+    """The fault to answer. Neither the message nor its credentials are logged, only who sent it and what it called."""
+    fault = fault_of(error, service.namespace)
+    where = f"{service.path} {operation or '(unknown operation)'} from {request.peer}"
+    if fault is None:
+        log.error("%s failed unexpectedly", where, exc_info=error)
+        return INTERNAL
+    if error is not fault and fault.code is Code.RECEIVER:
+        log.warning("%s: %s", where, error)
+    else:
+        log.debug("%s: %s", where, fault)
+    return fault

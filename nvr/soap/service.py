@@ -1,0 +1,195 @@
+"""How a service and its operations are declared; the types come from `model.py`.
+
+    class ReceiverService(Service):
+        namespace = TRV
+        path = "/onvif/receiver_service"
+        contract = "receiver.wsdl"
+        not_implemented = frozenset({"GetReceivers"})        # operations of the official WSDL that are still missing
+
+        def __init__(self, receivers: Receivers) -> None:
+            self._receivers = receivers
+
+        def capabilities(self) -> Struct:
+            return Capabilities(SupportedReceivers=64)
+
+        @operation("GetServiceCapabilities", AccessClass.PRE_AUTH, response={"Capabilities": required(Capabilities)})
+        def get_service_capabilities(self, call: Call) -> Result:
+            return {"Capabilities": self.capabilities()}
+
+        @operation(
+            "CreateReceiver",
+            AccessClass.ACTUATE,
+            request={"Configuration": required(ReceiverConfiguration)},
+            response={"Receiver": required(Receiver)},
+        )
+        async def create_receiver(self, call: Call) -> Result:
+            created = await self._receivers.create(configuration_of(call.request.Configuration))
+            return {"Receiver": wire_of(created)}
+
+A handler gets the request as `call.request`, whose members are those of `request=`, and returns the members of
+`response=`, or None where the response is empty. It raises the errors of `nvr.model.errors`; `faults.py` says which
+fault each becomes. Handlers run on the event loop: they may be coroutines. For large answers return a generator over an
+immutable snapshot as the `many` member, since other requests run between two of its items.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, ClassVar, TypeAlias, TypeVar
+
+from spyne import Application, rpc
+from spyne import Service as SpyneService
+
+from nvr.model.errors import Refused
+from nvr.soap.model import Struct, WireType
+from nvr.soap.plan import plan_of
+
+Result: TypeAlias = Mapping[str, Any] | None
+
+
+class AccessClass(StrEnum):
+    """Access classes of operations (ONVIF Core 5.9.4)."""
+
+    PRE_AUTH = "PRE_AUTH"
+    READ_SYSTEM = "READ_SYSTEM"
+    READ_SYSTEM_SENSITIVE = "READ_SYSTEM_SENSITIVE"
+    READ_SYSTEM_SECRET = "READ_SYSTEM_SECRET"  # noqa: S105
+    WRITE_SYSTEM = "WRITE_SYSTEM"
+    UNRECOVERABLE = "UNRECOVERABLE"
+    READ_MEDIA = "READ_MEDIA"
+    ACTUATE = "ACTUATE"
+
+
+_Handler = TypeVar("_Handler", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request on its way to a handler. `user` is the name that was authenticated, None for PRE_AUTH operations.
+
+    `origin` is scheme, host and port by which the client reached the device, without a slash at its end; `host` is the
+    same without scheme and port, in brackets for IPv6. Addresses in answers are made from them, so that they work
+    through NAT.
+    """
+
+    request: Any
+    user: str | None
+    origin: str
+    host: str
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """An operation as declared: members of its messages in schema order."""
+
+    name: str
+    access: AccessClass
+    request: Mapping[str, WireType] = field(default_factory=dict)
+    response: Mapping[str, WireType] = field(default_factory=dict)
+    bad_value: type[Refused] | None = None
+    """What a value of the request that breaks its type or a facet is, where the standard has a fault for it."""
+
+
+def operation(
+    name: str,
+    access: AccessClass,
+    *,
+    request: Mapping[str, WireType] | None = None,
+    response: Mapping[str, WireType] | None = None,
+    bad_value: type[Refused] | None = None,
+) -> Callable[[_Handler], _Handler]:
+    """Declares a method of a Service as the operation with this name of its WSDL."""
+    declared = Operation(name, access, request or {}, response or {}, bad_value)
+
+    def declare(handler: _Handler) -> _Handler:
+        handler.__dict__["operation"] = declared
+        return handler
+
+    return declare
+
+
+class Service(ABC):
+    """One ONVIF service: a target namespace, a path and operations."""
+
+    namespace: ClassVar[str]
+    path: ClassVar[str]
+    contract: ClassVar[str]
+    """File name below wsdl/."""
+    version: ClassVar[tuple[int, int]] = (20, 12)
+    """Edition that GetServices reports, year - 2000 and month."""
+    not_implemented: ClassVar[frozenset[str]] = frozenset()
+    """Operations of the official WSDL that answer Receiver / ter:ActionNotSupported."""
+
+    @abstractmethod
+    def capabilities(self) -> Struct:
+        """The Capabilities element of GetServiceCapabilities, which GetServices repeats."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """An operation of a service instance, ready to be called."""
+
+    operation: Operation
+    request: type[Struct]
+    response: type[Struct]
+    response_tag: str
+    handler: Callable[[Call], Awaitable[Result] | Result]
+
+
+class BoundService:
+    """A service with its spyne Application, which holds the registry of operations by qualified name of the request."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        members: dict[str, Any] = {}
+        for attribute in dir(type(service)):
+            declared = getattr(getattr(type(service), attribute), "operation", None)
+            if isinstance(declared, Operation):
+                members[declared.name] = _registered(declared, service, getattr(service, attribute))
+        name = type(service).__name__
+        registered = type(SpyneService)(name, (SpyneService,), members)
+        application = Application([registered], service.namespace, name)
+        self._operations = {
+            tag: _bound(descriptors[0]) for tag, descriptors in application.interface.service_method_map.items()
+        }
+        overlap = service.not_implemented & {b.operation.name for b in self._operations.values()}
+        if overlap:
+            raise TypeError(f"{name} implements {', '.join(sorted(overlap))} and says that it does not")
+
+    def find(self, tag: str) -> Bound | None:
+        """The operation whose request is this element, in Clark notation."""
+        return self._operations.get(tag)
+
+    def operations(self) -> tuple[Bound, ...]:
+        return tuple(self._operations.values())
+
+
+def _registered(declared: Operation, service: Service, handler: Callable[[Call], Any]) -> Any:
+    results = list(declared.response.values())
+    return rpc(
+        *declared.request.values(),
+        _args=list(declared.request),
+        _in_message_name=f"{{{service.namespace}}}{declared.name}",
+        _out_message_name=f"{{{service.namespace}}}{declared.name}Response",
+        _returns=results or None,
+        _out_variable_names=list(declared.response),
+        _udd={"operation": declared},
+    )(handler)
+
+
+def _bound(descriptor: Any) -> Bound:
+    request, response = _message(descriptor.in_message), _message(descriptor.out_message)
+    tag = f"{{{response.get_namespace()}}}{response.get_type_name()}"
+    return Bound(descriptor.udd["operation"], request, response, tag, descriptor.function)
+
+
+def _message(produced: Any) -> type[Struct]:
+    """A Struct with the members of the message class that spyne produced; its plan is compiled to find mistakes."""
+    members = {"__namespace__": produced.get_namespace(), "__type_name__": produced.get_type_name()}
+    metaclass: Any = type(Struct)
+    message: type[Struct] = metaclass(produced.get_type_name(), (Struct,), {**members, **produced._type_info})
+    plan_of(message)
+    return message
