@@ -1,0 +1,194 @@
+"""One SQLite file: opening, checking, migrating, transactions. All that is particular to SQLite stands in this file.
+
+Both databases are in WAL mode. `synchronous` is FULL for the configuration (a committed change survives a power cut)
+and NORMAL for the index of footage (a power cut may cost the last commits; recovery makes them again from the files).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from nvr.model.errors import OperatorError, StorageError
+
+log = logging.getLogger(__name__)
+
+HEADER = b"SQLite format 3\0"
+BUSY_TIMEOUT_MS = 5_000
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+class History(StrEnum):
+    """The two Alembic histories; the value is the directory of the revisions."""
+
+    CONFIGURATION = "configuration"
+    INDEX = "index"
+
+
+HEADS = {History.CONFIGURATION: "c0001", History.INDEX: "i0001"}
+"""Newest revision of each history, so that a database that has it opens without loading Alembic. A test compares."""
+
+
+class DatabaseDamaged(OperatorError):
+    """The file is no database, or its structure is broken."""
+
+
+class Database:
+    """An open database. Every method blocks and may be called from several threads; one writer at a time."""
+
+    def __init__(self, path: Path, history: History, synchronous: str, revision: str = "head") -> None:
+        """Opens or creates the file, checks it and brings its schema up to `revision`.
+
+        Raises DatabaseDamaged, or OperatorError when the file cannot be opened or comes from a newer version.
+        """
+        self.path = path
+        self.history = history
+        self._write_lock = threading.Lock()
+        _prepare_file(path)
+        self._engine = _engine(path, synchronous)
+        try:
+            self._check()
+            self._migrate(revision)
+        except BaseException:
+            self._engine.dispose()
+            raise
+
+    def close(self) -> None:
+        """The last connection to close folds the write-ahead log into the file."""
+        self._engine.dispose()
+
+    @contextlib.contextmanager
+    def read(self) -> Iterator[sa.Connection]:
+        """A consistent view of the database. Raises StorageError."""
+        with self._errors("read"), self._engine.begin() as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def write(self) -> Iterator[sa.Connection]:
+        """One transaction: committed when the block ends, undone when it raises. Raises StorageError."""
+        with self._write_lock, self._errors("write"), self._engine.begin() as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def _errors(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except SQLAlchemyError as e:
+            raise StorageError(f"cannot {what} {self.path}: {_cause(e)}") from e
+
+    def _check(self) -> None:
+        try:
+            with self._engine.connect() as connection:
+                answer = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()
+        except DBAPIError as e:
+            if _is_damage(e):
+                raise DatabaseDamaged(f"{self.path} is damaged: {_cause(e)}") from e
+            raise OperatorError(f"{self.path} cannot be opened: {_cause(e)}") from e
+        if answer != "ok":
+            raise DatabaseDamaged(f"{self.path} is damaged: {answer}")
+
+    def revision(self) -> str | None:
+        """The revision of the schema; None for an empty database."""
+        with self._errors("read"), self._engine.connect() as connection:
+            return _revision(connection)
+
+    def _migrate(self, revision: str) -> None:
+        if self.revision() == HEADS[self.history]:
+            return
+        try:
+            with self._write_lock, self._engine.begin() as connection:
+                upgrade(connection, self.history, revision)
+        except SQLAlchemyError as e:
+            raise OperatorError(f"the schema of {self.path} cannot be brought up to date: {_cause(e)}") from e
+
+
+def upgrade(connection: sa.Connection, history: History, revision: str = "head") -> None:
+    """Runs the migrations up to `revision` inside the transaction of `connection`."""
+    from alembic import command
+    from alembic.config import Config
+    from alembic.util import CommandError
+
+    config = Config()
+    # ConfigParser interpolates '%'; the separator allows any other character in the path.
+    escaped = str(MIGRATIONS).replace("%", "%%")
+    config.set_main_option("script_location", escaped)
+    config.set_main_option("path_separator", "newline")
+    config.set_main_option("version_locations", f"{escaped}{os.sep}{history}")
+    config.attributes["connection"] = connection
+    try:
+        command.upgrade(config, revision)
+    except CommandError as e:
+        raise OperatorError(
+            f"the {history} database has schema {_revision(connection) or revision!r}, which this version does not "
+            f"know: run the version that wrote it, or a newer one ({e})"
+        ) from e
+
+
+def keep_aside(path: Path) -> Path:
+    """Renames a damaged database, with its write-ahead log, so that it can be examined. Returns the new path."""
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+    kept = path.with_name(f"{path.name}.damaged-{stamp}")
+    for suffix in ("-wal", "-shm", ""):
+        part = path.with_name(path.name + suffix)
+        if part.exists():
+            part.rename(kept.with_name(kept.name + suffix))
+    return kept
+
+
+def _prepare_file(path: Path) -> None:
+    """Creates the file for its owner only (SQLite gives the log the same mode), and looks at the header."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "rb") as file:
+            header = file.read(len(HEADER))
+    except OSError as e:
+        raise OperatorError(f"{path} cannot be opened: {e.strerror}") from e
+    if header and header != HEADER:
+        raise DatabaseDamaged(f"{path} is damaged: it does not begin as an SQLite database")
+
+
+def _engine(path: Path, synchronous: str) -> sa.Engine:
+    url = URL.create("sqlite", database=str(path.absolute()))
+    engine = sa.create_engine(url, connect_args={"check_same_thread": False, "timeout": BUSY_TIMEOUT_MS / 1000})
+
+    @event.listens_for(engine, "connect")
+    def set_up(connection: sqlite3.Connection, _record: object) -> None:
+        # The driver's own transaction control neither covers DDL nor gives readers one view: BEGIN is sent below.
+        connection.isolation_level = None
+        for pragma in ("journal_mode=WAL", f"synchronous={synchronous}", "foreign_keys=ON"):
+            connection.execute(f"PRAGMA {pragma}").close()
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: sa.Connection) -> None:
+        connection.exec_driver_sql("BEGIN")
+
+    return engine
+
+
+def _revision(connection: sa.Connection) -> str | None:
+    if not sa.inspect(connection).has_table("alembic_version"):
+        return None
+    found = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
+    return None if found is None else str(found)
+
+
+def _is_damage(error: DBAPIError) -> bool:
+    code = getattr(error.orig, "sqlite_errorcode", None)
+    return code is not None and code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+def _cause(error: SQLAlchemyError) -> str:
+    """The driver's words only: SQLAlchemy's text shows the values of the statement, which may be secret."""
+    return str(error.orig) if isinstance(error, DBAPIError) else type(error).__name__

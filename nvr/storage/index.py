@@ -1,0 +1,228 @@
+"""The index of footage on SQL: one row per track file (see rows.py for what each method owes).
+
+Every page is sought by key, never by OFFSET. The index can be made again from the track files, so a damaged one is
+no loss: opening it names the command.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from nvr.model.errors import OperatorError, StorageError
+from nvr.model.time import UtcNs
+from nvr.model.timeline import GapReason, Run
+from nvr.model.tokens import RecordingToken, TrackKey, TrackToken
+from nvr.storage.database import Database, DatabaseDamaged, History, keep_aside
+from nvr.storage.rows import FileState, FootageIndex, TrackFileRow
+from nvr.storage.schema import track_files
+
+SHOWN = (FileState.OPEN, FileState.CLOSED)
+BATCH = 500
+"""Ids in one statement: databases bound the number of parameters."""
+
+
+class SqlFootageIndex(FootageIndex):
+    """The index in one database file. Blocking; safe to call from several threads."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    @classmethod
+    def open(cls, path: Path) -> SqlFootageIndex:
+        """Raises OperatorError, also for a damaged file: `nvr catalog rebuild` makes a new one."""
+        try:
+            return cls(Database(path, History.INDEX, synchronous="NORMAL"))
+        except DatabaseDamaged as e:
+            raise OperatorError(f"{e}; run `nvr catalog rebuild` to make it again from the track files") from e
+
+    @classmethod
+    def open_for_rebuild(cls, path: Path) -> tuple[SqlFootageIndex, Path | None]:
+        """As `open`, but a damaged file is kept aside under the name returned, and an empty index takes its place."""
+        try:
+            return cls(Database(path, History.INDEX, synchronous="NORMAL")), None
+        except DatabaseDamaged:
+            kept = keep_aside(path)
+            return cls(Database(path, History.INDEX, synchronous="NORMAL")), kept
+
+    def shut(self) -> None:
+        """Closes the database (`close` is the closing of a track file)."""
+        self._database.close()
+
+    def insert_open(self, row: TrackFileRow) -> None:
+        with self._database.write() as connection:
+            connection.execute(sa.insert(track_files), _values(row))
+
+    def close(
+        self,
+        file_id: str,
+        *,
+        end_ns: UtcNs,
+        size: int,
+        samples: int,
+        lost_packets: int,
+        dropped_units: int,
+        end_reason: GapReason | None,
+    ) -> None:
+        self._update(
+            file_id,
+            SHOWN,
+            state=FileState.CLOSED,
+            end_ns=end_ns,
+            size=size,
+            samples=samples,
+            lost_packets=lost_packets,
+            dropped_units=dropped_units,
+            end_reason=end_reason,
+        )
+
+    def set_end_reason(self, file_id: str, end_reason: GapReason) -> None:
+        self._update(file_id, SHOWN, end_reason=end_reason)
+
+    def _update(self, file_id: str, states: Sequence[FileState], **values: object) -> None:
+        update = sa.update(track_files).where(track_files.c.file_id == file_id, track_files.c.state.in_(states))
+        with self._database.write() as connection:
+            changed = connection.execute(update.values(**_plain(values))).rowcount
+        if changed != 1:
+            raise StorageError(f"the index {self._database.path} has no open or closed file {file_id}")
+
+    def forget(self, file_ids: Sequence[str]) -> None:
+        with self._database.write() as connection:
+            for batch in _batches(file_ids):
+                connection.execute(sa.delete(track_files).where(track_files.c.file_id.in_(batch)))
+
+    def mark_deleting(self, file_ids: Sequence[str]) -> None:
+        with self._database.write() as connection:
+            for batch in _batches(file_ids):
+                update = sa.update(track_files).where(track_files.c.file_id.in_(batch))
+                connection.execute(update.values(state=FileState.DELETING.value))
+
+    def open_files(self, volume_id: str) -> list[TrackFileRow]:
+        return self._in_state(volume_id, FileState.OPEN)
+
+    def deleting_files(self, volume_id: str) -> list[TrackFileRow]:
+        return self._in_state(volume_id, FileState.DELETING)
+
+    def _in_state(self, volume_id: str, state: FileState) -> list[TrackFileRow]:
+        c = track_files.c
+        return self._rows(
+            sa.select(track_files).where(c.volume_id == volume_id, c.state == state.value).order_by(c.file_id)
+        )
+
+    def file(self, file_id: str) -> TrackFileRow | None:
+        rows = self._rows(sa.select(track_files).where(track_files.c.file_id == file_id))
+        return rows[0] if rows else None
+
+    def known(self, file_ids: Sequence[str]) -> set[str]:
+        found: set[str] = set()
+        with self._database.read() as connection:
+            for batch in _batches(file_ids):
+                query = sa.select(track_files.c.file_id).where(track_files.c.file_id.in_(batch))
+                found.update(connection.execute(query).scalars())
+        return found
+
+    def files(
+        self,
+        key: TrackKey,
+        from_ns: UtcNs,
+        until_ns: UtcNs | None = None,
+        *,
+        after: tuple[UtcNs, str] | None = None,
+        limit: int = 64,
+    ) -> list[TrackFileRow]:
+        c = track_files.c
+        touches = sa.or_(c.end_ns > from_ns, c.start_ns >= from_ns, c.state == FileState.OPEN.value)
+        query = sa.select(track_files).where(_of(key), c.state.in_([s.value for s in SHOWN]), touches)
+        if until_ns is not None:
+            query = query.where(c.start_ns < until_ns)
+        if after is not None:
+            start_ns, file_id = after
+            # The first term alone lets the index seek; the second settles files that start together.
+            query = query.where(c.start_ns >= start_ns, sa.or_(c.start_ns > start_ns, c.file_id > file_id))
+        return self._rows(query.order_by(c.start_ns, c.file_id).limit(limit))
+
+    def newest(self, key: TrackKey) -> TrackFileRow | None:
+        c = track_files.c
+        query = sa.select(track_files).where(_of(key), c.state.in_([s.value for s in SHOWN]))
+        rows = self._rows(query.order_by(c.start_ns.desc(), c.file_id.desc()).limit(1))
+        return rows[0] if rows else None
+
+    def tracks(self) -> list[TrackKey]:
+        c = track_files.c
+        shown = c.state.in_([s.value for s in SHOWN])
+        query = sa.select(c.recording, c.track).where(shown).distinct().order_by(c.recording, c.track)
+        with self._database.read() as connection:
+            return [TrackKey(RecordingToken(r), TrackToken(t)) for r, t in connection.execute(query)]
+
+    def runs(self, key: TrackKey) -> list[Run]:
+        c = track_files.c
+        placed = (
+            sa.select(
+                c.run_id,
+                c.end_reason,
+                sa.func.min(c.start_ns).over(partition_by=c.run_id).label("start_ns"),
+                sa.func.max(c.end_ns).over(partition_by=c.run_id).label("end_ns"),
+                sa.func.max(c.gap_before).over(partition_by=c.run_id).label("gap_before"),
+                sa.func.row_number()
+                .over(partition_by=c.run_id, order_by=(c.run_place.desc(), c.file_id.desc()))
+                .label("from_last"),
+            )
+            .where(_of(key), c.state == FileState.CLOSED.value)
+            .subquery()
+        )
+        p = placed.c
+        query = (
+            sa.select(p.run_id, p.start_ns, p.end_ns, p.end_reason, p.gap_before)
+            .where(p.from_last == 1)
+            .order_by(p.start_ns, p.end_ns, p.run_id)
+        )
+        with self._database.read() as connection:
+            found = list(connection.execute(query))
+        runs = []
+        for i, (run_id, start_ns, end_ns, end_reason, _) in enumerate(found):
+            following = found[i + 1].gap_before if i + 1 < len(found) else None
+            runs.append(Run(run_id, start_ns, end_ns, GapReason(end_reason or following or GapReason.UNKNOWN)))
+        return runs
+
+    def volume_files(self, volume_id: str, *, after: str = "", limit: int = 1000) -> list[TrackFileRow]:
+        c = track_files.c
+        query = sa.select(track_files).where(c.volume_id == volume_id, c.file_id > after)
+        return self._rows(query.order_by(c.file_id).limit(limit))
+
+    def replace_volume(self, volume_id: str, rows: Sequence[TrackFileRow]) -> None:
+        with self._database.write() as connection:
+            connection.execute(sa.delete(track_files).where(track_files.c.volume_id == volume_id))
+            for start in range(0, len(rows), BATCH):
+                connection.execute(sa.insert(track_files), [_values(row) for row in rows[start : start + BATCH]])
+
+    def _rows(self, query: sa.Select[Any]) -> list[TrackFileRow]:
+        with self._database.read() as connection:
+            return [_row(found) for found in connection.execute(query).mappings()]
+
+
+def _of(key: TrackKey) -> sa.ColumnElement[bool]:
+    return sa.and_(track_files.c.recording == key.recording, track_files.c.track == key.track)
+
+
+def _plain(values: Mapping[str, object]) -> dict[str, object]:
+    """Enumerations as the plain text that stands in the database."""
+    return {name: value.value if isinstance(value, FileState | GapReason) else value for name, value in values.items()}
+
+
+def _values(row: TrackFileRow) -> dict[str, object]:
+    return _plain(asdict(row))
+
+
+def _row(found: sa.RowMapping) -> TrackFileRow:
+    values = dict(found)
+    for name in ("gap_before", "end_reason"):
+        values[name] = None if values[name] is None else GapReason(values[name])
+    return TrackFileRow(**{**values, "state": FileState(values["state"])})
+
+
+def _batches(ids: Sequence[str]) -> list[Sequence[str]]:
+    return [ids[start : start + BATCH] for start in range(0, len(ids), BATCH)]

@@ -1,0 +1,263 @@
+"""Objects of the model to rows of the configuration database, and back."""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+from urllib.parse import urlsplit, urlunsplit
+
+import sqlalchemy as sa
+
+from nvr.model.errors import NvrError
+from nvr.model.job import (
+    RecordingJob,
+    RecordingJobConfiguration,
+    RecordingJobMode,
+    RecordingJobSource,
+    RecordingJobTrack,
+    SourceReference,
+)
+from nvr.model.receiver import (
+    Receiver,
+    ReceiverConfiguration,
+    ReceiverMode,
+    StreamSetup,
+    StreamType,
+    TransportProtocol,
+)
+from nvr.model.recording import (
+    Recording,
+    RecordingConfiguration,
+    RecordingSourceInformation,
+    Track,
+    TrackConfiguration,
+    TrackType,
+)
+from nvr.model.tokens import JobToken, ReceiverToken, RecordingToken, TrackToken
+from nvr.storage import schema
+
+log = logging.getLogger(__name__)
+
+
+class Sealer(Protocol):
+    """Encrypts what must not be readable in a database or in a snapshot of it."""
+
+    def seal(self, plain: bytes) -> bytes: ...
+
+    def open(self, sealed: bytes) -> bytes:
+        """Raises NvrError when it was sealed with another key or has been altered."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredUser:
+    """A user as the configuration keeps it; what the secret is made of, only the user store knows."""
+
+    name: str
+    role: str
+    secret: bytes
+
+    def __repr__(self) -> str:
+        return f"StoredUser(name={self.name!r}, role={self.role!r})"
+
+
+def save_recording(connection: sa.Connection, recording: Recording) -> None:
+    configuration, source = recording.configuration, recording.configuration.source
+    _upsert(
+        connection,
+        schema.recordings.c.token,
+        recording.token,
+        {
+            "source_id": source.source_id,
+            "name": source.name,
+            "location": source.location,
+            "description": source.description,
+            "address": source.address,
+            "content": configuration.content,
+            "maximum_retention_ns": configuration.maximum_retention_ns,
+        },
+    )
+    delete(connection, schema.tracks.c.recording, recording.token)
+    rows = [
+        {
+            "recording": recording.token,
+            "token": track.token,
+            "place": place,
+            "track_type": track.configuration.track_type.value,
+            "description": track.configuration.description,
+        }
+        for place, track in enumerate(recording.tracks)
+    ]
+    if rows:
+        connection.execute(sa.insert(schema.tracks), rows)
+
+
+def load_recordings(connection: sa.Connection) -> tuple[Recording, ...]:
+    tracks: defaultdict[str, list[Track]] = defaultdict(list)
+    c = schema.tracks.c
+    for t in connection.execute(sa.select(schema.tracks).order_by(c.recording, c.place)):
+        configuration = TrackConfiguration(TrackType(t.track_type), t.description)
+        tracks[t.recording].append(Track(TrackToken(t.token), configuration))
+    return tuple(
+        Recording(
+            RecordingToken(r.token),
+            RecordingConfiguration(
+                RecordingSourceInformation(r.source_id, r.name, r.location, r.description, r.address),
+                r.content,
+                r.maximum_retention_ns,
+            ),
+            tuple(tracks[r.token]),
+        )
+        for r in connection.execute(sa.select(schema.recordings).order_by(schema.recordings.c.id))
+    )
+
+
+def save_job(connection: sa.Connection, job: RecordingJob) -> None:
+    configuration = job.configuration
+    _upsert(
+        connection,
+        schema.jobs.c.token,
+        job.token,
+        {
+            "recording": configuration.recording,
+            "mode": configuration.mode.value,
+            "priority": configuration.priority,
+            "schedule_token": configuration.schedule_token,
+            "activation": job.activation,
+        },
+    )
+    delete(connection, schema.job_sources.c.job, job.token)
+    for place, source in enumerate(configuration.sources):
+        connection.execute(
+            sa.insert(schema.job_sources),
+            {
+                "job": job.token,
+                "place": place,
+                "source_token": source.source.token if source.source else None,
+                "source_type": source.source.type if source.source else None,
+                "implied_tracks": source.implied_tracks,
+            },
+        )
+        rows = [
+            {
+                "job": job.token,
+                "source_place": place,
+                "place": track_place,
+                "source_tag": track.source_tag,
+                "destination": track.destination,
+            }
+            for track_place, track in enumerate(source.tracks)
+        ]
+        if rows:
+            connection.execute(sa.insert(schema.job_tracks), rows)
+
+
+def load_jobs(connection: sa.Connection) -> tuple[RecordingJob, ...]:
+    tracks: defaultdict[tuple[str, int], list[RecordingJobTrack]] = defaultdict(list)
+    c = schema.job_tracks.c
+    for t in connection.execute(sa.select(schema.job_tracks).order_by(c.job, c.source_place, c.place)):
+        tracks[t.job, t.source_place].append(RecordingJobTrack(t.source_tag, TrackToken(t.destination)))
+    sources: defaultdict[str, list[RecordingJobSource]] = defaultdict(list)
+    s = schema.job_sources.c
+    for row in connection.execute(sa.select(schema.job_sources).order_by(s.job, s.place)):
+        reference = None if row.source_token is None else SourceReference(row.source_token, row.source_type)
+        sources[row.job].append(
+            RecordingJobSource(reference, tuple(tracks[row.job, row.place]), implied_tracks=row.implied_tracks)
+        )
+    return tuple(
+        RecordingJob(
+            JobToken(j.token),
+            RecordingJobConfiguration(
+                RecordingToken(j.recording),
+                RecordingJobMode(j.mode),
+                j.priority,
+                tuple(sources[j.token]),
+                j.schedule_token,
+            ),
+            j.activation,
+        )
+        for j in connection.execute(sa.select(schema.jobs).order_by(schema.jobs.c.id))
+    )
+
+
+def save_receiver(connection: sa.Connection, receiver: Receiver, sealer: Sealer) -> None:
+    """User, password and query of the URI are stored sealed only (some cameras take a password in the query)."""
+    configuration = receiver.configuration
+    uri = configuration.media_uri
+    public = public_part(uri)
+    _upsert(
+        connection,
+        schema.receivers.c.token,
+        receiver.token,
+        {
+            "mode": configuration.mode.value,
+            "media_uri": public,
+            "media_uri_sealed": None if public == uri else sealer.seal(uri.encode()),
+            "stream": configuration.stream_setup.stream.value,
+            "protocol": configuration.stream_setup.protocol.value,
+            "auto_created": receiver.auto_created,
+        },
+    )
+
+
+def load_receivers(connection: sa.Connection, sealer: Sealer) -> tuple[Receiver, ...]:
+    return tuple(
+        Receiver(
+            ReceiverToken(r.token),
+            ReceiverConfiguration(
+                ReceiverMode(r.mode),
+                _media_uri(r, sealer),
+                StreamSetup(StreamType(r.stream), TransportProtocol(r.protocol)),
+            ),
+            r.auto_created,
+        )
+        for r in connection.execute(sa.select(schema.receivers).order_by(schema.receivers.c.id))
+    )
+
+
+def _media_uri(row: sa.Row[Any], sealer: Sealer) -> str:
+    if row.media_uri_sealed is None:
+        return str(row.media_uri)
+    try:
+        return sealer.open(row.media_uri_sealed).decode()
+    except NvrError as e:
+        # Recording without this camera's password is no reason to stop recording the others.
+        log.error(
+            "the credentials of receiver %s cannot be opened (%s): it will be tried without them; "
+            "set its MediaUri again, or restore the key of this recorder",
+            row.token,
+            e,
+        )
+        return str(row.media_uri)
+
+
+def public_part(uri: str) -> str:
+    """The URI without user, password and query."""
+    parts = urlsplit(uri)
+    if "@" not in parts.netloc and not parts.query:
+        return uri
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query=""))
+
+
+def save_user(connection: sa.Connection, user: StoredUser) -> None:
+    _upsert(connection, schema.users.c.name, user.name, {"role": user.role, "secret": user.secret})
+
+
+def load_users(connection: sa.Connection) -> tuple[StoredUser, ...]:
+    rows = connection.execute(sa.select(schema.users).order_by(schema.users.c.name))
+    return tuple(StoredUser(u.name, u.role, u.secret) for u in rows)
+
+
+def delete(connection: sa.Connection, column: sa.Column[str], value: str) -> None:
+    """Rows gone; none is no error."""
+    connection.execute(sa.delete(column.table).where(column == value))
+
+
+def _upsert(connection: sa.Connection, key: sa.Column[str], value: str, values: Mapping[str, object]) -> None:
+    """Update, or insert when there was nothing to update: the order of creation is kept."""
+    table = key.table
+    assert isinstance(table, sa.Table)
+    if connection.execute(sa.update(table).where(key == value).values(**values)).rowcount == 0:
+        connection.execute(sa.insert(table), {key.name: value, **values})

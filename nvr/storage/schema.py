@@ -1,0 +1,134 @@
+"""The tables of the configuration and of the index of footage, as the newest migration leaves them.
+
+The migrations are what makes them in a database; a test compares both. Times are UTC nanoseconds.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+configuration = sa.MetaData()
+index = sa.MetaData()
+
+TOKEN = sa.String(64)
+
+facts = sa.Table(
+    "facts",
+    configuration,
+    # installation: hex digits that name this recorder; serial: number of changes made, rises with each
+    sa.Column("name", sa.String(32), primary_key=True),
+    sa.Column("value", sa.Text, nullable=False),
+)
+
+recordings = sa.Table(
+    "recordings",
+    configuration,
+    sa.Column("id", sa.Integer, primary_key=True),  # order of creation
+    sa.Column("token", TOKEN, nullable=False, unique=True),
+    sa.Column("source_id", sa.Text, nullable=False),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("location", sa.Text, nullable=False),
+    sa.Column("description", sa.Text, nullable=False),
+    sa.Column("address", sa.Text, nullable=False),
+    sa.Column("content", sa.Text, nullable=False),
+    sa.Column("maximum_retention_ns", sa.BigInteger, nullable=False),
+)
+
+tracks = sa.Table(
+    "tracks",
+    configuration,
+    sa.Column("recording", TOKEN, sa.ForeignKey("recordings.token", ondelete="CASCADE"), primary_key=True),
+    sa.Column("token", TOKEN, primary_key=True),
+    sa.Column("place", sa.Integer, nullable=False),
+    sa.Column("track_type", sa.String(16), nullable=False),
+    sa.Column("description", sa.Text, nullable=False),
+)
+
+jobs = sa.Table(
+    "jobs",
+    configuration,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("token", TOKEN, nullable=False, unique=True),
+    sa.Column("recording", TOKEN, sa.ForeignKey("recordings.token"), nullable=False),
+    sa.Column("mode", sa.String(16), nullable=False),
+    sa.Column("priority", sa.Integer, nullable=False),
+    sa.Column("schedule_token", sa.Text),
+    sa.Column("activation", sa.BigInteger, nullable=False),
+)
+
+job_sources = sa.Table(
+    "job_sources",
+    configuration,
+    sa.Column("job", TOKEN, sa.ForeignKey("jobs.token", ondelete="CASCADE"), primary_key=True),
+    sa.Column("place", sa.Integer, primary_key=True),
+    sa.Column("source_token", TOKEN),
+    sa.Column("source_type", sa.Text),
+    sa.Column("implied_tracks", sa.Boolean, nullable=False),
+)
+
+job_tracks = sa.Table(
+    "job_tracks",
+    configuration,
+    sa.Column("job", TOKEN, primary_key=True),
+    sa.Column("source_place", sa.Integer, primary_key=True),
+    sa.Column("place", sa.Integer, primary_key=True),
+    sa.Column("source_tag", sa.Text, nullable=False),
+    sa.Column("destination", TOKEN, nullable=False),
+    sa.ForeignKeyConstraint(["job", "source_place"], ["job_sources.job", "job_sources.place"], ondelete="CASCADE"),
+)
+
+receivers = sa.Table(
+    "receivers",
+    configuration,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("token", TOKEN, nullable=False, unique=True),
+    sa.Column("mode", sa.String(16), nullable=False),
+    sa.Column("media_uri", sa.Text, nullable=False),  # without user, password and query
+    sa.Column("media_uri_sealed", sa.LargeBinary),  # the whole URI, when it has any of these
+    sa.Column("stream", sa.String(16), nullable=False),
+    sa.Column("protocol", sa.String(16), nullable=False),
+    sa.Column("auto_created", sa.Boolean, nullable=False),
+)
+
+users = sa.Table(
+    "users",
+    configuration,
+    sa.Column("name", sa.String(64), primary_key=True),
+    sa.Column("role", sa.String(32), nullable=False),
+    sa.Column("secret", sa.LargeBinary, nullable=False),
+)
+
+deletions = sa.Table(
+    "deletions",
+    configuration,
+    # data still to be deleted; the empty track stands for the whole recording
+    sa.Column("recording", TOKEN, primary_key=True),
+    sa.Column("track", TOKEN, primary_key=True),
+)
+
+track_files = sa.Table(
+    "track_files",
+    index,
+    sa.Column("file_id", sa.String(32), primary_key=True),
+    sa.Column("volume_id", TOKEN, nullable=False),
+    sa.Column("recording", TOKEN, nullable=False),
+    sa.Column("track", TOKEN, nullable=False),
+    sa.Column("run_id", sa.String(32), nullable=False),
+    sa.Column("run_place", sa.Integer, nullable=False),
+    sa.Column("path", sa.Text, nullable=False),
+    sa.Column("start_ns", sa.BigInteger, nullable=False),
+    sa.Column("end_ns", sa.BigInteger, nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("encoding", sa.String(64), nullable=False),
+    sa.Column("size", sa.BigInteger, nullable=False),
+    sa.Column("samples", sa.BigInteger, nullable=False),
+    sa.Column("lost_packets", sa.BigInteger, nullable=False),
+    sa.Column("dropped_units", sa.BigInteger, nullable=False),
+    sa.Column("gap_before", sa.String(32)),
+    sa.Column("end_reason", sa.String(32)),
+    # end and state stand in the index so that files that end before a searched range are passed over inside it
+    sa.Index("track_files_by_time", "recording", "track", "start_ns", "file_id", "end_ns", "state"),
+    sa.Index("track_files_by_volume", "volume_id", "file_id"),
+    # few rows are ever in these states: recovery finds them without reading the rest
+    sa.Index("track_files_by_state", "volume_id", "state", "file_id"),
+)

@@ -1,0 +1,161 @@
+"""The snapshot of the configuration on each volume, from which a lost configuration database is restored.
+
+One JSON file at the root of a volume, replaced as a whole after each change (written beside it, fsync, rename, fsync of
+the directory):
+
+    {"format": "nvr configuration", "version": 1, "sha256": hex digits of the canonical JSON of content,
+     "content": {"installation": "...", "serial": 7, "revision": "c0001", "tables": {"recordings": [{...}, ...], ...}}}
+
+The tables hold the rows as they stand in the database at that revision of its schema, so that migrations serve both.
+Bytes stand as {"base64": "..."}; secrets are sealed before they come here.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import contextlib
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from nvr.model.errors import FormatError, OperatorError
+
+log = logging.getLogger(__name__)
+
+NAME = "configuration.json"
+FORMAT = "nvr configuration"
+VERSION = 1
+
+Row = Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """`installation` names the recorder, `serial` counts its changes, `revision` is that of the schema of `tables`."""
+
+    installation: str
+    serial: int
+    revision: str
+    tables: Mapping[str, Sequence[Row]]
+
+    def __bytes__(self) -> bytes:
+        content = {
+            "installation": self.installation,
+            "serial": self.serial,
+            "revision": self.revision,
+            "tables": {name: [_encoded(row) for row in rows] for name, rows in self.tables.items()},
+        }
+        whole = {"format": FORMAT, "version": VERSION, "sha256": _digest(content), "content": content}
+        return json.dumps(whole, indent=1, ensure_ascii=False).encode() + b"\n"
+
+    @classmethod
+    def parse(cls, data: bytes) -> Snapshot:
+        """Raises FormatError."""
+        try:
+            whole = json.loads(data)
+        except (ValueError, RecursionError) as e:
+            raise FormatError(f"a configuration snapshot is no JSON: {e}") from e
+        if not isinstance(whole, dict) or whole.get("format") != FORMAT:
+            raise FormatError("a configuration snapshot does not name its format")
+        if whole.get("version") != VERSION:
+            raise FormatError(f"a configuration snapshot has version {whole.get('version')!r}, not {VERSION}")
+        content = whole.get("content")
+        if not isinstance(content, dict) or whole.get("sha256") != _digest(content):
+            raise FormatError("the checksum of a configuration snapshot does not match")
+        try:
+            tables: dict[str, Sequence[Row]] = {
+                name: [_decoded(row) for row in rows] for name, rows in content["tables"].items()
+            }
+            return cls(str(content["installation"]), int(content["serial"]), str(content["revision"]), tables)
+        except (KeyError, TypeError, ValueError, AttributeError, binascii.Error) as e:
+            raise FormatError(f"a configuration snapshot lacks what its format owes: {e!r}") from e
+
+
+def write(snapshot: Snapshot, root: Path) -> None:
+    """Replaces the snapshot at the root of a volume; when it returns the new one is on the disk. Raises OSError."""
+    path = root / NAME
+    beside = path.with_name(NAME + ".new")
+    try:
+        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(bytes(snapshot))
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):  # the first error is the one to report; a left-over is overwritten next time
+            beside.unlink(missing_ok=True)
+        raise
+    _sync_directory(root)
+
+
+def read(root: Path) -> Snapshot | None:
+    """The snapshot at the root of a volume, or None when there is none. Raises FormatError, OSError."""
+    try:
+        return Snapshot.parse((root / NAME).read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def set_aside(root: Path, found: Snapshot) -> Path:
+    """Renames a snapshot that must not be overwritten. Raises OSError."""
+    kept = root / f"configuration.{found.installation}.{found.serial}.json"
+    (root / NAME).rename(kept)
+    _sync_directory(root)
+    return kept
+
+
+def newest(roots: Iterable[Path]) -> tuple[Snapshot, Path] | None:
+    """The valid snapshot with the highest serial and the root that holds it.
+
+    What cannot be read is logged and passed over. Raises OperatorError when the volumes hold snapshots of several
+    recorders: which of them this is, only the operator knows.
+    """
+    found: list[tuple[Snapshot, Path]] = []
+    for root in roots:
+        try:
+            snapshot = read(root)
+        except (FormatError, OSError) as e:
+            log.error("the configuration snapshot %s cannot be used: %s", root / NAME, e)
+            continue
+        if snapshot is not None:
+            found.append((snapshot, root))
+    if len({snapshot.installation for snapshot, _ in found}) > 1:
+        places = ", ".join(f"{root / NAME} (recorder {snapshot.installation})" for snapshot, root in found)
+        raise OperatorError(
+            f"the configuration is lost and the volumes hold snapshots of several recorders: {places}; "
+            "leave the file of the right one in place, rename the others, and start again"
+        )
+    return max(found, key=lambda pair: pair[0].serial, default=None)
+
+
+def _digest(content: object) -> str:
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _encoded(row: Row) -> dict[str, object]:
+    return {
+        name: {"base64": base64.b64encode(value).decode()} if isinstance(value, bytes) else value
+        for name, value in row.items()
+    }
+
+
+def _decoded(row: Mapping[str, object]) -> dict[str, object]:
+    return {
+        name: base64.b64decode(value["base64"], validate=True) if isinstance(value, dict) else value
+        for name, value in row.items()
+    }
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,249 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from nvr.model.errors import OperatorError, StorageError
+from nvr.model.timeline import GapReason, Run
+from nvr.model.tokens import RecordingToken, TrackKey, TrackToken
+from nvr.storage.index import SqlFootageIndex
+from nvr.storage.rows import FileState, TrackFileRow
+
+KEY = TrackKey(RecordingToken("rec-1"), TrackToken("VIDEO001"))
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> Iterator[SqlFootageIndex]:
+    index = SqlFootageIndex.open(tmp_path / "index.db")
+    yield index
+    index.shut()
+
+
+def a_file(
+    file_id: str,
+    start_ns: int,
+    end_ns: int,
+    *,
+    run_id: str = "r",
+    run_place: int = 0,
+    state: FileState = FileState.CLOSED,
+    gap_before: GapReason | None = None,
+    end_reason: GapReason | None = None,
+    key: TrackKey = KEY,
+    volume_id: str = "v",
+) -> TrackFileRow:
+    return TrackFileRow(
+        file_id,
+        volume_id,
+        key.recording,
+        key.track,
+        run_id,
+        run_place,
+        f"footage/{file_id}.mp4",
+        start_ns,
+        end_ns,
+        state,
+        "H264",
+        1,
+        2,
+        3,
+        4,
+        gap_before,
+        end_reason,
+    )
+
+
+def fill(index: SqlFootageIndex, *rows: TrackFileRow) -> None:
+    index.replace_volume("v", rows)
+
+
+def ids(rows: list[TrackFileRow]) -> list[str]:
+    return [row.file_id for row in rows]
+
+
+def test_a_row_comes_back_as_it_went_in_also_after_opening_again(tmp_path: Path) -> None:
+    row = a_file("a", 1 << 60, 1 << 60, state=FileState.OPEN, gap_before=GapReason.SOURCE_LOST)
+    index = SqlFootageIndex.open(tmp_path / "index.db")
+    index.insert_open(row)
+    index.shut()
+    index = SqlFootageIndex.open(tmp_path / "index.db")
+    assert index.file("a") == row
+    assert index.open_files("v") == [row]
+    assert index.open_files("w") == []
+    index.shut()
+
+
+def test_closing_takes_the_figures_of_the_whole_file(index: SqlFootageIndex) -> None:
+    row = a_file("a", 10, 10, state=FileState.OPEN)
+    index.insert_open(row)
+    for end_ns in (50, 60):
+        index.close(
+            "a", end_ns=end_ns, size=7, samples=8, lost_packets=9, dropped_units=10, end_reason=GapReason.STORAGE
+        )
+        assert index.file("a") == replace(
+            row,
+            end_ns=end_ns,
+            state=FileState.CLOSED,
+            size=7,
+            samples=8,
+            lost_packets=9,
+            dropped_units=10,
+            end_reason=GapReason.STORAGE,
+        )
+    index.set_end_reason("a", GapReason.UNKNOWN)
+    assert index.newest(KEY) == index.file("a")
+    assert index.open_files("v") == []
+
+
+def test_closing_a_file_that_the_index_does_not_have_is_told(index: SqlFootageIndex) -> None:
+    with pytest.raises(StorageError, match="no open or closed file nosuch"):
+        index.set_end_reason("nosuch", GapReason.UNKNOWN)
+
+
+def test_a_tombstone_is_seen_by_the_deleting_side_only(index: SqlFootageIndex) -> None:
+    fill(index, a_file("a", 0, 10), a_file("b", 10, 20))
+    index.mark_deleting(["a", "nosuch"])
+    assert ids(index.files(KEY, 0)) == ["b"]
+    assert ids(index.deleting_files("v")) == ["a"]
+    assert index.known(["a", "b", "c"]) == {"a", "b"}
+    assert index.runs(KEY) == [Run("r", 10, 20, GapReason.UNKNOWN)]
+    index.forget(["a", "nosuch"])
+    assert index.file("a") is None
+    index.mark_deleting(["b"])
+    assert index.tracks() == []
+    assert index.newest(KEY) is None
+
+
+def test_many_ids_at_once_stay_within_the_limits_of_the_database(index: SqlFootageIndex) -> None:
+    rows = [a_file(f"{n:032x}", n, n + 1) for n in range(1300)]
+    fill(index, *rows)
+    assert index.known(ids(rows)) == set(ids(rows))
+    index.mark_deleting(ids(rows))
+    index.forget(ids(rows))
+    assert index.volume_files("v") == []
+
+
+def test_a_range_holds_the_files_that_touch_it(index: SqlFootageIndex) -> None:
+    fill(
+        index,
+        a_file("a", 0, 10),
+        a_file("b", 10, 20),
+        a_file("empty", 20, 20),
+        a_file("open", 30, 30, state=FileState.OPEN),
+        a_file("other", 0, 100, key=TrackKey(KEY.recording, TrackToken("AUDIO001"))),
+    )
+    assert ids(index.files(KEY, 0)) == ["a", "b", "empty", "open"]
+    assert ids(index.files(KEY, 10)) == ["b", "empty", "open"]
+    assert ids(index.files(KEY, 20)) == ["empty", "open"]
+    assert ids(index.files(KEY, 21)) == ["open"]
+    assert ids(index.files(KEY, 99)) == ["open"]
+    assert ids(index.files(KEY, 0, 10)) == ["a"]
+    assert ids(index.files(KEY, 0, 30)) == ["a", "b", "empty"]
+
+
+def test_pages_of_files_follow_each_other_without_gap_or_repetition(index: SqlFootageIndex) -> None:
+    rows = [a_file(f"{n:03}", n // 3, n // 3 + 5) for n in range(100)]
+    fill(index, *reversed(rows))
+    found: list[TrackFileRow] = []
+    while page := index.files(KEY, 0, after=(found[-1].start_ns, found[-1].file_id) if found else None, limit=7):
+        found += page
+    assert found == rows
+
+
+def test_pages_of_a_volume_hold_every_row_in_any_state(index: SqlFootageIndex) -> None:
+    rows = [a_file(f"{n:03}", n, n, state=list(FileState)[n % 3]) for n in range(10)]
+    fill(index, *rows)
+    first = index.volume_files("v", limit=6)
+    assert first + index.volume_files("v", after=first[-1].file_id) == rows
+
+
+def test_replacing_a_volume_leaves_the_others(index: SqlFootageIndex) -> None:
+    index.replace_volume("w", [a_file("w", 0, 1, volume_id="w")])
+    fill(index, a_file("a", 0, 1))
+    fill(index, a_file("b", 0, 1))
+    assert ids(index.volume_files("w")) == ["w"]
+    assert ids(index.volume_files("v")) == ["b"]
+    assert index.tracks() == [KEY]
+
+
+def test_runs_take_their_end_from_the_last_file_or_from_the_gap_that_follows(index: SqlFootageIndex) -> None:
+    fill(
+        index,
+        a_file("a0", 0, 10, run_id="a", run_place=0, gap_before=GapReason.CLOCK_JUMP),
+        a_file("a1", 10, 20, run_id="a", run_place=1, end_reason=GapReason.SOURCE_LOST),
+        a_file("b0", 30, 40, run_id="b", run_place=0, gap_before=GapReason.SOURCE_LOST),
+        a_file("c0", 50, 60, run_id="c", run_place=0, gap_before=GapReason.STORAGE),
+        a_file("c1", 60, 60, run_id="c", run_place=1, state=FileState.OPEN),
+    )
+    assert index.runs(KEY) == [
+        Run("a", 0, 20, GapReason.SOURCE_LOST),
+        Run("b", 30, 40, GapReason.STORAGE),
+        Run("c", 50, 60, GapReason.UNKNOWN),
+    ]
+
+
+def expected_runs(rows: list[TrackFileRow]) -> list[Run]:
+    """The rule of rows.py, spelled out over a list."""
+    closed = [row for row in rows if row.state is FileState.CLOSED]
+    runs = []
+    for run_id in {row.run_id for row in closed}:
+        of_run = [row for row in closed if row.run_id == run_id]
+        last = max(of_run, key=lambda row: (row.run_place, row.file_id))
+        gap = max((row.gap_before for row in of_run if row.gap_before), default=None)
+        runs.append((min(r.start_ns for r in of_run), max(r.end_ns for r in of_run), run_id, last.end_reason, gap))
+    runs.sort(key=lambda run: run[:3])
+    following = [*(run[4] for run in runs[1:]), None][: len(runs)]
+    return [
+        Run(run_id, start, end, reason or then or GapReason.UNKNOWN)
+        for (start, end, run_id, reason, _), then in zip(runs, following, strict=True)
+    ]
+
+
+REASONS = st.none() | st.sampled_from(GapReason)
+FILES = st.lists(
+    st.tuples(
+        st.integers(0, 50), st.integers(0, 20), st.sampled_from("abc"), st.sampled_from(FileState), REASONS, REASONS
+    ),
+    max_size=12,
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(files=FILES, from_ns=st.integers(-5, 80), span=st.none() | st.integers(0, 80))
+def test_files_and_runs_agree_with_their_rules(
+    index: SqlFootageIndex, files: list[tuple[int, int, str, FileState, GapReason, GapReason]], from_ns: int, span: int
+) -> None:
+    rows = [
+        a_file(
+            f"{n:02}", start, start + length, run_id=run, run_place=n, state=state, gap_before=gap, end_reason=reason
+        )
+        for n, (start, length, run, state, gap, reason) in enumerate(files)
+    ]
+    fill(index, *rows)
+    until_ns = None if span is None else from_ns + span
+    touching = [
+        row
+        for row in sorted(rows, key=lambda row: (row.start_ns, row.file_id))
+        if row.state is not FileState.DELETING
+        and (row.state is FileState.OPEN or row.end_ns > from_ns or row.start_ns >= from_ns)
+        and (until_ns is None or row.start_ns < until_ns)
+    ]
+    assert index.files(KEY, from_ns, until_ns) == touching
+    assert index.runs(KEY) == expected_runs(rows)
+
+
+def test_a_damaged_index_names_the_command_that_mends_it(tmp_path: Path) -> None:
+    path = tmp_path / "index.db"
+    path.write_bytes(b"no database at all")
+    with pytest.raises(OperatorError, match="run `nvr catalog rebuild`"):
+        SqlFootageIndex.open(path)
+    index, kept = SqlFootageIndex.open_for_rebuild(path)
+    assert kept is not None
+    assert kept.read_bytes() == b"no database at all"
+    assert index.tracks() == []
+    index.shut()
