@@ -20,10 +20,10 @@ from typing import Protocol
 
 from lxml import etree
 
+from nvr.auth.access import AccessClass
 from nvr.model.errors import AccessDenied
 from nvr.soap.faults import not_authorized
 from nvr.soap.names import WSSE, WSU
-from nvr.soap.service import AccessClass
 
 _TOO_LOW = "the role of the user does not include this operation"
 

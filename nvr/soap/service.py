@@ -37,30 +37,17 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any, ClassVar, TypeAlias, TypeVar
 
 from spyne import Application, rpc
 from spyne import Service as SpyneService
 
 from nvr.model.errors import Refused
+from nvr.auth.access import AccessClass
 from nvr.soap.model import Struct, WireType
 from nvr.soap.plan import plan_of
 
 Result: TypeAlias = Mapping[str, Any] | None
-
-
-class AccessClass(StrEnum):
-    """Access classes of operations (ONVIF Core 5.9.4)."""
-
-    PRE_AUTH = "PRE_AUTH"
-    READ_SYSTEM = "READ_SYSTEM"
-    READ_SYSTEM_SENSITIVE = "READ_SYSTEM_SENSITIVE"
-    READ_SYSTEM_SECRET = "READ_SYSTEM_SECRET"  # noqa: S105
-    WRITE_SYSTEM = "WRITE_SYSTEM"
-    UNRECOVERABLE = "UNRECOVERABLE"
-    READ_MEDIA = "READ_MEDIA"
-    ACTUATE = "ACTUATE"
 
 
 _Handler = TypeVar("_Handler", bound=Callable[..., Any])

@@ -35,6 +35,8 @@ ALLOWED: dict[str, str] = {
     },
     "complexType tse:Capabilities: > attribute NLSearch xs:boolean": NEWER,
     "complexType tse:Capabilities: > attribute ImageSearch xs:boolean": NEWER,
+    "complexType tt:SearchCapabilities: > element NLSearch xs:boolean [0..1]": NEWER,
+    "complexType tt:SearchCapabilities: > element ImageSearch xs:boolean [0..1]": NEWER,
     "complexType tt:RecordingConfiguration: > element Target tt:RecordingTargetConfiguration [0..1]": NEWER,
     "complexType tt:RecordingSourceInformation: > element VideoSourceToken tt:ReferenceToken [0..1]": NEWER,
     "complexType tt:RecordingJobConfiguration: > element EventFilter tt:RecordingEventFilter [0..1]": NEWER,
