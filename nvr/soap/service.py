@@ -47,6 +47,8 @@ from nvr.auth.access import AccessClass
 from nvr.soap.model import Struct, WireType
 from nvr.soap.plan import plan_of
 
+__all__ = ["AccessClass", "Bound", "BoundService", "Call", "Operation", "Result", "Service", "operation"]
+
 Result: TypeAlias = Mapping[str, Any] | None
 
 
