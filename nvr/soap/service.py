@@ -157,14 +157,14 @@ class BoundService:
 
 
 def _registered(declared: Operation, service: Service, handler: Callable[[Call], Any]) -> Any:
-    results = list(declared.response.values())
+    # spyne takes no names of results where there is no result
+    results = {"_returns": list(declared.response.values()), "_out_variable_names": list(declared.response)}
     return rpc(
         *declared.request.values(),
         _args=list(declared.request),
         _in_message_name=f"{{{service.namespace}}}{declared.name}",
         _out_message_name=f"{{{service.namespace}}}{declared.name}Response",
-        _returns=results or None,
-        _out_variable_names=list(declared.response),
+        **(results if declared.response else {}),
         _udd={"operation": declared},
     )(handler)
 

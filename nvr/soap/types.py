@@ -1,13 +1,12 @@
 """Types of the common schema (tt:) that recording control, search, receiver and replay speak.
 
-Modes, track types and transports are plain text here although the schema has an enumeration for some of them: the
-conversion to the domain refuses unknown words, so that a client that sends `Foo` is told BadConfiguration or BadMode,
-as the operations specify, and not merely that its XML is invalid.
+What the schema leaves open is open here too: a RecordingJobMode is any text to the schema, so the conversion to the
+domain refuses unknown words, with the fault that the operation has for them.
 """
 
 from __future__ import annotations
 
-from nvr.model.receiver import ReceiverState
+from nvr.model.receiver import ReceiverMode, ReceiverState, StreamType, TransportProtocol
 from nvr.model.recording import TrackType
 from nvr.soap.model import (
     NAME,
@@ -65,7 +64,7 @@ class RecordingConfiguration(Struct):
 class TrackConfiguration(Struct):
     __namespace__ = TT
 
-    TrackType = required(String)
+    TrackType = required(words(TrackType))
     Description = required(String)
 
 
@@ -181,21 +180,21 @@ class Transport(Struct):
     __namespace__ = TT
     __open__ = False
 
-    Protocol = required(String)
+    Protocol = required(words(TransportProtocol))
     Tunnel = optional(Tunnel)
 
 
 class StreamSetup(Struct):
     __namespace__ = TT
 
-    Stream = required(String)
+    Stream = required(words(StreamType))
     Transport = required(Transport)
 
 
 class ReceiverConfiguration(Struct):
     __namespace__ = TT
 
-    Mode = required(String)
+    Mode = required(words(ReceiverMode))
     MediaUri = required(AnyURI)
     StreamSetup = required(StreamSetup)
 
@@ -215,6 +214,9 @@ class ReceiverStateInformation(Struct):
 
 
 # Search
+
+SEARCH_STATE = words(("Queued", "Searching", "Completed", "Unknown"), "SearchState")
+RECORDING_STATUS = words(("Initiated", "Recording", "Stopped", "Removing", "Removed", "Unknown"), "RecordingStatus")
 
 
 class SearchScope(Struct):
@@ -253,12 +255,12 @@ class RecordingInformation(Struct):
     LatestRecording = optional(UtcTime)
     Content = required(String)
     Track = many(TrackInformation)
-    RecordingStatus = required(words(("Initiated", "Recording", "Stopped", "Removing", "Removed", "Unknown")))
+    RecordingStatus = required(RECORDING_STATUS)
 
 
 class FindRecordingResultList(Struct):
     __namespace__ = TT
     __open__ = False
 
-    SearchState = required(words(("Queued", "Searching", "Completed", "Unknown")))
+    SearchState = required(SEARCH_STATE)
     RecordingInformation = many(RecordingInformation)

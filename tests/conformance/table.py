@@ -1,7 +1,7 @@
 """The conformance table: `python -m tests.conformance.table` writes docs/conformance.md.
 
-Requirements come from the CSV files beside this one, proofs from the `requirement` marks of the tests. The marks are read
-from the source text, so that the table needs no test run; whether a marked test passes is what the test run says.
+Requirements come from the CSV files beside this one, proofs from the `requirement` marks of the tests. The marks are
+read from the source text, so that the table needs no test run; whether a marked test passes is what the test run says.
 """
 
 from __future__ import annotations
@@ -114,9 +114,9 @@ def render(rows: Iterable[Requirement], marked: Mapping[str, list[str]]) -> str:
     lines = [
         "# Conformance",
         "",
-        "Written by `python -m tests.conformance.table`; do not edit. A requirement counts as covered when a test that",
-        "proves it carries its id (`@pytest.mark.requirement`). The requirements themselves, with how each is observed,",
-        "stand in `tests/conformance/*.csv`.",
+        "Written by `python -m tests.conformance.table`; do not edit. A requirement counts as covered when a test",
+        "that proves it carries its id (`@pytest.mark.requirement`). The requirements themselves, with how each is",
+        "observed, stand in `tests/conformance/*.csv`.",
         "",
         f"IEC 62676-2-32:2019: {_share(mission, marked)} requirements covered"
         f" ({_share([r for r in mission if r.level == 'shall'], marked)} of level shall).",
