@@ -2,6 +2,7 @@
 
     NvrError
     ├── FormatError (also ValueError)   bytes or text from outside that break their format; the peer is at fault
+    │   └── UnsupportedCodec            an encoding, or a mode of it, that this recorder does not take
     ├── OperatorError                   configuration, files, ports: the operator can mend it; shown without a traceback
     ├── Refused                         a request of a client that is well formed and cannot be carried out
     │   ├── UnknownToken                the object named does not exist
@@ -24,6 +25,10 @@ class NvrError(Exception):
 
 class FormatError(NvrError, ValueError):
     """Input from outside breaks its format. The message is one exact sentence and names the evidence."""
+
+
+class UnsupportedCodec(FormatError):
+    """An encoding, or a mode of it, that this recorder does not take. The message names both."""
 
 
 class OperatorError(NvrError):

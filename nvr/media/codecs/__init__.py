@@ -1,1 +1,149 @@
-"""One file a codec: configuration, depacketizer and packetizer side by side."""
+"""The registry: from an encoding of the session description, a configuration or a sample entry to the codec's file.
+
+Each codec stands in one file: its configuration, its depacketizer, its packetizer. A new one is a file and a few lines
+here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple, TypeAlias
+
+from nvr.media.codecs import aac, g711, h264, metadata
+from nvr.media.codecs.sample_entry import sample_entry_body
+from nvr.media.unit import CodecConfiguration, Depacketizer, Packetizer
+from nvr.model.errors import UnsupportedCodec
+from nvr.model.recording import TrackType
+
+__all__ = [
+    "Parameters",
+    "StaticPayload",
+    "UnsupportedCodec",
+    "depacketizer_for",
+    "from_sample_entry",
+    "packetizer_for",
+    "static_payload",
+    "track_type_of",
+]
+
+Parameters: TypeAlias = Mapping[str, str | None]
+"""Parameters of a=fmtp, names in lower case; None where a name stands without a value."""
+
+
+class StaticPayload(NamedTuple):
+    """What a payload type means without a=rtpmap."""
+
+    encoding: str
+    clock_rate: int
+    channels: int
+
+
+class _Codec(NamedTuple):
+    track_type: TrackType
+    depacketizer: Callable[[int, int, Parameters], Depacketizer]
+    """Of clock rate, channels and parameters."""
+
+
+_STATIC = {0: StaticPayload("PCMU", 8000, 1), 8: StaticPayload("PCMA", 8000, 1)}
+
+
+def _aac(clock_rate: int, channels: int, parameters: Parameters) -> Depacketizer:
+    return aac.AacDepacketizer(aac.configuration(clock_rate, channels, parameters), parameters)
+
+
+def _pcmu(clock_rate: int, channels: int, parameters: Parameters) -> Depacketizer:
+    return g711.G711Depacketizer(g711.PcmuConfiguration(clock_rate, channels))
+
+
+def _pcma(clock_rate: int, channels: int, parameters: Parameters) -> Depacketizer:
+    return g711.G711Depacketizer(g711.PcmaConfiguration(clock_rate, channels))
+
+
+def _metadata(clock_rate: int, channels: int, parameters: Parameters) -> Depacketizer:
+    return metadata.MetadataDepacketizer(metadata.MetadataConfiguration(clock_rate))
+
+
+def _gzip_metadata(clock_rate: int, channels: int, parameters: Parameters) -> Depacketizer:
+    return metadata.MetadataDepacketizer(metadata.GzipMetadataConfiguration(clock_rate))
+
+
+def _h264(clock_rate: int, channels: int, parameters: Parameters) -> Depacketizer:
+    _video_clock("H264", clock_rate)
+    return h264.H264Depacketizer(parameters)
+
+
+def _video_clock(encoding: str, clock_rate: int) -> None:
+    if clock_rate != 90_000:
+        raise UnsupportedCodec(f"{encoding} with a clock rate of {clock_rate} Hz instead of 90000")
+
+
+_CODECS = {
+    "H264": _Codec(TrackType.VIDEO, _h264),
+    "MPEG4-GENERIC": _Codec(TrackType.AUDIO, _aac),
+    "PCMU": _Codec(TrackType.AUDIO, _pcmu),
+    "PCMA": _Codec(TrackType.AUDIO, _pcma),
+    "VND.ONVIF.METADATA": _Codec(TrackType.METADATA, _metadata),
+    "VND.ONVIF.METADATA.GZIP": _Codec(TrackType.METADATA, _gzip_metadata),
+    "VND.ONVIF.METADATA+GZIP": _Codec(TrackType.METADATA, _gzip_metadata),
+}
+
+_PACKETIZERS: dict[str, Callable[[int], Packetizer]] = {
+    "H264": h264.H264Packetizer,
+    "MPEG4-GENERIC": aac.AacPacketizer,
+    "PCMU": g711.G711Packetizer,
+    "PCMA": g711.G711Packetizer,
+    "VND.ONVIF.METADATA": metadata.MetadataPacketizer,
+    "VND.ONVIF.METADATA.GZIP": metadata.MetadataPacketizer,
+}
+
+_SAMPLE_ENTRIES: dict[bytes, Callable[[bytes], CodecConfiguration]] = {
+    **dict.fromkeys(h264.SAMPLE_ENTRIES, h264.H264Configuration.from_sample_entry),
+    aac.SAMPLE_ENTRY: aac.AacConfiguration.from_sample_entry,
+    g711.PcmuConfiguration.SAMPLE_ENTRY: g711.from_sample_entry,
+    g711.PcmaConfiguration.SAMPLE_ENTRY: g711.from_sample_entry,
+    metadata.SAMPLE_ENTRY: metadata.from_sample_entry,
+}
+
+
+def static_payload(payload_type: int) -> StaticPayload | None:
+    """Meaning of a static payload type (RFC 3551 6) whose encoding is taken, or None."""
+    return _STATIC.get(payload_type)
+
+
+def depacketizer_for(
+    encoding: str, clock_rate: int, channels: int | None = None, fmtp: Parameters | None = None
+) -> Depacketizer:
+    """A new depacketizer of a stream, from its a=rtpmap (or `static_payload`) and a=fmtp; case does not matter.
+
+    Raises UnsupportedCodec for an encoding or a mode that is not taken, FormatError for parameters that make no sense.
+    """
+    parameters = {name.lower(): value for name, value in (fmtp or {}).items()}
+    return _codec(encoding).depacketizer(clock_rate, channels or 1, parameters)
+
+
+def packetizer_for(configuration: CodecConfiguration, maximum_payload: int) -> Packetizer:
+    """A packetizer whose payloads (prefix and slice together) have at most `maximum_payload` bytes."""
+    return _PACKETIZERS[configuration.encoding](maximum_payload)
+
+
+def from_sample_entry(entry: bytes) -> CodecConfiguration:
+    """The configuration that a sample entry was made of. Raises UnsupportedCodec, FormatError."""
+    kind, _ = sample_entry_body(entry)
+    parse = _SAMPLE_ENTRIES.get(kind)
+    if parse is None:
+        raise UnsupportedCodec(f"a sample entry of type {kind!r}")
+    return parse(entry)
+
+
+def track_type_of(encoding: str) -> TrackType:
+    """Type of the track that takes this encoding. Raises UnsupportedCodec."""
+    return _codec(encoding).track_type
+
+
+def _codec(encoding: str) -> _Codec:
+    name = encoding.upper()
+    codec = _CODECS.get(name)
+    if codec is None:
+        why = " (EXI is not taken; let the camera send plain or gzip metadata)" if ".EXI" in name else ""
+        raise UnsupportedCodec(f"encoding {encoding!r} is not supported{why}")
+    return codec
