@@ -13,82 +13,34 @@ import logging
 import threading
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
 
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
+from nvr.auth.users import User
 from nvr.model.errors import FormatError, OperatorError, StorageError
 from nvr.model.job import RecordingJob
 from nvr.model.receiver import Receiver
 from nvr.model.recording import Recording
 from nvr.model.tokens import JobToken, ReceiverToken, RecordingToken, TrackToken
 from nvr.storage import records, schema, snapshot
+from nvr.storage.changes import (
+    Change,
+    Deleted,
+    DeleteJob,
+    DeleteReceiver,
+    DeleteRecording,
+    DeleteUser,
+    Deletion,
+    Save,
+    StoredConfiguration,
+)
 from nvr.storage.database import Database, DatabaseDamaged, History, keep_aside, upgrade
-from nvr.storage.records import Sealer, StoredUser
+from nvr.storage.records import Sealer
 from nvr.storage.snapshot import Snapshot
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Deletion:
-    """Data that a client has deleted and that may still be on the disk; `track` None stands for the whole recording."""
-
-    recording: RecordingToken
-    track: TrackToken | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class StoredConfiguration:
-    """Everything, each in the order of its creation."""
-
-    recordings: tuple[Recording, ...] = ()
-    jobs: tuple[RecordingJob, ...] = ()
-    receivers: tuple[Receiver, ...] = ()
-    users: tuple[StoredUser, ...] = ()
-    deletions: tuple[Deletion, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Save:
-    """A new object, or a new version of the one with its token or name."""
-
-    item: Recording | RecordingJob | Receiver | StoredUser | Deletion
-
-
-@dataclass(frozen=True, slots=True)
-class DeleteRecording:
-    """Its tracks go with it; its jobs must be deleted before, in the same transaction."""
-
-    token: RecordingToken
-
-
-@dataclass(frozen=True, slots=True)
-class DeleteJob:
-    token: JobToken
-
-
-@dataclass(frozen=True, slots=True)
-class DeleteReceiver:
-    token: ReceiverToken
-
-
-@dataclass(frozen=True, slots=True)
-class DeleteUser:
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class Deleted:
-    """The data of a Deletion is off the disk."""
-
-    deletion: Deletion
-
-
-Change: TypeAlias = Save | DeleteRecording | DeleteJob | DeleteReceiver | DeleteUser | Deleted
 
 
 class ConfigurationStore:
@@ -167,7 +119,7 @@ class ConfigurationStore:
                 records.save_job(connection, job)
             case Save(Receiver() as receiver):
                 records.save_receiver(connection, receiver, self._sealer)
-            case Save(StoredUser() as user):
+            case Save(User() as user):
                 records.save_user(connection, user)
             case Save(Deletion() as deletion):
                 _delete_deletion(connection, deletion)
@@ -202,7 +154,7 @@ class ConfigurationStore:
     def delete_receiver(self, token: ReceiverToken) -> None:
         self.apply([DeleteReceiver(token)])
 
-    def save_user(self, user: StoredUser) -> None:
+    def save_user(self, user: User) -> None:
         self.apply([Save(user)])
 
     def delete_user(self, name: str) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import urlsplit, urlunsplit
 
 import sqlalchemy as sa
 
+from nvr.auth.access import Role
+from nvr.auth.users import User
 from nvr.model.errors import NvrError
 from nvr.model.job import (
     RecordingJob,
@@ -43,24 +44,12 @@ log = logging.getLogger(__name__)
 
 
 class Sealer(Protocol):
-    """Encrypts what must not be readable in a database or in a snapshot of it."""
+    """Encrypts what must not be readable in a database or in a snapshot of it (`nvr.auth.credentials.Vault`)."""
 
-    def seal(self, plain: bytes) -> bytes: ...
+    def seal(self, text: str, purpose: str) -> bytes: ...
 
-    def open(self, sealed: bytes) -> bytes:
-        """Raises NvrError when it was sealed with another key or has been altered."""
-
-
-@dataclass(frozen=True, slots=True)
-class StoredUser:
-    """A user as the configuration keeps it; what the secret is made of, only the user store knows."""
-
-    name: str
-    role: str
-    secret: bytes
-
-    def __repr__(self) -> str:
-        return f"StoredUser(name={self.name!r}, role={self.role!r})"
+    def open(self, sealed: bytes, purpose: str) -> str:
+        """Raises NvrError when it was sealed with another key or for another purpose, or has been altered."""
 
 
 def save_recording(connection: sa.Connection, recording: Recording) -> None:
@@ -194,7 +183,7 @@ def save_receiver(connection: sa.Connection, receiver: Receiver, sealer: Sealer)
         {
             "mode": configuration.mode.value,
             "media_uri": public,
-            "media_uri_sealed": None if public == uri else sealer.seal(uri.encode()),
+            "media_uri_sealed": None if public == uri else sealer.seal(uri, _purpose(receiver.token)),
             "stream": configuration.stream_setup.stream.value,
             "protocol": configuration.stream_setup.protocol.value,
             "auto_created": receiver.auto_created,
@@ -221,7 +210,7 @@ def _media_uri(row: sa.Row[Any], sealer: Sealer) -> str:
     if row.media_uri_sealed is None:
         return str(row.media_uri)
     try:
-        return sealer.open(row.media_uri_sealed).decode()
+        return sealer.open(row.media_uri_sealed, _purpose(row.token))
     except NvrError as e:
         # Recording without this camera's password is no reason to stop recording the others.
         log.error(
@@ -233,6 +222,10 @@ def _media_uri(row: sa.Row[Any], sealer: Sealer) -> str:
         return str(row.media_uri)
 
 
+def _purpose(token: str) -> str:
+    return f"receiver {token}"
+
+
 def public_part(uri: str) -> str:
     """The URI without user, password and query."""
     parts = urlsplit(uri)
@@ -241,13 +234,13 @@ def public_part(uri: str) -> str:
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query=""))
 
 
-def save_user(connection: sa.Connection, user: StoredUser) -> None:
-    _upsert(connection, schema.users.c.name, user.name, {"role": user.role, "secret": user.secret})
+def save_user(connection: sa.Connection, user: User) -> None:
+    _upsert(connection, schema.users.c.name, user.name, {"role": user.role.value, "secret": user.secret})
 
 
-def load_users(connection: sa.Connection) -> tuple[StoredUser, ...]:
+def load_users(connection: sa.Connection) -> tuple[User, ...]:
     rows = connection.execute(sa.select(schema.users).order_by(schema.users.c.name))
-    return tuple(StoredUser(u.name, u.role, u.secret) for u in rows)
+    return tuple(User(u.name, Role(u.role), u.secret) for u in rows)
 
 
 def delete(connection: sa.Connection, column: sa.Column[str], value: str) -> None:

@@ -22,13 +22,16 @@ class XorSealer:
     def __init__(self, key: int = 0x5A) -> None:
         self.key = key
 
-    def seal(self, plain: bytes) -> bytes:
-        return bytes([self.key]) + bytes(b ^ self.key for b in plain)
+    def seal(self, text: str, purpose: str) -> bytes:
+        return bytes([self.key]) + bytes(b ^ self.key for b in f"{purpose}|{text}".encode())
 
-    def open(self, sealed: bytes) -> bytes:
+    def open(self, sealed: bytes, purpose: str) -> str:
         if sealed[0] != self.key:
             raise OperatorError("sealed with another key")
-        return bytes(b ^ self.key for b in sealed[1:])
+        sealed_for, _, text = bytes(b ^ self.key for b in sealed[1:]).decode().partition("|")
+        if sealed_for != purpose:
+            raise OperatorError(f"sealed for {sealed_for}, not for {purpose}")
+        return text
 
 
 def a_recording(token: str = "rec-1", name: str = "Gate", **source: str) -> Recording:
