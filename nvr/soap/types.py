@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from nvr.model.receiver import ReceiverMode, ReceiverState, StreamType, TransportProtocol
 from nvr.model.recording import TrackType
+from nvr.model.search import RecordingStatus, SearchState
 from nvr.soap.model import (
     NAME,
     AnyURI,
@@ -215,9 +216,6 @@ class ReceiverStateInformation(Struct):
 
 # Search
 
-SEARCH_STATE = words(("Queued", "Searching", "Completed", "Unknown"), "SearchState")
-RECORDING_STATUS = words(("Initiated", "Recording", "Stopped", "Removing", "Removed", "Unknown"), "RecordingStatus")
-
 
 class SearchScope(Struct):
     __namespace__ = TT
@@ -255,12 +253,12 @@ class RecordingInformation(Struct):
     LatestRecording = optional(UtcTime)
     Content = required(String)
     Track = many(TrackInformation)
-    RecordingStatus = required(RECORDING_STATUS)
+    RecordingStatus = required(words(RecordingStatus))
 
 
 class FindRecordingResultList(Struct):
     __namespace__ = TT
     __open__ = False
 
-    SearchState = required(SEARCH_STATE)
+    SearchState = required(words(SearchState))
     RecordingInformation = many(RecordingInformation)

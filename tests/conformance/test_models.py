@@ -12,7 +12,7 @@ from spyne.model import ComplexModelBase
 from spyne.model.complex import XmlAttribute
 from spyne.model.primitive import AnyUri, Boolean, DateTime, Duration, Float, Integer32, Unicode
 
-from nvr.soap import receiver, recording, replay
+from nvr.soap import receiver, recording, replay, search
 from nvr.soap.model import Struct
 from nvr.soap.plan import plan_of, root
 from nvr.soap.service import BoundService, Service
@@ -22,6 +22,7 @@ from tests.support.official_schema import OWN_ROOT
 SERVICES: tuple[type[Service], ...] = (
     recording.RecordingService,
     receiver.ReceiverService,
+    search.SearchService,
     replay.ReplayService,
 )
 
