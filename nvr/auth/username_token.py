@@ -18,9 +18,8 @@ from nvr.auth.access import Verdict
 from nvr.model.errors import FormatError
 from nvr.model.time import NS, UtcNs, parse_iso
 
-PASSWORD_DIGEST: Final = (  # noqa: S105 - a name, not a password
-    "http://docs.oasis-open.org/wss/2004/01/oasis-200401-wss-username-token-profile-1.0#PasswordDigest"
-)
+_PROFILE: Final = "http://docs.oasis-open.org/wss/2004/01/oasis-200401-wss-username-token-profile-1.0"
+PASSWORD_DIGEST: Final = f"{_PROFILE}#PasswordDigest"
 MAX_NONCE: Final = 128
 """Bytes; 16 to 20 are usual."""
 
