@@ -95,6 +95,10 @@ def must_understand(blocks: tuple[str, ...]) -> SoapFault:
     return SoapFault(Code.MUST_UNDERSTAND, (), "a mandatory header block was not understood", misunderstood=blocks)
 
 
+class NoSuchService(Refused):
+    """A capability category was asked for whose service the device does not have."""
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """One line of the table. `kind` and `service` None match every kind and service."""
@@ -130,6 +134,7 @@ TABLE: tuple[Row, ...] = (
     Row(CannotDelete, _R, ("Action", "CannotDeleteReceiver"), "Receiver"),
     Row(CannotDelete, _R, ("Action", "CannotDelete")),
     Row(AccessDenied, _S, ("NotAuthorized",)),
+    Row(NoSuchService, _R, ("ActionNotSupported", "NoSuchService")),
     Row(Refused, _S, ("OperationProhibited",)),
     Row(FormatError, _S, ("InvalidArgVal",)),
     Row(StorageError, _R, ("Action",)),

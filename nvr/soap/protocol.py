@@ -115,7 +115,12 @@ class Soap:
             operation = self._operation(bound, envelope.body)
             name = operation.operation.name
             user = self._security.admit(
-                operation.operation.access, request.method, request.uri, request.authorization, envelope.headers
+                operation.operation.access,
+                request.method,
+                request.uri,
+                request.authorization,
+                envelope.headers,
+                request.peer,
             )
             body = await _perform(operation, envelope, user, request)
         except Exception as error:  # the boundary: whatever happens becomes a fault, and is logged

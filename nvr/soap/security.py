@@ -2,52 +2,49 @@
 
 The decision, taken before any argument is parsed:
 
-1. An operation of class PRE_AUTH needs no credentials and none are looked at: clients ask for the time of the device
+1. An operation of class PRE_AUTH needs no credentials, and none are looked at: clients ask for the time of the device
    with a UsernameToken that their own wrong clock has made invalid.
 2. Credentials of the HTTP header are verified first, then those of the SOAP header; where both are there, both must
    pass and name the same user.
-3. Without any: HTTP 401 with a challenge per algorithm. A bad Digest: the same. A bad UsernameToken: Sender /
-   ter:NotAuthorized, HTTP 400.
-4. A role without the access class: Sender / ter:NotAuthorized, HTTP 400.
+3. Without any: HTTP 401 with a challenge for each algorithm. A bad Digest: the same. A bad UsernameToken: Sender /
+   ter:NotAuthorized with HTTP 400.
+4. A role without the access class: Sender / ter:NotAuthorized with HTTP 400.
 
 Without any user nobody passes 2, so that only PRE_AUTH operations answer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+import logging
+from collections.abc import Callable, Sequence
 
 from lxml import etree
 
-from nvr.auth.access import AccessClass
-from nvr.model.errors import AccessDenied
+from nvr.auth.access import AccessClass, Role, Verdict, allows
+from nvr.auth.digest import DigestServer
+from nvr.auth.username_token import UsernameToken, UsernameTokenVerifier
+from nvr.model.time import UtcNs
 from nvr.soap.faults import not_authorized
 from nvr.soap.names import WSSE, WSU
 
-_TOO_LOW = "the role of the user does not include this operation"
-
-
-class Verifier(Protocol):
-    """What this room needs of nvr.auth. Both verifications return the name of the user and raise AccessDenied."""
-
-    def challenges(self) -> tuple[str, ...]:
-        """Values of WWW-Authenticate, one per algorithm, each with a fresh nonce."""
-
-    def verify_digest(self, authorization: str, method: str, uri: str) -> str:
-        """`uri` as it stands in the request line."""
-
-    def verify_username_token(self, username: str, password: str, password_type: str, nonce: str, created: str) -> str:
-        """The texts of the token as sent."""
-
-    def allows(self, username: str, access: AccessClass) -> bool: ...
+log = logging.getLogger(__name__)
 
 
 class Security:
-    """The decision above, over a Verifier."""
+    """The decision above, over the verification of credentials in nvr.auth."""
 
-    def __init__(self, verifier: Verifier) -> None:
-        self._verifier = verifier
+    def __init__(
+        self,
+        role: Callable[[str], Role | None],
+        digest: DigestServer,
+        tokens: UsernameTokenVerifier,
+        clock: Callable[[], UtcNs],
+    ) -> None:
+        """`role` is the role of a user by name, None for an unknown one; `clock` tells the time of the device."""
+        self._role = role
+        self._digest = digest
+        self._tokens = tokens
+        self._clock = clock
 
     def admit(
         self,
@@ -56,34 +53,43 @@ class Security:
         uri: str,
         authorization: str | None,
         headers: Sequence[etree._Element],
+        peer: str,
     ) -> str | None:
-        """The name of the user, None for PRE_AUTH. Raises SoapFault."""
+        """The name of the user, None for PRE_AUTH. `uri` is that of the request line. Raises SoapFault."""
         if access is AccessClass.PRE_AUTH:
             return None
+        now_ns = self._clock()
         user: str | None = None
         if authorization is not None:
-            try:
-                user = self._verifier.verify_digest(authorization, method, uri)
-            except AccessDenied as e:
-                raise not_authorized("the HTTP credentials are not valid", self._verifier.challenges()) from e
+            verdict = self._digest.verify(method, uri, authorization, now_ns)
+            if not verdict:
+                _tell(verdict, peer)
+                challenges = self._digest.challenges(now_ns, stale=verdict.stale)
+                raise not_authorized("the HTTP credentials are not valid", tuple(challenges))
+            user = verdict.user
         token = _username_token(headers)
         if token is not None:
-            try:
-                named = self._verifier.verify_username_token(*token)
-            except AccessDenied as e:
-                raise not_authorized("the UsernameToken is not valid") from e
-            if user is not None and user != named:
+            verdict = self._tokens.verify(token, now_ns)
+            if not verdict:
+                _tell(verdict, peer)
+                raise not_authorized("the UsernameToken is not valid")
+            if user is not None and user != verdict.user:
                 raise not_authorized("the HTTP header and the SOAP header name different users")
-            user = named
+            user = verdict.user
         if user is None:
-            raise not_authorized("the operation needs credentials", self._verifier.challenges())
-        if not self._verifier.allows(user, access):
-            raise not_authorized(_TOO_LOW)
+            raise not_authorized("the operation needs credentials", tuple(self._digest.challenges(now_ns)))
+        if not allows(self._role(user), access):
+            raise not_authorized("the role of the user does not include this operation")
         return user
 
 
-def _username_token(headers: Sequence[etree._Element]) -> tuple[str, str, str, str, str] | None:
-    """User name, password, its type, nonce and creation time; empty where absent. Raises SoapFault for two tokens."""
+def _tell(verdict: Verdict, peer: str) -> None:
+    # An expired nonce is the ordinary course of a long session.
+    log.log(logging.DEBUG if verdict.stale else logging.WARNING, "credentials from %s refused: %s", peer, verdict.why)
+
+
+def _username_token(headers: Sequence[etree._Element]) -> UsernameToken | None:
+    """The token of the request. Raises SoapFault for more than one, since it would be unclear which counts."""
     tokens = [
         token
         for block in headers
@@ -96,10 +102,10 @@ def _username_token(headers: Sequence[etree._Element]) -> tuple[str, str, str, s
         raise not_authorized("the SOAP header holds more than one UsernameToken")
     token = tokens[0]
     password = token.find(f"{{{WSSE}}}Password")
-    return (
+    return UsernameToken(
         (token.findtext(f"{{{WSSE}}}Username") or "").strip(),
-        ((password.text or "") if password is not None else "").strip(),
-        (password.get("Type") or "") if password is not None else "",
-        (token.findtext(f"{{{WSSE}}}Nonce") or "").strip(),
-        (token.findtext(f"{{{WSU}}}Created") or "").strip(),
+        None if password is None else password.text or "",
+        None if password is None else password.get("Type"),
+        token.findtext(f"{{{WSSE}}}Nonce"),
+        token.findtext(f"{{{WSU}}}Created"),
     )

@@ -42,8 +42,8 @@ from typing import Any, ClassVar, TypeAlias, TypeVar
 from spyne import Application, rpc
 from spyne import Service as SpyneService
 
-from nvr.model.errors import Refused
 from nvr.auth.access import AccessClass
+from nvr.model.errors import Refused
 from nvr.soap.model import Struct, WireType
 from nvr.soap.plan import plan_of
 

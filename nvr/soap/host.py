@@ -1,0 +1,47 @@
+"""What the host says of its clock. It is reported and never changed: the time of a recorder belongs to its operator."""
+
+from __future__ import annotations
+
+import ctypes
+import time
+from pathlib import Path
+
+_TIME_ERROR = 5
+"""Result of adjtimex(2) for a clock that nothing keeps synchronised."""
+_TIMEX_BYTES = 512
+"""More than struct timex takes on any platform."""
+
+
+def clock_is_synchronised() -> bool:
+    """Whether the kernel holds its clock to be synchronised (adjtimex, modes 0: nothing is changed)."""
+    try:
+        adjtimex = ctypes.CDLL(None, use_errno=True).adjtimex
+    except (OSError, AttributeError):
+        return False
+    return bool(0 <= adjtimex(ctypes.create_string_buffer(_TIMEX_BYTES)) < _TIME_ERROR)
+
+
+def posix_time_zone(zone_file: Path = Path("/etc/localtime")) -> str:
+    """The rules of the local time zone as POSIX writes them (`CET-1CEST,M3.5.0,M10.5.0/3`).
+
+    They stand in the last line of a compiled zone file (RFC 8536 3.3). Without one, the present offset is given as a
+    zone without daylight saving.
+    """
+    try:
+        data = zone_file.read_bytes()
+    except OSError:
+        data = b""
+    if data.startswith(b"TZif") and data[4:5] >= b"2" and data.endswith(b"\n"):
+        rule = data.rstrip(b"\n").rpartition(b"\n")[2]
+        if rule and rule.isascii():
+            return rule.decode()
+    return _fixed_zone(time.localtime().tm_gmtoff)
+
+
+def _fixed_zone(offset_s: int) -> str:
+    """A zone with one offset east of Greenwich; POSIX counts west."""
+    if offset_s == 0:
+        return "UTC0"
+    sign, minutes = ("-", offset_s // 60) if offset_s > 0 else ("+", -offset_s // 60)
+    name = f"{'+' if offset_s > 0 else '-'}{minutes // 60:02d}" + (f"{minutes % 60:02d}" if minutes % 60 else "")
+    return f"<{name}>{sign}{minutes // 60}" + (f":{minutes % 60:02d}" if minutes % 60 else "")
