@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import NamedTuple, TypeAlias
 
-from nvr.media.codecs import aac, g711, h264, metadata
+from nvr.media.codecs import aac, g711, h264, h265, metadata
 from nvr.media.codecs.sample_entry import sample_entry_body
 from nvr.media.unit import CodecConfiguration, Depacketizer, Packetizer
 from nvr.model.errors import UnsupportedCodec
@@ -72,6 +72,11 @@ def _h264(clock_rate: int, channels: int, parameters: Parameters) -> Depacketize
     return h264.H264Depacketizer(parameters)
 
 
+def _h265(clock_rate: int, channels: int, parameters: Parameters) -> Depacketizer:
+    _video_clock("H265", clock_rate)
+    return h265.H265Depacketizer(parameters)
+
+
 def _video_clock(encoding: str, clock_rate: int) -> None:
     if clock_rate != 90_000:
         raise UnsupportedCodec(f"{encoding} with a clock rate of {clock_rate} Hz instead of 90000")
@@ -79,6 +84,7 @@ def _video_clock(encoding: str, clock_rate: int) -> None:
 
 _CODECS = {
     "H264": _Codec(TrackType.VIDEO, _h264),
+    "H265": _Codec(TrackType.VIDEO, _h265),
     "MPEG4-GENERIC": _Codec(TrackType.AUDIO, _aac),
     "PCMU": _Codec(TrackType.AUDIO, _pcmu),
     "PCMA": _Codec(TrackType.AUDIO, _pcma),
@@ -89,6 +95,7 @@ _CODECS = {
 
 _PACKETIZERS: dict[str, Callable[[int], Packetizer]] = {
     "H264": h264.H264Packetizer,
+    "H265": h265.H265Packetizer,
     "MPEG4-GENERIC": aac.AacPacketizer,
     "PCMU": g711.G711Packetizer,
     "PCMA": g711.G711Packetizer,
@@ -98,6 +105,7 @@ _PACKETIZERS: dict[str, Callable[[int], Packetizer]] = {
 
 _SAMPLE_ENTRIES: dict[bytes, Callable[[bytes], CodecConfiguration]] = {
     **dict.fromkeys(h264.SAMPLE_ENTRIES, h264.H264Configuration.from_sample_entry),
+    **dict.fromkeys(h265.SAMPLE_ENTRIES, h265.H265Configuration.from_sample_entry),
     aac.SAMPLE_ENTRY: aac.AacConfiguration.from_sample_entry,
     g711.PcmuConfiguration.SAMPLE_ENTRY: g711.from_sample_entry,
     g711.PcmaConfiguration.SAMPLE_ENTRY: g711.from_sample_entry,

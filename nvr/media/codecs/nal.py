@@ -180,41 +180,44 @@ class NalDepacketizer(ABC):
 
     def _complete(self) -> list[AccessUnit] | tuple[()]:
         clean = self._begins and self._random_access()
-        first, data, at, proof = self._first_role, b"".join(self._parts), self._time, self._proof
-        whole = not proof or (self._begins and first <= self._opening[clean])
-        leading = self._leading()
-        self._reset()
-        if not proof:
-            self._opening[clean] = first
-        if not whole or not self._configured():
+        if not self._proof:
+            whole = True
+            if self._first_role == DELIMITER:
+                self._opening = {False: DELIMITER, True: DELIMITER}
+            else:
+                self._opening[clean] = self._first_role
+        else:
+            whole = self._begins and self._first_role <= self._opening[clean]
+        configuration = self._configured() if whole else None
+        if configuration is None:
             self.dropped += 1
             self._damaged = True
+            self._reset()
             return ()
-        assert self.configuration is not None
-        damaged = self._judge(clean, leading)
-        return [AccessUnit(at, data, clean, damaged, self.configuration)]
+        unit = AccessUnit(self._time, b"".join(self._parts), clean, self._judge(clean), configuration)
+        self._reset()
+        return [unit]
 
-    def _judge(self, clean: bool, leading: bool) -> bool:
-        """Whether the unit is damaged, and what that means for those behind it."""
+    def _judge(self, clean: bool) -> bool:
+        """Whether the unit in hand is damaged, and what it means for those behind it."""
         if clean:
             self._damaged = False
         return self._damaged
 
-    def _configured(self) -> bool:
-        """Brings the configuration up to date; False while the parameter sets needed are not known."""
+    def _configured(self) -> CodecConfiguration | None:
+        """The configuration, brought up to date; None while the parameter sets needed are not known."""
         if self._dirty:
             try:
                 found = self._build()
             except FormatError as e:
                 self.last_error = str(e)
-                return False
+                return None
             self._dirty = False
             if found is not None and found != self.configuration:
                 self.configuration = found
         if self.configuration is None:
             self.last_error = "no parameter sets so far"
-            return False
-        return True
+        return self.configuration
 
     # -- NAL units -------------------------------------------------------------------------------------------------
 
@@ -338,10 +341,6 @@ class NalDepacketizer(ABC):
     @abstractmethod
     def _random_access(self) -> bool:
         """Whether decoding can start at the unit in hand."""
-
-    def _leading(self) -> bool:
-        """Whether the unit in hand is shown before its random access point and may lean on what came before it."""
-        return False
 
     @abstractmethod
     def _build(self) -> CodecConfiguration | None:
