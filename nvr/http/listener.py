@@ -1,0 +1,209 @@
+"""The one HTTP server of the daemon (aiohttp): SOAP services, their contract, health and metrics.
+
+It guards what stands behind it: sizes, the number of connections, and time. A connection has `idle_ns` to bring each
+complete header, a request `body_timeout_ns` to bring its body, so that neither a slow nor a silent client holds a
+place. No access log is written; what aiohttp reports of malformed requests is cut to its kind, since headers hold
+credentials.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+
+from nvr.http.mounts import routes
+from nvr.http.settings import HttpSettings, tls_context
+from nvr.model.errors import OperatorError
+from nvr.model.time import NS
+from nvr.soap.protocol import Soap
+from nvr.soap.wsdl import Contract
+from nvr.web.health import Part
+from nvr.web.metrics import Metric, MetricSource, Sample
+
+log = logging.getLogger(__name__)
+wire_log = logging.getLogger(f"{__name__}.wire")
+
+TLS_HANDSHAKE_S = 10.0
+LINGERING_S = 2.0
+"""How long the rest of a refused body is read and dropped, so that the client gets to see the answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where to listen. An empty host means all interfaces, port 0 any free port."""
+
+    host: str
+    port: int
+    tls: bool = False
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'https' if self.tls else 'http'}://{host or '*'}:{self.port}"
+
+
+class Listener:
+    """Start, stop, and what lies between."""
+
+    def __init__(
+        self,
+        settings: HttpSettings,
+        soap: Soap,
+        contract: Contract,
+        parts: Sequence[Part] = (),
+        sources: Sequence[MetricSource] = (),
+    ) -> None:
+        """`parts` say whether the daemon is healthy, `sources` give its metrics; those of HTTP and SOAP are added.
+
+        Raises OperatorError for certificates that cannot be used.
+        """
+        self.refused = 0
+        """Connections closed because there were too many."""
+        self._settings = settings
+        self._soap = soap
+        self._tls = None
+        if settings.certificate is not None and settings.key is not None:
+            self._tls = tls_context(settings.certificate, settings.key)
+        application = web.Application(middlewares=[self._count_time])
+        application.add_routes(routes(settings, soap, contract, parts, (*sources, self)))
+        wire_log.addFilter(_without_headers)
+        self._runner = web.AppRunner(
+            application,
+            access_log=None,
+            logger=wire_log,
+            handle_signals=False,
+            keepalive_timeout=settings.idle_ns / NS,
+            shutdown_timeout=settings.stop_timeout_ns / NS,
+            max_line_size=settings.header_bytes,
+            max_field_size=settings.header_bytes,
+            lingering_time=LINGERING_S,
+            auto_decompress=False,
+        )
+        self._servers: list[asyncio.Server] = []
+        self._waiting: dict[Any, asyncio.TimerHandle] = {}
+        """Connections that owe a complete header, with the timer that closes them."""
+
+    async def start(self, addresses: Sequence[Address]) -> tuple[Address, ...]:
+        """Listens at all addresses, or at none. Returns them with their ports. Raises OperatorError."""
+        if any(a.tls for a in addresses) and self._tls is None:
+            raise OperatorError("HTTPS needs a certificate and a key: set http.certificate and http.key")
+        await self._runner.setup()
+        bound: list[Address] = []
+        try:
+            for address in addresses:
+                bound.append(await self._listen(address))
+        except BaseException:
+            await self.stop()
+            raise
+        return tuple(bound)
+
+    async def stop(self) -> None:
+        """Takes no more requests, lets those that run end within the deadline, and closes every connection."""
+        for server in self._servers:
+            server.close()
+        await self._runner.cleanup()
+        for timer in self._waiting.values():
+            timer.cancel()
+        self._waiting.clear()
+        self._servers.clear()
+
+    def metrics(self) -> Sequence[Metric]:
+        server = self._runner.server
+        answers = [
+            Sample(float(count), {"service": path, "operation": operation, "outcome": outcome})
+            for (path, operation, outcome), count in sorted(self._soap.requests.items())
+        ]
+        return (
+            Metric("nvr_soap_requests_total", "SOAP requests by outcome.", "counter", answers),
+            Metric(
+                "nvr_http_connections",
+                "HTTP connections open now.",
+                "gauge",
+                [Sample(float(len(server.connections) if server else 0))],
+            ),
+            Metric(
+                "nvr_http_connections_refused_total",
+                "HTTP connections closed because there were too many.",
+                "counter",
+                [Sample(float(self.refused))],
+            ),
+        )
+
+    async def _listen(self, address: Address) -> Address:
+        loop = asyncio.get_running_loop()
+        try:
+            server = await loop.create_server(
+                self._protocol,
+                address.host or None,
+                address.port,
+                ssl=self._tls if address.tls else None,
+                ssl_handshake_timeout=TLS_HANDSHAKE_S if address.tls else None,
+                backlog=128,
+            )
+        except OSError as e:
+            if e.errno == errno.EADDRINUSE:
+                raise OperatorError(f"{address} is in use: stop what listens there, or choose another port") from e
+            if e.errno == errno.EACCES:
+                raise OperatorError(f"{address}: ports below 1024 need a privilege, choose another port") from e
+            raise OperatorError(f"cannot listen at {address}: {e.strerror or e}") from e
+        self._servers.append(server)
+        port: int = server.sockets[0].getsockname()[1]
+        log.info("listening at %s", Address(address.host, port, address.tls))
+        return Address(address.host, port, address.tls)
+
+    def _protocol(self) -> asyncio.BaseProtocol:
+        server = self._runner.server
+        assert server is not None
+        if len(server.connections) >= self._settings.connections:
+            self.refused += 1
+            log.warning("connection refused: %d are open already", len(server.connections))
+            return _Refusal()
+        protocol = server()
+        self._wait_for_header(protocol)
+        return protocol
+
+    def _wait_for_header(self, protocol: Any) -> None:
+        loop = asyncio.get_running_loop()
+        self._waiting[protocol] = loop.call_later(self._settings.idle_ns / NS, self._expire, protocol)
+
+    def _expire(self, protocol: Any) -> None:
+        self._waiting.pop(protocol, None)
+        protocol.force_close()
+
+    @web.middleware
+    async def _count_time(self, request: web.Request, handler: Any) -> web.StreamResponse:
+        """A request whose header is complete owes nothing until it has been answered."""
+        timer = self._waiting.pop(request.protocol, None)
+        if timer is not None:
+            timer.cancel()
+        try:
+            response: web.StreamResponse = await handler(request)
+            return response
+        finally:
+            if request.transport is not None and not request.transport.is_closing():
+                self._wait_for_header(request.protocol)
+
+
+class _Refusal(asyncio.Protocol):
+    """Tells a client that there are too many connections."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        transport.write(b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+        transport.close()
+
+
+def _without_headers(record: logging.LogRecord) -> bool:
+    """Keeps the kind of a malformed request in the log and drops its text, which quotes what the client has sent."""
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, HttpProcessingError):
+        record.msg, record.args = "malformed request: %s", (type(error).__name__,)
+        record.exc_info = None
+        record.levelno, record.levelname = logging.DEBUG, "DEBUG"
+    return True
