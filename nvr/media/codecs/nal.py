@@ -180,14 +180,11 @@ class NalDepacketizer(ABC):
 
     def _complete(self) -> list[AccessUnit] | tuple[()]:
         clean = self._begins and self._random_access()
-        if not self._proof:
-            whole = True
-            if self._first_role == DELIMITER:
-                self._opening = {False: DELIMITER, True: DELIMITER}
-            else:
-                self._opening[clean] = self._first_role
-        else:
-            whole = self._begins and self._first_role <= self._opening[clean]
+        whole = not self._proof or (self._begins and self._first_role <= self._opening[clean])
+        if whole and self._first_role == DELIMITER:
+            self._opening = {False: DELIMITER, True: DELIMITER}
+        elif whole:
+            self._opening[clean] = self._first_role
         configuration = self._configured() if whole else None
         if configuration is None:
             self.dropped += 1
