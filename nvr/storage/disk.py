@@ -1,4 +1,4 @@
-"""The few calls to the operating system that change a volume, in one place, so that a test can let each of them fail."""
+"""The few calls that change a volume, in one place, so that a test can let each of them fail."""
 
 from __future__ import annotations
 

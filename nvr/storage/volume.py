@@ -7,6 +7,7 @@ import fcntl
 import json
 import logging
 import os
+import threading
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -55,7 +56,7 @@ class WrongVolume(StorageError):
 
 
 class Volume:
-    """One volume. `open`, `check_space`, `probe` and `fail` belong to its writer thread; `state` may be read anywhere."""
+    """One volume. Its writer thread calls the methods; `state`, `id`, `free` and `status` may be read anywhere."""
 
     def __init__(self, settings: VolumeSettings, registry: VolumeRegistry, disk: Disk) -> None:
         self.root = settings.root
@@ -64,7 +65,7 @@ class Volume:
         self.why = "not opened yet"
         self.free: int | None = None
         self._registry = registry
-        self._disk = disk
+        self.disk = disk
         self.id = registry.known(settings.root)
         self._lock_fd: int | None = None
 
@@ -72,7 +73,7 @@ class Volume:
     def status(self) -> VolumeStatus:
         return VolumeStatus(self.id, self.root, self.state, self.why, self.free, self.minimum_free)
 
-    def open(self, now_ns: UtcNs) -> None:
+    def open(self, now_ns: UtcNs, reserve: int = 0) -> None:
         """Reads or makes the identity file and takes the lock. May be called again after a failure.
 
         Raises OperatorError when another process holds the lock, StorageError or OSError when the volume is not usable;
@@ -81,6 +82,7 @@ class Volume:
         try:
             self._take_identity(now_ns)
             self._check_writable()
+            self.check_space(reserve)
         except (OSError, StorageError) as e:
             self.fail(e)
             raise
@@ -101,7 +103,7 @@ class Volume:
 
     def check_space(self, wanted: int) -> None:
         """Raises VolumeFull when `wanted` more bytes would leave less than the minimum free."""
-        self.free = self._disk.free_bytes(self.root)
+        self.free = self.disk.free_bytes(self.root)
         if self.free - wanted < self.minimum_free:
             raise VolumeFull(
                 f"volume {self.root} has {self.free} bytes free, {self.minimum_free} shall stay free: "
@@ -110,12 +112,7 @@ class Volume:
 
     def probe(self, now_ns: UtcNs) -> None:
         """Whether a volume that failed can be written again: as `open`, and the space must have come back."""
-        before = self.state
-        self.open(now_ns)
-        if before is VolumeState.FULL:
-            self.state = before
-            self.check_space(_FREE_AGAIN)
-            self.state, self.why = VolumeState.ONLINE, ""
+        self.open(now_ns, _FREE_AGAIN if self.state is VolumeState.FULL else 0)
 
     def path(self, relative: str) -> Path:
         return self.root / relative
@@ -149,21 +146,21 @@ class Volume:
 
     def _create_identity(self, identity: Path, now_ns: UtcNs) -> None:
         self.root.mkdir(parents=True, exist_ok=True)
-        if any(self.root.iterdir()):
+        if any(not p.name.startswith(".") and p.name != "lost+found" for p in self.root.iterdir()):
             raise WrongVolume(f"{self.root} is not empty and has no {IDENTITY_FILE}: a new volume needs an empty place")
         text = json.dumps({"id": uuid.uuid4().hex, "created": format_iso(now_ns, 0), "format": FORMAT}, indent=2)
-        _write_whole(self._disk, identity, text)
+        _write_whole(self.disk, identity, text)
         log.info("made a new volume in %s", self.root)
 
     def _check_writable(self) -> None:
         probe = self.root / f".probe-{uuid.uuid4().hex}"
-        fd = self._disk.create(probe)
+        fd = self.disk.create(probe)
         try:
-            self._disk.write(fd, [b"x" * 4096], 0)
-            self._disk.sync(fd)
+            self.disk.write(fd, [b"x" * 4096], 0)
+            self.disk.sync(fd)
         finally:
             os.close(fd)
-            self._disk.unlink(probe)
+            self.disk.unlink(probe)
 
 
 class VolumeRegistry:
@@ -172,7 +169,8 @@ class VolumeRegistry:
     def __init__(self, path: Path, disk: Disk) -> None:
         """Raises OperatorError when the file is there and cannot be read."""
         self._path = path
-        self._disk = disk
+        self.disk = disk
+        self._lock = threading.Lock()
         try:
             text = path.read_text(encoding="utf-8")
         except FileNotFoundError:
@@ -190,13 +188,15 @@ class VolumeRegistry:
         return self._ids.get(str(root.absolute()))
 
     def remember(self, root: Path, volume_id: str) -> None:
+        """Called from the writer threads of several volumes."""
         name = str(root.absolute())
-        if self._ids.get(name) == volume_id:
-            return
-        ids = {**self._ids, name: volume_id}
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        _write_whole(self._disk, self._path, json.dumps({"format": 1, "volumes": ids}, indent=2))
-        self._ids = ids
+        with self._lock:
+            if self._ids.get(name) == volume_id:
+                return
+            ids = {**self._ids, name: volume_id}
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            _write_whole(self.disk, self._path, json.dumps({"format": 1, "volumes": ids}, indent=2))
+            self._ids = ids
 
 
 class Placement(Protocol):

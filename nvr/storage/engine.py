@@ -1,0 +1,268 @@
+"""The facade of storage: recorders for ingest, timelines and footage for search and replay, deletion for control.
+
+Belongs to the event loop. Each volume has a writer thread; what happens there arrives as events, in order, through
+`call_soon_threadsafe`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from nvr.media import codecs
+from nvr.media.unit import CodecConfiguration
+from nvr.model.errors import StorageError
+from nvr.model.recording import TrackType
+from nvr.model.time import UtcNs
+from nvr.model.timeline import GapReason, Run, Timeline
+from nvr.model.tokens import RecordingToken, TrackKey
+from nvr.storage.disk import Disk
+from nvr.storage.footage import Footage, FootageReader
+from nvr.storage.rows import FootageIndex, FragmentRef
+from nvr.storage.settings import StorageSettings
+from nvr.storage.track import TrackFootage, TrackRecorder
+from nvr.storage.volume import MostFree, Placement, Volume, VolumeRegistry, VolumeStatus
+from nvr.storage.writer import (
+    Append,
+    Appended,
+    Closed,
+    Delete,
+    Deleted,
+    Event,
+    Failed,
+    GrowingFile,
+    Lost,
+    Order,
+    Recovered,
+    VolumeWriter,
+    WriterThread,
+)
+
+log = logging.getLogger(__name__)
+
+
+class StorageEngine:
+    """See docs/design/storage.md for procedures, threads and invariants."""
+
+    def __init__(
+        self,
+        settings: StorageSettings,
+        index: FootageIndex,
+        *,
+        placement: Placement | None = None,
+        disk: Disk | None = None,
+        decode: Callable[[bytes], CodecConfiguration] = codecs.from_sample_entry,
+        now: Callable[[], int] = time.monotonic_ns,
+        utc: Callable[[], UtcNs] = time.time_ns,
+    ) -> None:
+        """`decode` reads the sample entry of a file; `now` and `utc` are the clocks. Touches no file."""
+        self._settings = settings
+        self._index = index
+        self._placement = placement or MostFree()
+        self._disk = disk or Disk()
+        self._now = now
+        self._utc = utc
+        self._growing: dict[str, GrowingFile] = {}
+        self._threads: list[WriterThread] = []
+        self._tracks: dict[TrackKey, TrackFootage] = {}
+        self._recorders: dict[TrackKey, TrackRecorder] = {}
+        self._reader = FootageReader(index, self._growing, self._root_of, decode)
+        self._deleting: dict[Delete, asyncio.Future[Exception | None]] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def start(self) -> None:
+        """Opens and recovers the volumes, then loads the runs of all tracks.
+
+        Raises OperatorError when a volume is in use by another process or the registry is damaged, StorageError when
+        the index cannot be read. A volume with another fault does not hinder the start: `volumes()` says what it has.
+        """
+        self._loop = asyncio.get_running_loop()
+        registry = await asyncio.to_thread(VolumeRegistry, self._settings.registry, self._disk)
+        for volume_settings in self._settings.volumes:
+            volume = Volume(volume_settings, registry, self._disk)
+            writer = VolumeWriter(volume, self._index, self._settings, self._growing, self._now, self._utc)
+            self._threads.append(WriterThread(writer, self._settings.queue_bytes, self._publish, self._now))
+        for thread in self._threads:
+            thread.start()
+        try:
+            for outcome in await asyncio.gather(
+                *(asyncio.wrap_future(t.ready) for t in self._threads), return_exceptions=True
+            ):
+                if isinstance(outcome, BaseException):
+                    raise outcome
+            for key, runs, configuration in await asyncio.to_thread(self._load):
+                track = self._track(key)
+                track.merge(runs)
+                track.configuration = configuration
+        except BaseException:
+            await asyncio.to_thread(self._stop_threads)
+            raise
+
+    async def stop(self) -> None:
+        """Writes what is queued, closes all files with reason DAEMON_STOPPED, gives the volumes back."""
+        for recorder in self._recorders.values():
+            recorder.end_run(GapReason.DAEMON_STOPPED)
+        await asyncio.to_thread(self._stop_threads)
+        await asyncio.sleep(0)  # the last events are in the loop's queue before this
+
+    def recorder(self, key: TrackKey, track_type: TrackType) -> TrackRecorder:
+        """The one recorder of this track. Raises ValueError for tokens that cannot be names of directories."""
+        found = self._recorders.get(key)
+        if found is None or found.track_type is not track_type:
+            if found is not None:
+                found.end_run(GapReason.CONFIGURATION_CHANGED)
+            found = TrackRecorder(self._track(key), track_type, self, self._settings.rotation_ns)
+            self._recorders[key] = found
+        return found
+
+    def timeline(self, key: TrackKey) -> Timeline:
+        """The runs of a track up to the last fragment on the disk. From memory."""
+        track = self._tracks.get(key)
+        return track.timeline() if track is not None else Timeline()
+
+    def configuration(self, key: TrackKey) -> CodecConfiguration | None:
+        """The codec configuration of the newest footage of a track. From memory."""
+        track = self._tracks.get(key)
+        return track.configuration if track is not None else None
+
+    def footage(self, key: TrackKey) -> Footage:
+        """For reading on a thread."""
+        return Footage(key, self._reader)
+
+    def on_append(self, key: TrackKey, callback: Callable[[FragmentRef], None]) -> Callable[[], None]:
+        """Has `callback` called on the loop after each fragment that is on the disk, until the result is called."""
+        callbacks = self._track(key).callbacks
+        entry = partial(callback)  # one object a subscription, so that the same callable may subscribe twice
+        callbacks.append(entry)
+
+        def unsubscribe() -> None:
+            if entry in callbacks:
+                callbacks.remove(entry)
+
+        return unsubscribe
+
+    def volumes(self) -> list[VolumeStatus]:
+        return [t.writer.volume.status for t in self._threads]
+
+    @property
+    def refused(self) -> int:
+        """Fragments refused because a queue was full, since the start."""
+        return sum(t.refused for t in self._threads)
+
+    @property
+    def queued_bytes(self) -> int:
+        """Bytes that wait to be written."""
+        return sum(t.queued_bytes for t in self._threads)
+
+    async def delete_track(self, key: TrackKey) -> None:
+        """All footage of a track: unlinked before this returns where the volume can be reached; where not, it is only
+        hidden, and unlinked when the volume is back. Raises StorageError when the index cannot be written.
+        """
+        recorder = self._recorders.get(key)
+        if recorder is not None:
+            recorder.end_run(GapReason.JOB_STOPPED)
+        outcomes = await asyncio.gather(*(self._delete_on(thread, key) for thread in self._threads))
+        for error in outcomes:
+            if error is not None:
+                raise StorageError(f"footage of {key} is not deleted: {error}") from error
+        # What a job has recorded since is kept.
+        left = await asyncio.to_thread(self._index.runs, key)
+        self._track(key).keep(left, recorder.run_id if recorder is not None else None)
+
+    async def delete_recording(self, token: RecordingToken) -> None:
+        """All footage of all tracks of a recording, and its directories. Raises as `delete_track`."""
+        keys = {k for k in (*self._tracks, *self._recorders) if k.recording == token}
+        for key in sorted(keys):
+            await self.delete_track(key)
+            self._recorders.pop(key, None)
+            self._tracks.pop(key, None)
+
+    def place(self, key: TrackKey, current: Volume | None) -> Volume | None:
+        return self._placement.place(key, [t.writer.volume for t in self._threads], current)
+
+    def offer(self, volume: Volume, order: Append) -> bool:
+        return self._thread_of(volume.id).offer(order)
+
+    def order(self, volume_id: str, order: Order) -> None:
+        self._thread_of(volume_id).order(order)
+
+    def _thread_of(self, volume_id: str | None) -> WriterThread:
+        return next(t for t in self._threads if t.writer.volume.id == volume_id)
+
+    def _root_of(self, volume_id: str) -> Path | None:
+        return next((t.writer.volume.root for t in self._threads if t.writer.volume.id == volume_id), None)
+
+    def _track(self, key: TrackKey) -> TrackFootage:
+        found = self._tracks.get(key)
+        if found is None:
+            found = self._tracks[key] = TrackFootage(key)
+        return found
+
+    def _load(self) -> list[tuple[TrackKey, list[Run], CodecConfiguration | None]]:
+        """Blocking. A track whose newest file cannot be read is there without its configuration."""
+        loaded = []
+        for key in self._index.tracks():
+            newest = self._index.newest(key)
+            configuration = None
+            try:
+                configuration = self._reader.configuration(newest) if newest is not None else None
+            except StorageError as e:
+                log.error("the encoding of %s is not known: %s", key, e)
+            loaded.append((key, self._index.runs(key), configuration))
+        return loaded
+
+    def _stop_threads(self) -> None:
+        for thread in self._threads:
+            thread.stop()
+
+    async def _delete_on(self, thread: WriterThread, key: TrackKey) -> Exception | None:
+        order = Delete(key)
+        self._deleting[order] = asyncio.get_running_loop().create_future()
+        thread.order(order)
+        return await self._deleting[order]
+
+    def _publish(self, events: list[Event]) -> None:
+        """On a writer thread."""
+        assert self._loop is not None
+        try:
+            self._loop.call_soon_threadsafe(self._on_events, events)
+        except RuntimeError:
+            log.error("the event loop is closed; %d events of a writer are not told", len(events))
+
+    def _on_events(self, events: list[Event]) -> None:
+        for event in events:
+            match event:
+                case Appended(file, entry):
+                    self._on_appended(file, file.ref(entry))
+                case Closed(file, reason):
+                    if reason is not None:
+                        self._track(file.row.key).end(file.row.run_id, reason)
+                case Failed(file, cause):
+                    log.error("%s: the run ends: %s", file.row.key, cause)
+                    self._track(file.row.key).end(file.row.run_id, GapReason.STORAGE)
+                    if file.row.key in self._recorders:
+                        self._recorders[file.row.key].on_failed(file)
+                case Lost(file, _):
+                    if file.row.key in self._recorders:
+                        self._recorders[file.row.key].on_lost()
+                case Deleted(order, error):
+                    waiting = self._deleting.pop(order)
+                    if not waiting.cancelled():
+                        waiting.set_result(error)
+                case Recovered(runs):
+                    for key, found in runs.items():
+                        self._track(key).merge(found)
+
+    def _on_appended(self, file: GrowingFile, ref: FragmentRef) -> None:
+        track = self._track(file.row.key)
+        track.grow(file.row.run_id, ref.start_ns, ref.end_ns)
+        track.configuration = file.configuration
+        for callback in tuple(track.callbacks):
+            try:
+                callback(ref)
+            except Exception:
+                log.exception("%s: a subscriber of new fragments failed", file.row.key)

@@ -1,0 +1,191 @@
+"""Reading the footage of a track: fragments in ascending order, lazily over files, while files grow, rotate and go."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+from nvr.media.bmff.fragment import FragmentEntry
+from nvr.media.unit import CodecConfiguration, Sample
+from nvr.model.errors import FormatError, StorageError
+from nvr.model.time import UtcNs
+from nvr.model.tokens import TrackKey
+from nvr.storage.rows import FileState, FootageDamaged, FootageIndex, FragmentRef, TrackFileRow
+from nvr.storage.track_file import open_for_reading, read_closing, read_fragment, read_head, scan
+from nvr.storage.writer import GrowingFile, fragment_ref
+
+log = logging.getLogger(__name__)
+
+_PAGE = 16
+_HEADS = 4096
+"""Heads of files kept in memory, so that reading a fragment costs one read."""
+_NEVER_NS = 1 << 62
+"""Later than any fragment: nothing is verified by the walk, `Footage.read` does it."""
+
+
+class FileHead(NamedTuple):
+    base_ns: UtcNs
+    timescale: int
+    configuration: CodecConfiguration
+
+
+class FootageReader:
+    """What all readers share: where volumes stand, which files grow, and the heads of files. Safe on any thread."""
+
+    def __init__(
+        self,
+        index: FootageIndex,
+        growing: Mapping[str, GrowingFile],
+        root_of: Callable[[str], Path | None],
+        decode: Callable[[bytes], CodecConfiguration],
+    ) -> None:
+        """`root_of` tells where the volume with an id stands, None when it does not; `decode` reads a sample entry."""
+        self.index = index
+        self.growing = growing
+        self._root_of = root_of
+        self._decode = lru_cache(256)(decode)
+        self.head = lru_cache(_HEADS)(self._read_head)
+
+    def path(self, volume_id: str, path: str) -> Path:
+        root = self._root_of(volume_id)
+        if root is None:
+            raise StorageError(f"{path} stands on volume {volume_id}, which is missing")
+        return root / path
+
+    def configuration(self, row: TrackFileRow) -> CodecConfiguration | None:
+        """The codec configuration of a file; None when it is gone."""
+        growing = self.growing.get(row.file_id)
+        if growing is not None:
+            return growing.configuration
+        try:
+            return self.head(row.volume_id, row.path).configuration
+        except FileNotFoundError:
+            return None
+
+    def _read_head(self, volume_id: str, path: str) -> FileHead:
+        """Raises FileNotFoundError or StorageError."""
+        where = self.path(volume_id, path)
+        fd = open_for_reading(where)
+        try:
+            head = read_head(fd)
+            if head is None:
+                raise StorageError(f"{where} is cut off before its first fragment")
+            return FileHead(head.identity.start_ns, head.timescale, self._decode(head.sample_entry))
+        except (FormatError, OSError) as e:
+            raise StorageError(f"{where} cannot be read: {e}") from e
+        finally:
+            os.close(fd)
+
+
+class Footage:
+    """The footage of one track. Blocking: for threads. Holds nothing open between calls."""
+
+    def __init__(self, key: TrackKey, reader: FootageReader) -> None:
+        self.key = key
+        self._reader = reader
+
+    def fragments(self, from_ns: UtcNs, until_ns: UtcNs | None = None) -> Iterator[FragmentRef]:
+        """Fragments in ascending order, each once: the one that holds `from_ns`, or the first behind it, and what
+        follows up to `until_ns` (exclusive) or to the last one there is.
+
+        Files that are deleted meanwhile are skipped. A file that cannot be read is logged and skipped: a reader shall
+        get to what stands behind it.
+        """
+        after: tuple[UtcNs, str] | None = None
+        walk: _GrowingWalk | None = None
+        while page := self._reader.index.files(self.key, from_ns, until_ns, after=after, limit=_PAGE):
+            if walk is not None:
+                # The newest file of the page before may have grown until the first file of this page was begun.
+                yield from _within(walk, from_ns, until_ns)
+            for row in page:
+                growing = self._reader.growing.get(row.file_id)
+                walk = _GrowingWalk(growing) if growing is not None else None
+                yield from _within(walk if walk is not None else self._stored(row), from_ns, until_ns)
+            after = (page[-1].start_ns, page[-1].file_id)
+
+    def read(self, ref: FragmentRef) -> list[Sample]:
+        """The samples of a fragment, their UTC times as they were written.
+
+        An empty list when the file has been deleted. Raises FootageDamaged when a byte is not as it was written,
+        StorageError when the file cannot be read.
+        """
+        reader = self._reader
+        try:
+            growing = reader.growing.get(ref.file_id)
+            if growing is not None:
+                base_ns, timescale = growing.row.start_ns, growing.configuration.clock_rate
+            else:
+                base_ns, timescale, _ = reader.head(ref.volume_id, ref.path)
+            path = reader.path(ref.volume_id, ref.path)
+            fd = open_for_reading(path)
+        except FileNotFoundError as e:
+            row = reader.index.file(ref.file_id)
+            if row is None or row.state is FileState.DELETING:
+                return []
+            raise StorageError(f"{ref.path} is in the index and not on volume {ref.volume_id}") from e
+        try:
+            return read_fragment(fd, ref.offset, ref.length, base_ns, timescale)
+        except FormatError as e:
+            raise FootageDamaged(f"{path}, fragment at {ref.offset}: {e}") from e
+        except OSError as e:
+            raise StorageError(f"{path}, fragment at {ref.offset}: {e}") from e
+        finally:
+            os.close(fd)
+
+    def _stored(self, row: TrackFileRow) -> Iterator[FragmentRef]:
+        """The fragments of a file that nobody writes any more."""
+        reader = self._reader
+        try:
+            head = reader.head(row.volume_id, row.path)
+            entries = _entries(reader.path(row.volume_id, row.path))
+        except FileNotFoundError:
+            now = reader.index.file(row.file_id)
+            if now is not None and now.state is FileState.CLOSED:
+                log.error("%s is in the index and not on volume %s", row.path, row.volume_id)
+            return
+        except StorageError as e:
+            log.error("a file of %s is passed over: %s", self.key, e)
+            return
+        for i, entry in enumerate(entries):
+            yield fragment_ref(row, entry, head.configuration, first_of_file=i == 0)
+
+
+class _GrowingWalk:
+    """The fragments of a growing file; walked again, it goes on where it stood."""
+
+    def __init__(self, file: GrowingFile) -> None:
+        self._file = file
+        self._seen = 0
+
+    def __iter__(self) -> Iterator[FragmentRef]:
+        entries = self._file.entries
+        while self._seen < len(entries):
+            self._seen += 1
+            yield self._file.ref(entries[self._seen - 1])
+
+
+def _within(refs: Iterable[FragmentRef], from_ns: UtcNs, until_ns: UtcNs | None) -> Iterator[FragmentRef]:
+    for ref in refs:
+        if until_ns is not None and ref.start_ns >= until_ns:
+            return
+        if ref.end_ns > from_ns or ref.start_ns >= from_ns:
+            yield ref
+
+
+def _entries(path: Path) -> Sequence[FragmentEntry]:
+    """By the table at the end of the file, or by walking where there is none (a file that awaits recovery)."""
+    fd = open_for_reading(path)
+    try:
+        closing = read_closing(fd)
+        if closing is not None:
+            return closing.entries
+        head = read_head(fd)
+        return list(scan(fd, head.size, verify_from_ns=_NEVER_NS)) if head is not None else ()
+    except (FormatError, OSError) as e:
+        raise StorageError(f"{path} cannot be read: {e}") from e
+    finally:
+        os.close(fd)

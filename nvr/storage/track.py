@@ -1,0 +1,220 @@
+"""What the event loop knows of one track: its runs, the file it writes, and who wants to hear of new fragments.
+
+`TrackRecorder` decides which file a fragment belongs to: a new run, a rotation, or the file at hand. The bytes are the
+business of the volume's writer.
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Callable, Iterable
+from typing import Protocol
+from zlib import crc32
+
+from nvr.media.unit import CodecConfiguration, Fragment
+from nvr.model.recording import TrackType
+from nvr.model.time import UtcNs
+from nvr.model.timeline import GapReason, Run, Timeline
+from nvr.model.tokens import TrackKey
+from nvr.storage.rows import FileState, FragmentRef, TrackFileRow
+from nvr.storage.track_file import track_file_path
+from nvr.storage.volume import Volume
+from nvr.storage.writer import Append, Close, CorrectEnd, GrowingFile, Order
+
+log = logging.getLogger(__name__)
+
+
+class TrackFootage:
+    """Runs in memory and subscribers. Belongs to the event loop."""
+
+    def __init__(self, key: TrackKey) -> None:
+        self.key = key
+        self.configuration: CodecConfiguration | None = None
+        self.callbacks: list[Callable[[FragmentRef], None]] = []
+        self._runs: dict[str, Run] = {}
+        self._timeline: Timeline | None = None
+
+    def timeline(self) -> Timeline:
+        if self._timeline is None:
+            self._timeline = Timeline.of(self._runs.values())
+        return self._timeline
+
+    def merge(self, runs: Iterable[Run]) -> None:
+        """Runs as the index has them, except one that is being recorded: its newest file is not in there."""
+        for run in runs:
+            known = self._runs.get(run.run_id)
+            if known is None or known.end_reason is not None:
+                self._runs[run.run_id] = run
+        self._timeline = None
+
+    def grow(self, run_id: str, start_ns: UtcNs, end_ns: UtcNs) -> None:
+        """A fragment of this run is on the disk."""
+        known = self._runs.get(run_id)
+        if known is None:
+            self._runs[run_id] = Run(run_id, start_ns, end_ns)
+        else:
+            self._runs[run_id] = Run(run_id, known.start_ns, max(known.end_ns, end_ns))
+        self._timeline = None
+
+    def end(self, run_id: str, reason: GapReason) -> None:
+        """The run has ended; the first reason stands. A run that never got a fragment is not there."""
+        known = self._runs.get(run_id)
+        if known is not None and known.end_reason is None:
+            self._runs[run_id] = Run(run_id, known.start_ns, known.end_ns, reason)
+            self._timeline = None
+
+    def keep(self, runs: Iterable[Run], growing: str | None) -> None:
+        """Footage has been deleted: only these runs are left, and the one that is being recorded."""
+        current = self._runs.get(growing) if growing is not None else None
+        self._runs = {r.run_id: r for r in (*runs, *((current,) if current is not None else ()))}
+        self._timeline = None
+        if not self._runs:
+            self.configuration = None
+
+    @property
+    def last_reason(self) -> GapReason | None:
+        """Why the last run ended; None when there was none."""
+        runs = self.timeline().runs
+        return runs[-1].end_reason if runs else None
+
+
+class Writers(Protocol):
+    """What a recorder needs of the engine."""
+
+    def place(self, key: TrackKey, current: Volume | None) -> Volume | None:
+        """Where the next file goes, or None when no volume takes footage."""
+
+    def offer(self, volume: Volume, order: Append) -> bool:
+        """False when the queue of the volume is full."""
+
+    def order(self, volume_id: str, order: Order) -> None:
+        """Queues what is not footage."""
+
+
+class TrackRecorder:
+    """Takes the fragments of one track. Belongs to the event loop; never blocks, raises nothing that a disk caused."""
+
+    def __init__(self, footage: TrackFootage, track_type: TrackType, writers: Writers, rotation_ns: int) -> None:
+        self.key = footage.key
+        self.track_type = track_type
+        self.refused = 0
+        """Fragments that were not accepted: the queue was full, or no volume takes footage."""
+        self.lost = 0
+        """Fragments that were accepted and could not be written."""
+        self._footage = footage
+        self._writers = writers
+        self._rotation_ns = rotation_ns
+        # Stable over restarts and spread over tracks, so that not all files are closed at once.
+        self._phase_ns = crc32(str(footage.key).encode()) * rotation_ns >> 32
+        self._file: GrowingFile | None = None
+        self._volume: Volume | None = None
+        self._last_start_ns: UtcNs = 0
+        self._gap_before: GapReason | None = None
+        self._broken = False
+        """Something of ours was lost: what follows depends on it up to the next clean point."""
+        self._refusing = False
+
+    @property
+    def run_id(self) -> str | None:
+        """Of the run that is under way."""
+        return self._file.row.run_id if self._file is not None else None
+
+    def append(self, fragment: Fragment) -> bool:
+        """Hands a fragment to the writer of its volume.
+
+        False: it was not accepted, because the queue is full or no volume takes footage. It is counted, the run has
+        ended with reason STORAGE, and the next `append` tries a new run.
+        """
+        if fragment.configuration.track_type is not self.track_type:
+            raise ValueError(f"{self.key} is a {self.track_type} track, not {fragment.configuration.track_type}")
+        file = self._file
+        if file is not None and fragment.configuration != file.configuration:
+            self.end_run(GapReason.CONFIGURATION_CHANGED)
+        elif file is not None and fragment.start_ns < self._last_start_ns:
+            log.error("%s: a fragment at %d follows one at %d", self.key, fragment.start_ns, self._last_start_ns)
+            self.end_run(GapReason.CLOCK_JUMP)
+        file, volume = self._file, self._volume
+        begin = file is None or self._due(file, fragment)
+        if begin:
+            volume = self._writers.place(self.key, volume if file is not None else None)
+            if volume is None:
+                self._refuse("no volume takes footage")
+                return False
+            file = self._next_file(file, volume, fragment)
+        assert file is not None
+        assert volume is not None
+        damaged_start = self._broken and not fragment.clean_point
+        if not self._writers.offer(volume, Append(file, fragment, damaged_start)):
+            self._refuse(f"the queue of volume {volume.root} is full")
+            return False
+        if begin:
+            self._begin(file, volume)
+        self._refusing = False
+        self._broken = damaged_start and not any(s.clean_point for s in fragment.samples)
+        self._last_start_ns = fragment.start_ns
+        return True
+
+    def end_run(self, reason: GapReason) -> None:
+        """The next `append` starts a new run. Without a run under way nothing happens: a gap has the reason that it
+        began with."""
+        if self._file is not None:
+            self._writers.order(self._file.row.volume_id, Close(self._file, reason))
+            self._file = None
+            self._gap_before = reason
+
+    def on_failed(self, file: GrowingFile) -> None:
+        """The writer gave this file up. The fragments behind it are lost up to the next `append`."""
+        current = self._file
+        if current is not None and current.row.run_id == file.row.run_id:
+            if current is not file:
+                self._writers.order(current.row.volume_id, Close(current, GapReason.STORAGE))
+            self._file = None
+            self._gap_before = GapReason.STORAGE
+            # What waits in the queue is lost with it; that will be told later than the next fragment comes.
+            self._broken = True
+        if not file.entries and file.previous is not None:
+            self._writers.order(file.previous.volume_id, CorrectEnd(file.previous.file_id, GapReason.STORAGE))
+
+    def on_lost(self) -> None:
+        self.lost += 1
+        self._broken = True
+
+    def _refuse(self, why: str) -> None:
+        self.refused += 1
+        if not self._refusing:
+            log.error("%s: a fragment is not recorded: %s", self.key, why)
+        self._refusing = True
+        self._broken = True
+        self.end_run(GapReason.STORAGE)
+
+    def _due(self, file: GrowingFile, fragment: Fragment) -> bool:
+        """Whether a rotation is due: at a clean point from the first boundary on, anywhere from the second."""
+        period = self._rotation_ns
+        passed = (fragment.start_ns - self._phase_ns) // period - (file.row.start_ns - self._phase_ns) // period
+        return passed >= 2 or (passed == 1 and fragment.clean_point)
+
+    def _next_file(self, before: GrowingFile | None, volume: Volume, fragment: Fragment) -> GrowingFile:
+        assert volume.id is not None
+        file_id = uuid.uuid4().hex
+        row = TrackFileRow(
+            file_id=file_id,
+            volume_id=volume.id,
+            recording=self.key.recording,
+            track=self.key.track,
+            run_id=uuid.uuid4().hex if before is None else before.row.run_id,
+            run_place=0 if before is None else before.row.run_place + 1,
+            path=track_file_path(self.key, file_id, fragment.start_ns),
+            start_ns=fragment.start_ns,
+            end_ns=fragment.start_ns,
+            state=FileState.OPEN,
+            encoding=fragment.configuration.encoding,
+            gap_before=(self._gap_before or self._footage.last_reason) if before is None else None,
+        )
+        return GrowingFile(row, fragment.configuration, None if before is None else before.row)
+
+    def _begin(self, file: GrowingFile, volume: Volume) -> None:
+        """Order of the queue: the file before is closed only after this one has been accepted."""
+        if self._file is not None:
+            self._writers.order(self._file.row.volume_id, Close(self._file, None))
+        self._file, self._volume, self._gap_before = file, volume, None

@@ -1,0 +1,148 @@
+"""An index of footage in memory, by the letter of `nvr.storage.rows.FootageIndex`."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import replace
+
+from nvr.model.errors import StorageError
+from nvr.model.time import UtcNs
+from nvr.model.timeline import GapReason, Run
+from nvr.model.tokens import TrackKey
+from nvr.storage.rows import FileState, TrackFileRow
+
+SHOWN = (FileState.OPEN, FileState.CLOSED)
+
+
+class IndexInMemory:
+    """Rows survive as long as this object: a restart of the engine is a new engine on the same index."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, TrackFileRow] = {}
+        self.failures = 0
+        """So many changes from now on fail with StorageError."""
+        self._lock = threading.Lock()
+
+    def insert_open(self, row: TrackFileRow) -> None:
+        self._change()
+        assert row.state is FileState.OPEN
+        assert row.file_id not in self.rows
+        with self._lock:
+            self.rows[row.file_id] = row
+
+    def close(
+        self,
+        file_id: str,
+        *,
+        end_ns: UtcNs,
+        size: int,
+        samples: int,
+        lost_packets: int,
+        dropped_units: int,
+        end_reason: GapReason | None,
+    ) -> None:
+        self._change()
+        with self._lock:
+            self.rows[file_id] = replace(
+                self.rows[file_id],
+                state=FileState.CLOSED,
+                end_ns=end_ns,
+                size=size,
+                samples=samples,
+                lost_packets=lost_packets,
+                dropped_units=dropped_units,
+                end_reason=end_reason,
+            )
+
+    def set_end_reason(self, file_id: str, end_reason: GapReason) -> None:
+        self._change()
+        with self._lock:
+            self.rows[file_id] = replace(self.rows[file_id], end_reason=end_reason)
+
+    def forget(self, file_ids: Sequence[str]) -> None:
+        self._change()
+        with self._lock:
+            for file_id in file_ids:
+                self.rows.pop(file_id, None)
+
+    def mark_deleting(self, file_ids: Sequence[str]) -> None:
+        self._change()
+        with self._lock:
+            for file_id in file_ids:
+                if file_id in self.rows:
+                    self.rows[file_id] = replace(self.rows[file_id], state=FileState.DELETING)
+
+    def open_files(self, volume_id: str) -> list[TrackFileRow]:
+        return [r for r in self._all() if r.volume_id == volume_id and r.state is FileState.OPEN]
+
+    def deleting_files(self, volume_id: str) -> list[TrackFileRow]:
+        return [r for r in self._all() if r.volume_id == volume_id and r.state is FileState.DELETING]
+
+    def file(self, file_id: str) -> TrackFileRow | None:
+        return self.rows.get(file_id)
+
+    def known(self, file_ids: Sequence[str]) -> set[str]:
+        return {f for f in file_ids if f in self.rows}
+
+    def files(
+        self,
+        key: TrackKey,
+        from_ns: UtcNs,
+        until_ns: UtcNs | None = None,
+        *,
+        after: tuple[UtcNs, str] | None = None,
+        limit: int = 64,
+    ) -> list[TrackFileRow]:
+        found = [
+            r
+            for r in self._shown(key)
+            if (r.state is FileState.OPEN or r.end_ns > from_ns or r.start_ns >= from_ns)
+            and (until_ns is None or r.start_ns < until_ns)
+            and (after is None or (r.start_ns, r.file_id) > after)
+        ]
+        return found[:limit]
+
+    def newest(self, key: TrackKey) -> TrackFileRow | None:
+        return next(reversed(self._shown(key)), None)
+
+    def tracks(self) -> list[TrackKey]:
+        return sorted({r.key for r in self._all() if r.state in SHOWN})
+
+    def runs(self, key: TrackKey) -> list[Run]:
+        groups: dict[str, list[TrackFileRow]] = {}
+        for row in self._shown(key):
+            if row.state is FileState.CLOSED:
+                groups.setdefault(row.run_id, []).append(row)
+        ordered = sorted(groups.values(), key=lambda rows: (rows[0].start_ns, max(r.end_ns for r in rows)))
+        runs = []
+        for i, rows in enumerate(ordered):
+            reason = max(rows, key=lambda r: r.run_place).end_reason
+            if reason is None and i + 1 < len(ordered):
+                reason = min(ordered[i + 1], key=lambda r: r.run_place).gap_before
+            end = max(r.end_ns for r in rows)
+            runs.append(Run(rows[0].run_id, rows[0].start_ns, end, reason or GapReason.UNKNOWN))
+        return runs
+
+    def volume_files(self, volume_id: str, *, after: str = "", limit: int = 1000) -> list[TrackFileRow]:
+        rows = sorted((r for r in self._all() if r.volume_id == volume_id), key=lambda r: r.file_id)
+        return [r for r in rows if r.file_id > after][:limit]
+
+    def replace_volume(self, volume_id: str, rows: Sequence[TrackFileRow]) -> None:
+        self._change()
+        with self._lock:
+            self.rows = {f: r for f, r in self.rows.items() if r.volume_id != volume_id}
+            self.rows |= {r.file_id: r for r in rows}
+
+    def _change(self) -> None:
+        if self.failures > 0:
+            self.failures -= 1
+            raise StorageError("the index fails on purpose")
+
+    def _all(self) -> list[TrackFileRow]:
+        with self._lock:
+            return list(self.rows.values())
+
+    def _shown(self, key: TrackKey) -> list[TrackFileRow]:
+        rows = [r for r in self._all() if r.key == key and r.state in SHOWN]
+        return sorted(rows, key=lambda r: (r.start_ns, r.file_id))
