@@ -1,0 +1,275 @@
+"""Makes what control wants: connects the receivers that are needed, feeds the tracks that jobs have won, tells states.
+
+`apply` takes the whole desired state and is idempotent; the difference to what runs is worked out here and nowhere
+else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from nvr.ingest.arbiter import Feed, SourceStream, arbitrate, lines_of, takes_part
+from nvr.ingest.drain import Drain
+from nvr.ingest.session import SampleTap
+from nvr.ingest.settings import IngestSettings, Times
+from nvr.ingest.source import Binding, ReceiverCounters, Source, Storage
+from nvr.model.errors import UnknownToken
+from nvr.model.job import (
+    RECEIVER_TYPE,
+    JobState,
+    RecordingJob,
+    RecordingJobSource,
+    RecordingJobState,
+    SourceReference,
+    SourceState,
+    TrackState,
+    aggregate,
+)
+from nvr.model.receiver import Receiver, ReceiverMode, ReceiverState
+from nvr.model.recording import Recording, TrackType
+from nvr.model.timeline import GapReason
+from nvr.model.tokens import JobToken, ReceiverToken, RecordingToken, TrackKey
+
+logger = logging.getLogger(__name__)
+
+NO_MEDIA_URI = "the receiver has no MediaUri yet"
+_RMEM_MAX = Path("/proc/sys/net/core/rmem_max")
+
+
+class IngestEngine:
+    """All receivers and jobs of the daemon. Belongs to the event loop; nothing here blocks."""
+
+    def __init__(self, storage: Storage, settings: IngestSettings | None = None, times: Times | None = None) -> None:
+        self.on_streams: Callable[[ReceiverToken, Sequence[SourceStream]], None] = lambda token, streams: None
+        """Called when the session description of a receiver is known, before its tracks are mapped."""
+        self._storage = storage
+        self._settings = settings or IngestSettings()
+        self._times = times or Times()
+        self._drain = Drain(self._times.monotonic)
+        self._recordings: dict[RecordingToken, Recording] = {}
+        self._jobs: dict[JobToken, RecordingJob] = {}
+        self._receivers: dict[ReceiverToken, Receiver] = {}
+        self._winners: dict[TrackKey, Feed] = {}
+        self._sources: dict[ReceiverToken, Source] = {}
+        self._leaving: dict[asyncio.Task[None], ReceiverToken] = {}
+        self._taps: list[tuple[TrackKey, SampleTap]] = []
+        self._tap_removers: dict[tuple[TrackKey, SampleTap], Callable[[], None]] = {}
+        self._receive_buffer: int | None = None
+        self._tls_context: ssl.SSLContext | None = None
+        self._running = False
+
+    # -- life --------------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Begin to make what has been applied, and what will be."""
+        self._receive_buffer = await asyncio.to_thread(_usable_receive_buffer, self._settings.receive_buffer)
+        self._running = True
+        self._reconcile()
+
+    async def stop(self) -> None:
+        """Runs end with reason daemon-stopped, sessions with TEARDOWN; every wait in it has a deadline."""
+        self._running = False
+        sources, self._sources = list(self._sources.values()), {}
+        await asyncio.gather(*(s.stop(GapReason.DAEMON_STOPPED) for s in sources))
+        while self._leaving:
+            await asyncio.wait(set(self._leaving))
+
+    # -- what shall be -----------------------------------------------------------------------------------------------
+
+    def apply(
+        self, recordings: Iterable[Recording], jobs: Iterable[RecordingJob], receivers: Iterable[Receiver]
+    ) -> None:
+        """The whole desired state. What has not changed is not disturbed."""
+        self._recordings = {r.token: r for r in recordings}
+        self._jobs = {j.token: j for j in jobs}
+        self._receivers = {r.token: r for r in receivers}
+        self._winners = arbitrate(self._recordings, self._jobs.values())
+        if self._running:
+            self._reconcile()
+
+    def _reconcile(self) -> None:
+        bindings: dict[ReceiverToken, list[Binding]] = {}
+        for feed in self._winners.values():
+            bindings.setdefault(feed.receiver, []).append(self._binding(feed))
+        # Those that lose a track let go of it before another takes it.
+        for token, source in list(self._sources.items()):
+            if not self._wants(token, bindings):
+                self._dismiss(token)
+            else:
+                kept = {b.key for b in bindings.get(token, ())}
+                source.keep_only(kept)
+        for token, receiver in self._receivers.items():
+            if not self._wants(token, bindings):
+                continue
+            known = self._sources.get(token)
+            if known is None:
+                known = self._sources[token] = self._new_source(receiver)
+                known.bind(bindings.get(token, ()))
+                known.start()
+                continue
+            known.bind(bindings.get(token, ()))
+            known.reconfigure(receiver.configuration)
+        self._retap()
+
+    def _wants(self, token: ReceiverToken, bindings: dict[ReceiverToken, list[Binding]]) -> bool:
+        """Whether the receiver shall be connected now (10.4)."""
+        receiver = self._receivers.get(token)
+        if receiver is None or not receiver.configuration.media_uri:
+            return False
+        mode = receiver.configuration.mode
+        return mode is ReceiverMode.ALWAYS_CONNECT or (mode is ReceiverMode.AUTO_CONNECT and token in bindings)
+
+    def _binding(self, feed: Feed) -> Binding:
+        job = self._jobs[feed.job]
+        recording = self._recordings[job.configuration.recording]
+        lines = []
+        for line in lines_of(job, job.configuration.sources[feed.source], recording):
+            track = recording.track(line.destination)
+            track_type = track.configuration.track_type if track is not None else TrackType.EXTENDED
+            lines.append((line.source_tag, track_type))
+        return Binding(feed.key, feed.track_type, tuple(lines), feed.line)
+
+    def _new_source(self, receiver: Receiver) -> Source:
+        return Source(
+            receiver,
+            self._storage,
+            self._settings,
+            self._times,
+            self._drain,
+            receive_buffer=self._receive_buffer,
+            tls=self._tls,
+            on_streams=lambda token, streams: self.on_streams(token, streams),
+        )
+
+    def _dismiss(self, token: ReceiverToken) -> None:
+        source = self._sources.pop(token)
+        source.keep_only(())  # now, not when the task runs: another source may take the tracks at once
+        task = asyncio.get_running_loop().create_task(source.stop(GapReason.JOB_STOPPED))
+        self._leaving[task] = token
+        task.add_done_callback(self._dismissed)
+
+    def _dismissed(self, task: asyncio.Task[None]) -> None:
+        token = self._leaving.pop(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("receiver %s: fault while disconnecting", token, exc_info=error)
+
+    # -- what is -----------------------------------------------------------------------------------------------------
+
+    def job_state(self, token: JobToken) -> JobState:
+        """State of a job, its sources and tracks, one to one with its configuration. Raises UnknownToken."""
+        job = self._jobs.get(token)
+        if job is None:
+            raise UnknownToken("RecordingJob", token)
+        configuration = job.configuration
+        sources = [self._source_state(job, i, source) for i, source in enumerate(configuration.sources)]
+        return JobState(configuration.recording, tuple(sources))
+
+    def _source_state(self, job: RecordingJob, index: int, source: RecordingJobSource) -> SourceState:
+        recording = self._recordings.get(job.configuration.recording)
+        lines = source.tracks if recording is None else lines_of(job, source, recording)
+        states = []
+        for n, line in enumerate(lines):
+            key = TrackKey(job.configuration.recording, line.destination)
+            state, error = self._line_state(job, index, n, key, source.source)
+            states.append(TrackState(line.source_tag, line.destination, state, error))
+        reference = source.source or SourceReference("")
+        if source.tracks:
+            return SourceState(reference, tuple(states))
+        return SourceState(reference, (), aggregate(s.state for s in states))
+
+    def _line_state(
+        self, job: RecordingJob, index: int, line: int, key: TrackKey, reference: SourceReference | None
+    ) -> tuple[RecordingJobState, str | None]:
+        idle = RecordingJobState.IDLE, None
+        if not takes_part(job):
+            return idle
+        if reference is None or reference.type != RECEIVER_TYPE:
+            return RecordingJobState.ERROR, "this device records from receivers only"
+        winner = self._winners.get(key)
+        if winner is None or (winner.job, winner.source, winner.line) != (job.token, index, line):
+            return idle
+        receiver = self._receivers.get(winner.receiver)
+        if receiver is None:
+            return RecordingJobState.ERROR, f"the receiver {winner.receiver} does not exist"
+        if receiver.configuration.mode is ReceiverMode.NEVER_CONNECT:
+            return idle
+        if not receiver.configuration.media_uri:
+            return RecordingJobState.ERROR, NO_MEDIA_URI
+        source = self._sources.get(winner.receiver)
+        return idle if source is None else source.track_state(key)
+
+    def receiver_state(self, token: ReceiverToken) -> ReceiverState:
+        """Raises UnknownToken."""
+        if token not in self._receivers:
+            raise UnknownToken("Receiver", token)
+        source = self._sources.get(token)
+        return ReceiverState.NOT_CONNECTED if source is None else source.state
+
+    def counters(self) -> dict[ReceiverToken, ReceiverCounters]:
+        """Of every receiver that is at work, for metrics."""
+        return {token: source.counters() for token, source in self._sources.items()}
+
+    # -- live edge ---------------------------------------------------------------------------------------------------
+
+    def subscribe(self, key: TrackKey, tap: SampleTap) -> Callable[[], None]:
+        """Hand every sample that is recorded into this track to `tap` as it comes, whichever job feeds it, until the
+        returned function is called. The source is drained at the pace of somebody who watches meanwhile."""
+        entry = (key, tap)
+        self._taps.append(entry)
+        self._retap()
+
+        def unsubscribe() -> None:
+            if entry in self._taps:
+                self._taps.remove(entry)
+                remove = self._tap_removers.pop(entry, None)
+                if remove is not None:
+                    remove()
+
+        return unsubscribe
+
+    def _retap(self) -> None:
+        """The source of a track may have changed."""
+        for entry in self._taps:
+            key, tap = entry
+            remove = self._tap_removers.pop(entry, None)
+            if remove is not None:
+                remove()
+            winner = self._winners.get(key)
+            source = self._sources.get(winner.receiver) if winner is not None else None
+            if source is not None:
+                self._tap_removers[entry] = source.tap(key, tap)
+
+    def _tls(self) -> ssl.SSLContext:
+        if self._tls_context is None:
+            context = ssl.create_default_context()
+            if self._settings.tls_ca_file is not None:
+                context.load_verify_locations(self._settings.tls_ca_file)
+            if not self._settings.tls_verify:
+                context.check_hostname = False
+                context.verify_mode = ssl.CERT_NONE
+            self._tls_context = context
+        return self._tls_context
+
+
+def _usable_receive_buffer(wanted: int) -> int | None:
+    """The size for SO_RCVBUF, or None where the kernel would cut it: its own sizing then does better than a fixed
+    small buffer. Warns once, at start. Blocking."""
+    try:
+        limit = int(_RMEM_MAX.read_text(encoding="ascii"))
+    except (OSError, ValueError) as e:
+        logger.info("%s cannot be read (%s); receive buffers are left to the kernel", _RMEM_MAX, e)
+        return None
+    if limit >= wanted:
+        return wanted
+    logger.warning(
+        "net.core.rmem_max is %d, receive buffers of %d bytes are wanted: run `sysctl -w net.core.rmem_max=%d` "
+        "and put it into /etc/sysctl.d; until then buffers are left to the kernel",
+        limit,
+        wanted,
+        wanted,
+    )
+    return None

@@ -1,0 +1,258 @@
+"""From a media URI to a session that plays: OPTIONS, DESCRIBE, SETUP of every stream worth it, PLAY (RFC 2326 10)."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from nvr.ingest.arbiter import SourceStream
+from nvr.ingest.connection import CameraConnection
+from nvr.ingest.endpoint import Endpoint
+from nvr.ingest.settings import IngestSettings
+from nvr.ingest.stream import StreamReceiver
+from nvr.media import codecs
+from nvr.media.rtsp.message import Response
+from nvr.media.sdp import Media, PayloadFormat, SessionDescription, control_base, resolve_control
+from nvr.media.unit import Depacketizer
+from nvr.model.errors import FormatError, SourceError
+from nvr.model.recording import TrackType
+from nvr.model.time import NS
+
+DEFAULT_SESSION_TIMEOUT_S = 60
+"""RFC 2326 12.37."""
+_REDIRECTS = frozenset({301, 302, 303, 305})
+_INTERLEAVED = re.compile(r'interleaved\s*=\s*"?\s*(\d+)\s*(?:-\s*(\d+))?', re.ASCII | re.I)
+_TIMEOUT = re.compile(r";\s*timeout\s*=\s*(\d+)", re.ASCII | re.I)
+_KINDS = {"video": TrackType.VIDEO, "audio": TrackType.AUDIO, "application": TrackType.METADATA}
+
+
+@dataclass(slots=True)
+class OfferedStream:
+    """One section of the session description, and what SETUP made of it."""
+
+    info: SourceStream
+    uri: str
+    receiver: StreamReceiver
+    rtcp_channel: int | None = None
+    """None while it is not set up."""
+    problem: str | None = None
+    """Why it cannot be recorded, one sentence."""
+
+
+@dataclass(slots=True)
+class PlayingSession:
+    """What the handshake found out."""
+
+    connection: CameraConnection
+    uri: str
+    """The aggregate URI: PLAY, keep-alive and TEARDOWN go there."""
+    session_id: str | None = None
+    timeout_ns: int = DEFAULT_SESSION_TIMEOUT_S * NS
+    public: frozenset[str] = frozenset()
+    streams: list[OfferedStream] = field(default_factory=list)
+
+    def headers(self) -> dict[str, str]:
+        return {} if self.session_id is None else {"Session": self.session_id}
+
+    async def teardown(self, timeout_ns: int) -> None:
+        """End the session at the camera. Whatever it answers, it is over for us; raises SourceError without answer."""
+        if self.session_id is not None:
+            await self.connection.request("TEARDOWN", self.uri, self.headers(), timeout_ns=timeout_ns)
+
+
+async def open_session(
+    endpoint: Endpoint,
+    settings: IngestSettings,
+    on_rtcp: Callable[[StreamReceiver, bytes], None],
+    prepare: Callable[[PlayingSession], None],
+    tls: ssl.SSLContext | None,
+) -> PlayingSession:
+    """Connect and follow redirects until a session plays. `prepare` is called when the streams are set up, before the
+    first packet can come. Raises SourceError; nothing is left open then."""
+    for _ in range(settings.maximum_redirects + 1):
+        connection = CameraConnection(endpoint, on_rtcp, tls)
+        handshake = _Handshake(connection, settings, prepare)
+        try:
+            await connection.open(settings.connect_timeout_ns)
+            location = await handshake.run()
+        except BaseException:
+            await _give_up(handshake, settings)
+            raise
+        if location is None:
+            return handshake.session
+        connection.abort()
+        endpoint = endpoint.redirected(location)
+    raise SourceError(f"{endpoint} redirects more than {settings.maximum_redirects} times")
+
+
+async def _give_up(handshake: _Handshake, settings: IngestSettings) -> None:
+    """Tell the camera, so that it does not keep a half-made session, and close; the first error is the one to tell."""
+    try:
+        if handshake.session.connection.running:
+            await asyncio.shield(handshake.session.teardown(settings.teardown_timeout_ns))
+    except (SourceError, asyncio.CancelledError):
+        pass  # the attempt has failed or was cancelled already, and the connection is closed below in any case
+    finally:
+        handshake.session.connection.abort()
+
+
+class _Handshake:
+    def __init__(
+        self, connection: CameraConnection, settings: IngestSettings, prepare: Callable[[PlayingSession], None]
+    ) -> None:
+        self.session = PlayingSession(connection, connection.endpoint.uri)
+        self._connection = connection
+        self._peer = connection.endpoint
+        self._settings = settings
+        self._prepare = prepare
+
+    async def run(self) -> str | None:
+        """None when the session plays; the location when the camera redirects."""
+        session = self.session
+        answer = await self._request("OPTIONS", session.uri)
+        if answer.ok:  # without it OPTIONS itself serves as keep-alive
+            public = ",".join(answer.headers.get_all("Public"))
+            session.public = frozenset(m.strip().upper() for m in public.split(",") if m.strip())
+        answer = await self._request("DESCRIBE", session.uri, {"Accept": "application/sdp"})
+        if answer.status in _REDIRECTS:
+            location = answer.headers.get("Location")
+            if not location:
+                raise SourceError(f"{self._peer} redirects without saying where to")
+            return location
+        self._expect(answer, "DESCRIBE")
+        self._describe(answer)
+        for stream in self._worth_setting_up():
+            await self._setup(stream)
+        if all(s.rtcp_channel is None for s in session.streams):
+            raise SourceError(f"{self._peer}: {next(s.problem for s in session.streams if s.problem)}")
+        self._prepare(session)
+        await self._play()
+        return None
+
+    def _describe(self, answer: Response) -> None:
+        try:
+            description = SessionDescription.parse(answer.body)
+        except FormatError as e:
+            raise SourceError(f"{self._peer} answered DESCRIBE without a session description: {e}") from e
+        base = control_base(
+            self.session.uri, answer.headers.get("Content-Base"), answer.headers.get("Content-Location")
+        )
+        base = _without_credentials(base)
+        if not description.media:
+            raise SourceError(f"the session description of {self._peer} names no RTP media")
+        for index, media in enumerate(description.media[: self._settings.maximum_streams]):
+            self.session.streams.append(_offered(index, media, base))
+        self.session.uri = resolve_control(description.control, base)
+
+    def _worth_setting_up(self) -> list[OfferedStream]:
+        """All that can be stored. Where nothing can, all: a receiver connects whatever the encoding (10.4)."""
+        streams = self.session.streams
+        return [s for s in streams if s.info.supported] or streams
+
+    async def _setup(self, stream: OfferedStream) -> None:
+        parser = self._connection.parser
+        channel = 2 * stream.info.index
+        answer = await self._request(
+            "SETUP",
+            stream.uri,
+            {"Transport": f"RTP/AVP/TCP;unicast;interleaved={channel}-{channel + 1}", **self.session.headers()},
+        )
+        if not answer.ok:
+            if answer.status == 401:
+                self._expect(answer, "SETUP")
+            stream.problem = f"SETUP of stream {stream.info.index} was answered with {answer.status} {answer.reason}"
+            return
+        transport = answer.headers.get("Transport") or ""
+        if "TCP" not in transport.upper() and "client_port" in transport.lower():
+            stream.problem = f"SETUP of stream {stream.info.index} was answered with the transport {transport[:80]!r}"
+            return
+        if (match := _INTERLEAVED.search(transport)) is not None:
+            channel = int(match[1])
+        rtcp = int(match[2]) if match is not None and match[2] else channel + 1
+        if not (channel <= 255 and rtcp <= 255):
+            raise SourceError(f"{self._peer} assigns the interleaved channels {channel}-{rtcp}, which do not exist")
+        if parser.channels[channel] is not None or channel in parser.rtcp_channels:
+            raise SourceError(f"{self._peer} assigns the interleaved channel {channel} to two streams")
+        parser.channels[channel] = stream.receiver
+        if rtcp != channel:
+            parser.rtcp_channels[rtcp] = stream.receiver
+        stream.rtcp_channel = rtcp
+        self._learn_session(answer)
+
+    def _learn_session(self, answer: Response) -> None:
+        value = answer.headers.get("Session")
+        if value is None:
+            return
+        self.session.session_id = value.partition(";")[0].strip()
+        if (match := _TIMEOUT.search(value)) is not None and int(match[1][:9]) > 0:
+            self.session.timeout_ns = int(match[1][:9]) * NS
+
+    async def _play(self) -> None:
+        headers = {**self.session.headers(), "Range": "npt=0.000-"}
+        answer = await self._request("PLAY", self.session.uri, headers)
+        if answer.status == 459:  # Aggregate operation not allowed
+            for stream in self.session.streams:
+                if stream.rtcp_channel is not None:
+                    self._expect(await self._request("PLAY", stream.uri, headers), "PLAY")
+            return
+        self._expect(answer, "PLAY")
+
+    async def _request(self, method: str, uri: str, headers: dict[str, str] | None = None) -> Response:
+        return await self._connection.request(method, uri, headers, timeout_ns=self._settings.request_timeout_ns)
+
+    def _expect(self, answer: Response, method: str) -> None:
+        if answer.ok:
+            return
+        if answer.status == 401:
+            if self._peer.username is None:
+                raise SourceError(f"{self._peer} asks for a user name and password, the media URI has none")
+            raise SourceError(f"{self._peer} refuses the user name or password (401 to {method})")
+        if answer.status == 404:
+            raise SourceError(f"{self._peer} knows no stream at this path (404 to {method})")
+        raise SourceError(f"{self._peer} answered {method} with {answer.status} {answer.reason}".rstrip())
+
+
+def _offered(index: int, media: Media, base: str) -> OfferedStream:
+    uri = _without_credentials(resolve_control(media.control, base))
+    chosen, depacketizer, problem = _choose(media)
+    track_type = _KINDS.get(media.kind)
+    if track_type is TrackType.METADATA and depacketizer is None:
+        track_type = None  # application data of other kinds belongs in no track
+    names = [media.onvif_track, media.attribute("mid"), media.attribute("label"), media.control, uri]
+    names.append(uri.rstrip("/").rpartition("/")[2])
+    info = SourceStream(
+        index=index,
+        track_type=track_type,
+        encoding=chosen.encoding or f"payload type {chosen.payload_type}",
+        names=tuple(dict.fromkeys(n for n in names if n)),
+        supported=depacketizer is not None,
+    )
+    receiver = StreamReceiver(chosen.payload_type, chosen.clock_rate or 90_000, depacketizer)
+    return OfferedStream(info, uri, receiver, problem=problem)
+
+
+def _choose(media: Media) -> tuple[PayloadFormat, Depacketizer | None, str | None]:
+    """The first payload type that can be stored; otherwise the first, without a depacketizer and with the reason."""
+    problem = f"the {media.kind} section names no payload type"
+    for offered in media.formats:
+        if not offered.clock_rate:
+            problem = f"payload type {offered.payload_type} is explained nowhere in the session description"
+            continue
+        try:
+            depacketizer = codecs.depacketizer_for(
+                offered.encoding, offered.clock_rate, offered.channels, offered.parameters
+            )
+        except FormatError as e:
+            problem = str(e)
+        else:
+            return offered, depacketizer, None
+    first = media.formats[0] if media.formats else PayloadFormat(0, "", 0)
+    return first, None, problem
+
+
+def _without_credentials(uri: str) -> str:
+    """Some cameras echo the URI with credentials; they are sent in headers only."""
+    return re.sub(r"(?<=://)[^/@]*@", "", uri, count=1)
