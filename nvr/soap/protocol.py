@@ -14,10 +14,12 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from lxml import etree
 
 from nvr.model.errors import FormatError
+from nvr.auth.access import AccessClass
 from nvr.soap.envelope import Envelope, parse_envelope
 from nvr.soap.faults import (
     INTERNAL,
@@ -30,7 +32,6 @@ from nvr.soap.faults import (
 )
 from nvr.soap.model import Struct
 from nvr.soap.reader import read
-from nvr.soap.security import Security
 from nvr.soap.service import Bound, BoundService, Call, Service
 from nvr.soap.writer import write
 
@@ -80,15 +81,30 @@ class Answer:
         return CONTENT_TYPE if self.body else None
 
 
+class Admission(Protocol):
+    """Decides who may call what; `security.Security` is the one."""
+
+    def admit(
+        self,
+        access: AccessClass,
+        method: str,
+        uri: str,
+        authorization: str | None,
+        headers: Sequence[etree._Element],
+        peer: str,
+    ) -> str | None:
+        """The name of the user, None for PRE_AUTH. Raises SoapFault."""
+
+
 class Soap:
     """All services of the device, each with an endpoint at its path."""
 
-    def __init__(self, services: Sequence[Service], security: Security, size_limit: int = DEFAULT_SIZE_LIMIT) -> None:
+    def __init__(self, services: Sequence[Service], admission: Admission, size_limit: int = DEFAULT_SIZE_LIMIT) -> None:
         """Raises TypeError for a service that is declared wrongly."""
         self.size_limit = size_limit
         self.requests: Counter[tuple[str, str, str]] = Counter()
         """Answers by path, operation (empty when unknown) and outcome: `ok`, or the fault's codes joined by slashes."""
-        self._security = security
+        self._admission = admission
         self._bound = {service.path: BoundService(service) for service in services}
         if len(self._bound) != len(services):
             raise TypeError("two services have the same path")
@@ -114,7 +130,7 @@ class Soap:
             envelope = await _parse(request.body)
             operation = self._operation(bound, envelope.body)
             name = operation.operation.name
-            user = self._security.admit(
+            user = self._admission.admit(
                 operation.operation.access,
                 request.method,
                 request.uri,
