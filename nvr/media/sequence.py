@@ -1,4 +1,4 @@
-"""Order and loss in one RTP stream (RFC 3550 A.1): what arrives goes in, what is in order comes out, losses are counted.
+"""Order and loss in one RTP stream (RFC 3550 A.1): what arrives goes in, what is in order comes out, loss is counted.
 
 The caller's hot loop does the ordinary case itself, without a call for each packet:
 

@@ -169,6 +169,7 @@ _STATUS_LINE = re.compile(r"(RTSP/\d{1,3}\.\d{1,3})[ \t]+(\d{3})(?:[ \t]+(.*))?[
 _HEAD_END = re.compile(rb"\n\r?\n")
 _LINE_END = re.compile(rb"\r?\n")
 _FIRST_BYTE = frozenset(b"!#%&'*+.^_`|~-0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
+_SPACE = " \t"  # not what str.strip() takes away: in UTF-8 read as Latin-1, 0x85 and 0xA0 are parts of letters
 _BLANK = frozenset(b"\r\n")
 _USERINFO = re.compile(rb"//[^\s]*@")
 _Buffer: TypeAlias = bytes | bytearray | memoryview
@@ -319,7 +320,7 @@ def _parse_head(head: bytes, limits: Limits) -> tuple[Message, int]:
     text = first.decode("latin-1")
     if match := _STATUS_LINE.fullmatch(text):
         version, status, reason = match.groups()
-        message: Message = Response(int(status), headers, b"", (reason or "").strip(), version.upper())
+        message: Message = Response(int(status), headers, b"", (reason or "").strip(_SPACE), version.upper())
     elif match := _REQUEST_LINE.fullmatch(text):
         method, uri, version = match.groups()
         message = Request(method, uri, headers, b"", version.upper())
@@ -338,13 +339,13 @@ def _fields(lines: list[bytes], limits: Limits) -> list[tuple[str, str]]:
             raise MessageError(f"a header line holds CR or NUL: {_evidence(line)}")
         if text[:1] in (" ", "\t") and fields:  # a folded line (RFC 822 3.1.1) continues the one before it
             name, value = fields[-1]
-            fields[-1] = name, f"{value} {text.strip()}".strip()
+            fields[-1] = name, f"{value} {text.strip(_SPACE)}".strip(_SPACE)
             continue
         name, colon, value = text.partition(":")
-        name = name.strip()
+        name = name.strip(_SPACE)
         if not colon or not name or " " in name or "\t" in name:
             raise MessageError(f"{_evidence(line)} is not a header line")
-        fields.append((name, value.strip()))
+        fields.append((name, value.strip(_SPACE)))
     return fields
 
 
