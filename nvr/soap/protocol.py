@@ -18,8 +18,8 @@ from typing import Protocol
 
 from lxml import etree
 
-from nvr.model.errors import FormatError
 from nvr.auth.access import AccessClass
+from nvr.model.errors import FormatError
 from nvr.soap.envelope import Envelope, parse_envelope
 from nvr.soap.faults import (
     INTERNAL,
