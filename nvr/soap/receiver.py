@@ -1,29 +1,16 @@
-"""The receiver service (IEC 62676-2-32 clause 10) on the wire."""
+"""The receiver service (IEC 62676-2-32 clause 10)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
-
+from nvr.control.receivers import Receivers
+from nvr.control.state import ControlSettings
 from nvr.model.errors import BadConfiguration
-from nvr.model.receiver import Receiver, ReceiverConfiguration, ReceiverMode, ReceiverState, StreamSetup
+from nvr.model.receiver import Receiver, ReceiverConfiguration, ReceiverMode, StreamSetup, TransportProtocol
 from nvr.model.tokens import ReceiverToken
 from nvr.soap import types
 from nvr.soap.model import Boolean, Int, ReferenceToken, Struct, attribute, many, required, words
 from nvr.soap.names import TRV
 from nvr.soap.service import AccessClass, Call, Result, Service, operation
-
-
-class Receivers(Protocol):
-    """What this service needs of nvr.control; errors are those of nvr.model.errors."""
-
-    def receivers(self) -> Sequence[Receiver]: ...
-    def receiver(self, token: ReceiverToken) -> Receiver: ...
-    async def create(self, configuration: ReceiverConfiguration) -> Receiver: ...
-    async def delete(self, token: ReceiverToken) -> None: ...
-    async def configure(self, token: ReceiverToken, configuration: ReceiverConfiguration) -> None: ...
-    async def set_mode(self, token: ReceiverToken, mode: ReceiverMode) -> None: ...
-    def state(self, token: ReceiverToken) -> ReceiverState: ...
 
 
 class Capabilities(Struct):
@@ -42,19 +29,18 @@ class ReceiverService(Service):
     path = "/onvif/receiver_service"
     contract = "receiver.wsdl"
 
-    def __init__(self, receivers: Receivers, maximum_receivers: int, maximum_uri_octets: int) -> None:
+    def __init__(self, receivers: Receivers, limits: ControlSettings) -> None:
         self._receivers = receivers
-        self._maximum_receivers = maximum_receivers
-        self._maximum_uri_octets = maximum_uri_octets
+        self._limits = limits
 
     def capabilities(self) -> Capabilities:
         """RTP_TCP is RTP on a TCP connection of its own (RFC 4571), which nothing sends any more."""
         return Capabilities(
             RTP_Multicast=False,
             RTP_TCP=False,
-            RTP_RTSP_TCP=True,
-            SupportedReceivers=self._maximum_receivers,
-            MaximumRTSPURILength=self._maximum_uri_octets,
+            RTP_RTSP_TCP=TransportProtocol.RTSP in self._limits.protocols,
+            SupportedReceivers=self._limits.receivers,
+            MaximumRTSPURILength=self._limits.uri_octets,
         )
 
     @operation("GetServiceCapabilities", AccessClass.PRE_AUTH, response={"Capabilities": required(Capabilities)})
@@ -63,7 +49,7 @@ class ReceiverService(Service):
 
     @operation("GetReceivers", AccessClass.READ_MEDIA, response={"Receivers": many(types.Receiver)})
     def get_receivers(self, _: Call) -> Result:
-        return {"Receivers": (encode_receiver(r) for r in tuple(self._receivers.receivers()))}
+        return {"Receivers": (encode_receiver(r) for r in self._receivers.receivers())}
 
     @operation(
         "GetReceiver",

@@ -1,24 +1,13 @@
-"""The recording control service (IEC 62676-2-32 clause 5) on the wire."""
+"""The recording control service (IEC 62676-2-32 clause 5)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
-
-from nvr.model.errors import BadConfiguration, BadMode
-from nvr.model.job import (
-    RECEIVER_TYPE,
-    JobState,
-    RecordingJob,
-    RecordingJobConfiguration,
-    RecordingJobMode,
-    RecordingJobSource,
-    RecordingJobTrack,
-    SourceReference,
-    SourceState,
-)
-from nvr.model.recording import Recording, RecordingConfiguration, RecordingSourceInformation, Track
+from nvr.control.recordings import RecordingControl
+from nvr.control.state import ControlSettings
+from nvr.model.errors import BadConfiguration
+from nvr.model.recording import TrackType
 from nvr.model.tokens import JobToken, RecordingToken, TrackToken
+from nvr.soap import recordings_wire as wire
 from nvr.soap import types
 from nvr.soap.model import (
     Boolean,
@@ -40,19 +29,6 @@ ENCODINGS = ("H264", "H265", "AAC", "G711")
 """What can be recorded, in names of tt:VideoEncoding and tt:AudioEncoding, otherwise IANA's (5.24)."""
 
 
-class Control(Protocol):
-    """What this service needs of nvr.control; errors are those of nvr.model.errors."""
-
-    def recordings(self) -> Sequence[Recording]: ...
-    async def create_recording(self, configuration: RecordingConfiguration) -> Recording: ...
-    async def delete_recording(self, token: RecordingToken) -> None: ...
-    def jobs(self) -> Sequence[RecordingJob]: ...
-    async def create_job(self, configuration: RecordingJobConfiguration) -> RecordingJob: ...
-    async def delete_job(self, token: JobToken) -> None: ...
-    async def set_job_mode(self, token: JobToken, mode: RecordingJobMode) -> None: ...
-    def job_state(self, token: JobToken) -> JobState: ...
-
-
 class Capabilities(Struct):
     __namespace__ = TRC
     __open__ = True
@@ -69,47 +45,59 @@ class Capabilities(Struct):
     SupportedExportFileFormats = attribute(StringAttrList)
 
 
+class JobOptions(Struct):
+    __namespace__ = TRC
+    __open__ = True
+
+    Spare = attribute(Int)
+    CompatibleSources = attribute(StringAttrList)
+
+
+class TrackOptions(Struct):
+    __namespace__ = TRC
+    __open__ = True
+
+    SpareTotal = attribute(Int)
+    SpareVideo = attribute(Int)
+    SpareAudio = attribute(Int)
+    SpareMetadata = attribute(Int)
+
+
+class RecordingOptions(Struct):
+    __namespace__ = TRC
+    __open__ = True
+
+    Job = required(JobOptions)
+    Track = required(TrackOptions)
+
+
 class RecordingService(Service):
     namespace = TRC
     path = "/onvif/recording_service"
     contract = "recording.wsdl"
-    not_implemented = frozenset(
-        {
-            "SetRecordingConfiguration",
-            "GetRecordingConfiguration",
-            "GetRecordingOptions",
-            "CreateTrack",
-            "DeleteTrack",
-            "GetTrackConfiguration",
-            "SetTrackConfiguration",
-            "SetRecordingJobConfiguration",
-            "GetRecordingJobConfiguration",
-            "ExportRecordedData",
-            "StopExportRecordedData",
-            "GetExportRecordedDataState",
-        }
-    )
+    not_implemented = frozenset({"ExportRecordedData", "StopExportRecordedData", "GetExportRecordedDataState"})
 
-    def __init__(self, control: Control, maximum_recordings: int, maximum_jobs: int) -> None:
+    def __init__(self, control: RecordingControl, limits: ControlSettings) -> None:
         self._control = control
-        self._maximum_recordings = maximum_recordings
-        self._maximum_jobs = maximum_jobs
+        self._limits = limits
 
     def capabilities(self) -> Capabilities:
-        """Rates are not limited here, so MaxRate and MaxTotalRate are absent; export is not offered yet."""
+        """Rates have no limit, so MaxRate and MaxTotalRate are absent; nothing exports yet, so formats are."""
         return Capabilities(
             DynamicRecordings=True,
-            DynamicTracks=False,
+            DynamicTracks=True,
             Encoding=ENCODINGS,
-            MaxRecordings=float(self._maximum_recordings),
-            MaxRecordingJobs=self._maximum_jobs,
-            Options=False,
+            MaxRecordings=float(self._limits.recordings),
+            MaxRecordingJobs=self._limits.jobs,
+            Options=True,
             MetadataRecording=True,
         )
 
     @operation("GetServiceCapabilities", AccessClass.PRE_AUTH, response={"Capabilities": required(Capabilities)})
     def get_service_capabilities(self, _: Call) -> Result:
         return {"Capabilities": self.capabilities()}
+
+    # Recordings
 
     @operation(
         "CreateRecording",
@@ -119,18 +107,107 @@ class RecordingService(Service):
         bad_value=BadConfiguration,
     )
     async def create_recording(self, call: Call) -> Result:
-        created = await self._control.create_recording(decode_configuration(call.request.RecordingConfiguration))
-        return {"RecordingToken": created.token}
+        configuration = wire.decode_recording_configuration(call.request.RecordingConfiguration)
+        return {"RecordingToken": (await self._control.create_recording(configuration)).token}
 
     @operation("DeleteRecording", AccessClass.ACTUATE, request={"RecordingToken": required(ReferenceToken)})
     async def delete_recording(self, call: Call) -> None:
-        await self._control.delete_recording(RecordingToken(call.request.RecordingToken))
+        await self._control.delete_recording(_recording(call))
 
     @operation(
         "GetRecordings", AccessClass.READ_MEDIA, response={"RecordingItem": many(types.GetRecordingsResponseItem)}
     )
     def get_recordings(self, _: Call) -> Result:
-        return {"RecordingItem": (encode_recording(r) for r in tuple(self._control.recordings()))}
+        return {"RecordingItem": (wire.encode_recording(r) for r in self._control.recordings())}
+
+    @operation(
+        "SetRecordingConfiguration",
+        AccessClass.ACTUATE,
+        request={
+            "RecordingToken": required(ReferenceToken),
+            "RecordingConfiguration": required(types.RecordingConfiguration),
+        },
+        bad_value=BadConfiguration,
+    )
+    async def set_recording_configuration(self, call: Call) -> None:
+        configuration = wire.decode_recording_configuration(call.request.RecordingConfiguration)
+        await self._control.set_recording_configuration(_recording(call), configuration)
+
+    @operation(
+        "GetRecordingConfiguration",
+        AccessClass.READ_MEDIA,
+        request={"RecordingToken": required(ReferenceToken)},
+        response={"RecordingConfiguration": required(types.RecordingConfiguration)},
+    )
+    def get_recording_configuration(self, call: Call) -> Result:
+        recording = self._control.recording(_recording(call))
+        return {"RecordingConfiguration": wire.encode_recording_configuration(recording.configuration)}
+
+    @operation(
+        "GetRecordingOptions",
+        AccessClass.READ_MEDIA,
+        request={"RecordingToken": required(ReferenceToken)},
+        response={"Options": required(RecordingOptions)},
+    )
+    def get_recording_options(self, call: Call) -> Result:
+        options = self._control.options(_recording(call))
+        tracks = TrackOptions(
+            SpareTotal=options.spare_total,
+            SpareVideo=options.spare_tracks[TrackType.VIDEO],
+            SpareAudio=options.spare_tracks[TrackType.AUDIO],
+            SpareMetadata=options.spare_tracks[TrackType.METADATA],
+        )
+        return {"Options": RecordingOptions(Job=JobOptions(Spare=options.spare_jobs), Track=tracks)}
+
+    # Tracks
+
+    @operation(
+        "CreateTrack",
+        AccessClass.ACTUATE,
+        request={
+            "RecordingToken": required(ReferenceToken),
+            "TrackConfiguration": required(types.TrackConfiguration),
+        },
+        response={"TrackToken": required(ReferenceToken)},
+        bad_value=BadConfiguration,
+    )
+    async def create_track(self, call: Call) -> Result:
+        configuration = wire.decode_track_configuration(call.request.TrackConfiguration)
+        return {"TrackToken": (await self._control.create_track(_recording(call), configuration)).token}
+
+    @operation(
+        "DeleteTrack",
+        AccessClass.ACTUATE,
+        request={"RecordingToken": required(ReferenceToken), "TrackToken": required(ReferenceToken)},
+    )
+    async def delete_track(self, call: Call) -> None:
+        await self._control.delete_track(_recording(call), _track(call))
+
+    @operation(
+        "GetTrackConfiguration",
+        AccessClass.READ_MEDIA,
+        request={"RecordingToken": required(ReferenceToken), "TrackToken": required(ReferenceToken)},
+        response={"TrackConfiguration": required(types.TrackConfiguration)},
+    )
+    def get_track_configuration(self, call: Call) -> Result:
+        track = self._control.track(_recording(call), _track(call))
+        return {"TrackConfiguration": wire.encode_track_configuration(track.configuration)}
+
+    @operation(
+        "SetTrackConfiguration",
+        AccessClass.ACTUATE,
+        request={
+            "RecordingToken": required(ReferenceToken),
+            "TrackToken": required(ReferenceToken),
+            "TrackConfiguration": required(types.TrackConfiguration),
+        },
+        bad_value=BadConfiguration,
+    )
+    async def set_track_configuration(self, call: Call) -> None:
+        configuration = wire.decode_track_configuration(call.request.TrackConfiguration)
+        await self._control.set_track_configuration(_recording(call), _track(call), configuration)
+
+    # Recording jobs
 
     @operation(
         "CreateRecordingJob",
@@ -143,20 +220,42 @@ class RecordingService(Service):
         bad_value=BadConfiguration,
     )
     async def create_recording_job(self, call: Call) -> Result:
-        job = await self._control.create_job(decode_job(call.request.JobConfiguration))
-        return {"JobToken": job.token, "JobConfiguration": encode_job_configuration(job.configuration)}
+        job = await self._control.create_job(wire.decode_job_configuration(call.request.JobConfiguration))
+        return {"JobToken": job.token, "JobConfiguration": wire.encode_job_configuration(job.configuration)}
 
     @operation("DeleteRecordingJob", AccessClass.ACTUATE, request={"JobToken": required(ReferenceToken)})
     async def delete_recording_job(self, call: Call) -> None:
-        await self._control.delete_job(JobToken(call.request.JobToken))
+        await self._control.delete_job(_job(call))
 
     @operation(
-        "GetRecordingJobs",
-        AccessClass.READ_MEDIA,
-        response={"JobItem": many(types.GetRecordingJobsResponseItem)},
+        "GetRecordingJobs", AccessClass.READ_MEDIA, response={"JobItem": many(types.GetRecordingJobsResponseItem)}
     )
     def get_recording_jobs(self, _: Call) -> Result:
-        return {"JobItem": (encode_job(j) for j in tuple(self._control.jobs()))}
+        return {"JobItem": (wire.encode_job(j) for j in self._control.jobs())}
+
+    @operation(
+        "SetRecordingJobConfiguration",
+        AccessClass.ACTUATE,
+        request={
+            "JobToken": required(ReferenceToken),
+            "JobConfiguration": required(types.RecordingJobConfiguration),
+        },
+        response={"JobConfiguration": required(types.RecordingJobConfiguration)},
+        bad_value=BadConfiguration,
+    )
+    async def set_recording_job_configuration(self, call: Call) -> Result:
+        asked = wire.decode_job_configuration(call.request.JobConfiguration)
+        in_effect = await self._control.set_job_configuration(_job(call), asked)
+        return {"JobConfiguration": wire.encode_job_configuration(in_effect)}
+
+    @operation(
+        "GetRecordingJobConfiguration",
+        AccessClass.READ_MEDIA,
+        request={"JobToken": required(ReferenceToken)},
+        response={"JobConfiguration": required(types.RecordingJobConfiguration)},
+    )
+    def get_recording_job_configuration(self, call: Call) -> Result:
+        return {"JobConfiguration": wire.encode_job_configuration(self._control.job(_job(call)).configuration)}
 
     @operation(
         "SetRecordingJobMode",
@@ -164,7 +263,7 @@ class RecordingService(Service):
         request={"JobToken": required(ReferenceToken), "Mode": required(String)},
     )
     async def set_recording_job_mode(self, call: Call) -> None:
-        await self._control.set_job_mode(JobToken(call.request.JobToken), decode_mode(call.request.Mode))
+        await self._control.set_job_mode(_job(call), wire.decode_mode(call.request.Mode))
 
     @operation(
         "GetRecordingJobState",
@@ -173,132 +272,16 @@ class RecordingService(Service):
         response={"State": required(types.RecordingJobStateInformation)},
     )
     def get_recording_job_state(self, call: Call) -> Result:
-        return {"State": encode_state(self._control.job_state(JobToken(call.request.JobToken)))}
+        return {"State": wire.encode_state(self._control.job_state(_job(call)))}
 
 
-def decode_configuration(wire: types.RecordingConfiguration) -> RecordingConfiguration:
-    source = wire.Source
-    return RecordingConfiguration(
-        RecordingSourceInformation(source.SourceId, source.Name, source.Location, source.Description, source.Address),
-        wire.Content,
-        wire.MaximumRetentionTime,
-    )
+def _recording(call: Call) -> RecordingToken:
+    return RecordingToken(call.request.RecordingToken)
 
 
-def encode_source_information(source: RecordingSourceInformation) -> types.RecordingSourceInformation:
-    return types.RecordingSourceInformation(
-        SourceId=source.source_id,
-        Name=source.name,
-        Location=source.location,
-        Description=source.description,
-        Address=source.address,
-    )
+def _track(call: Call) -> TrackToken:
+    return TrackToken(call.request.TrackToken)
 
 
-def encode_configuration(configuration: RecordingConfiguration) -> types.RecordingConfiguration:
-    return types.RecordingConfiguration(
-        Source=encode_source_information(configuration.source),
-        Content=configuration.content,
-        MaximumRetentionTime=configuration.maximum_retention_ns,
-    )
-
-
-def encode_recording(recording: Recording) -> types.GetRecordingsResponseItem:
-    return types.GetRecordingsResponseItem(
-        RecordingToken=recording.token,
-        Configuration=encode_configuration(recording.configuration),
-        Tracks=types.GetTracksResponseList(Track=[_encode_track(t) for t in recording.tracks]),
-    )
-
-
-def _encode_track(track: Track) -> types.GetTracksResponseItem:
-    configuration = types.TrackConfiguration(
-        TrackType=track.configuration.track_type, Description=track.configuration.description
-    )
-    return types.GetTracksResponseItem(TrackToken=track.token, Configuration=configuration)
-
-
-def decode_job(wire: types.RecordingJobConfiguration) -> RecordingJobConfiguration:
-    """Raises BadConfiguration for a mode that is none (5.3.3)."""
-    try:
-        mode = RecordingJobMode(wire.Mode)
-    except ValueError as e:
-        raise BadConfiguration(f"Mode {wire.Mode!r} is neither Idle nor Active") from e
-    return RecordingJobConfiguration(
-        RecordingToken(wire.RecordingToken),
-        mode,
-        wire.Priority,
-        tuple(_decode_source(s) for s in wire.Source),
-        wire.ScheduleToken,
-    )
-
-
-def _decode_source(wire: types.RecordingJobSource) -> RecordingJobSource:
-    """A SourceToken without Token, or with an empty one, counts as not given: clients send it to carry @Type (5.3.3).
-
-    AutoCreateReceiver has no effect beside a token.
-    """
-    reference = None
-    if wire.SourceToken is not None and wire.SourceToken.Token:
-        reference = SourceReference(wire.SourceToken.Token, wire.SourceToken.Type or RECEIVER_TYPE)
-    return RecordingJobSource(
-        reference,
-        tuple(RecordingJobTrack(t.SourceTag, TrackToken(t.Destination)) for t in wire.Tracks),
-        auto_create_receiver=reference is None and wire.AutoCreateReceiver is True,
-        implied_tracks=not wire.Tracks,
-    )
-
-
-def decode_mode(text: str) -> RecordingJobMode:
-    """Raises BadMode, the fault of SetRecordingJobMode (5.18)."""
-    try:
-        return RecordingJobMode(text)
-    except ValueError as e:
-        raise BadMode(f"Mode {text!r} is neither Idle nor Active") from e
-
-
-def encode_job_configuration(configuration: RecordingJobConfiguration) -> types.RecordingJobConfiguration:
-    """AutoCreateReceiver is never answered: a stored source has the token of its receiver instead (5.3.3)."""
-    return types.RecordingJobConfiguration(
-        RecordingToken=configuration.recording,
-        Mode=configuration.mode,
-        Priority=configuration.priority,
-        Source=[_encode_source(s) for s in configuration.sources],
-        ScheduleToken=configuration.schedule_token,
-    )
-
-
-def _encode_source(source: RecordingJobSource) -> types.RecordingJobSource:
-    assert source.source is not None, "a stored source has a token"
-    return types.RecordingJobSource(
-        SourceToken=types.RequestedSource(Token=source.source.token, Type=source.source.type),
-        Tracks=[types.RecordingJobTrack(SourceTag=t.source_tag, Destination=t.destination) for t in source.tracks],
-    )
-
-
-def encode_job(job: RecordingJob) -> types.GetRecordingJobsResponseItem:
-    return types.GetRecordingJobsResponseItem(
-        JobToken=job.token, JobConfiguration=encode_job_configuration(job.configuration)
-    )
-
-
-def encode_state(state: JobState) -> types.RecordingJobStateInformation:
-    return types.RecordingJobStateInformation(
-        RecordingToken=state.recording,
-        State=state.state,
-        Sources=[_encode_source_state(s) for s in state.sources],
-    )
-
-
-def _encode_source_state(source: SourceState) -> types.RecordingJobStateSource:
-    tracks = [
-        types.RecordingJobStateTrack(
-            SourceTag=track.source_tag, Destination=track.destination, Error=track.error, State=track.state
-        )
-        for track in source.tracks
-    ]
-    return types.RecordingJobStateSource(
-        SourceToken=types.SourceReference(Token=source.source.token, Type=source.source.type),
-        State=source.state,
-        Tracks=types.RecordingJobStateTracks(Track=tracks),
-    )
+def _job(call: Call) -> JobToken:
+    return JobToken(call.request.JobToken)

@@ -1,27 +1,19 @@
-"""The replay control service (IEC 62676-2-32 clause 7) on the wire; the replay itself is RTSP's, in nvr/replay/."""
+"""The replay control service (IEC 62676-2-32 clause 7); the replay itself is RTSP's, in nvr/replay/."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 from urllib.parse import quote
 
+from nvr.control.recordings import RecordingControl
 from nvr.model.errors import BadConfiguration
 from nvr.model.receiver import StreamSetup, StreamType, TransportProtocol
-from nvr.model.recording import Recording
 from nvr.model.tokens import RecordingToken
 from nvr.soap import types
 from nvr.soap.model import AnyURI, Boolean, FloatList, ReferenceToken, Struct, attribute, required
 from nvr.soap.names import TRP
 from nvr.soap.receiver import decode_stream_setup
 from nvr.soap.service import AccessClass, Call, Result, Service, operation
-
-
-class Recordings(Protocol):
-    """What this service needs of nvr.control."""
-
-    def recording(self, token: RecordingToken) -> Recording:
-        """Raises UnknownToken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +52,12 @@ class ReplayService(Service):
 
     def __init__(
         self,
-        recordings: Recordings,
+        control: RecordingControl,
         address: RtspAddress,
         transports: frozenset[TransportProtocol] = frozenset({TransportProtocol.RTSP}),
     ) -> None:
         """`transports` are those that the RTSP server speaks."""
-        self._recordings = recordings
+        self._control = control
         self._address = address
         self._transports = transports
 
@@ -85,7 +77,7 @@ class ReplayService(Service):
     )
     def get_replay_uri(self, call: Call) -> Result:
         self._check(decode_stream_setup(call.request.StreamSetup))
-        recording = self._recordings.recording(RecordingToken(call.request.RecordingToken))
+        recording = self._control.recording(RecordingToken(call.request.RecordingToken))
         return {"Uri": self._address.uri(f"/replay/{recording.token}", call.host)}
 
     def _check(self, setup: StreamSetup) -> None:

@@ -1,4 +1,4 @@
-"""The recording search service (IEC 62676-2-32 clause 6) on the wire."""
+"""The recording search service (IEC 62676-2-32 clause 6)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nvr.model.tokens import RecordingToken, SearchToken
 from nvr.soap import types
 from nvr.soap.model import Boolean, Duration, Int, ReferenceToken, Struct, UtcTime, attribute, optional, required
 from nvr.soap.names import TSE
-from nvr.soap.recording import encode_source_information
+from nvr.soap.recordings_wire import encode_source_information
 from nvr.soap.service import AccessClass, Call, Result, Service, operation
 
 
