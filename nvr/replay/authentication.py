@@ -1,0 +1,45 @@
+"""Digest on the RTSP server, with the accounts of the web services (IEC 62676-2-32 8.1; ONVIF Core 5.9.1)."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from nvr.auth.access import AccessClass, Role, allows
+from nvr.auth.digest import RTSP_POLICY, Algorithm, DigestServer
+from nvr.media.rtsp.message import Request
+from nvr.replay.clock import Clock, SystemClock
+from nvr.replay.status import RequestRefused
+
+
+class Users(Protocol):
+    """The part of the user store that is needed here."""
+
+    def ha1(self, name: str, algorithm: Algorithm) -> str | None: ...
+
+    def role(self, name: str | None) -> Role | None: ...
+
+
+class Authenticator(Protocol):
+    """Judges a request before anything of it is looked at."""
+
+    def check(self, request: Request) -> str:
+        """The user's name. Raises RequestRefused with 401 and challenges, or 403."""
+
+
+class DigestAuthenticator:
+    """Streams are of access class READ_MEDIA (8.1)."""
+
+    def __init__(self, users: Users, realm: str, clock: Clock | None = None) -> None:
+        self._users = users
+        self._clock = clock or SystemClock()
+        self._digest = DigestServer(realm, users.ha1, RTSP_POLICY)
+
+    def check(self, request: Request) -> str:
+        now = self._clock.utc_ns()
+        verdict = self._digest.verify(request.method, request.uri, request.headers.get("Authorization"), now)
+        if verdict.user is None:
+            challenges = self._digest.challenges(now, stale=verdict.stale)
+            raise RequestRefused(401, verdict.why, tuple(("WWW-Authenticate", c) for c in challenges))
+        if not allows(self._users.role(verdict.user), AccessClass.READ_MEDIA):
+            raise RequestRefused(403, f"user {verdict.user!r} may not see media")
+        return verdict.user

@@ -1,0 +1,120 @@
+"""One RTSP connection: bytes to requests, answers to bytes, and the end of what lives on it.
+
+Requests are answered in their order (RFC 2326 9.1 allows pipelining). The players of its sessions are tasks of their
+own, so that a request is processed while media are held up by the client (8.7).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Final
+
+from nvr.media.rtcp import is_rtcp
+from nvr.media.rtsp.headers import Headers
+from nvr.media.rtsp.message import Interleaved, Limits, MessageError, MessageParser, Request, Response
+from nvr.model.errors import NvrError
+from nvr.replay.methods import Answer, Methods, Surroundings
+from nvr.replay.status import RequestRefused, status_of
+from nvr.replay.stream import ByteStream, InterleavedTransport
+
+log = logging.getLogger(__name__)
+
+LIMITS: Final = Limits(line=4096, head=16 * 1024, headers=64, body=16 * 1024)
+ANSWERS_BYTES: Final = 64 * 1024
+"""What answers may add to media that the client does not take. Beyond it no further request is read."""
+CLOSE_S: Final = 1.0
+"""How long a closing connection may take to hand over its last answer."""
+
+
+class Connection:
+    """Serves one byte stream until it ends. `run` is the task; cancelling it closes the connection in good order."""
+
+    def __init__(
+        self, stream: ByteStream, surroundings: Surroundings, media_bytes: int, limits: Limits = LIMITS
+    ) -> None:
+        self._stream = stream
+        self._clock = surroundings.clock
+        self._timeout_ns = surroundings.session_timeout_ns
+        self._backlog_bytes = media_bytes + ANSWERS_BYTES
+        self._parser = MessageParser(limits)
+        self._methods = Methods(surroundings, InterleavedTransport(stream), stream.local_address)
+        self._heard_ns = self._clock.monotonic_ns()
+
+    async def run(self) -> None:
+        peer = self._stream.peer
+        log.debug("%s: connected", peer)
+        watch = asyncio.create_task(self._watch(), name=f"rtsp watch {peer}")
+        serve = asyncio.create_task(self._serve(), name=f"rtsp serve {peer}")
+        try:
+            await asyncio.wait({watch, serve}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (watch, serve):
+                task.cancel()
+            await asyncio.gather(watch, serve, return_exceptions=True)
+            await self._methods.close_sessions()
+            await self._stream.close(CLOSE_S)
+            log.debug("%s: closed", peer)
+
+    async def _serve(self) -> None:
+        try:
+            while data := await self._stream.read():
+                self._parser.feed(data)
+                while (event := self._parser.next_event()) is not None:
+                    if isinstance(event, Request):
+                        self._heard_ns = self._clock.monotonic_ns()
+                        await self._answer(event)
+                    elif isinstance(event, Interleaved) and is_rtcp(event.payload, 0, len(event.payload)):
+                        # A receiver report is a sign of life (8.7); what it says is of no use on a reliable transport.
+                        self._heard_ns = self._clock.monotonic_ns()
+        except MessageError as e:
+            # Where the next message begins is not known any more: answer, and end the connection.
+            log.info("%s: %s", self._stream.peer, e)
+            self._write(Response(e.status, self._methods.common_headers(None)))
+        except ConnectionError as e:
+            log.debug("%s: %s", self._stream.peer, e)
+        except Exception:
+            log.exception("%s: the connection is given up", self._stream.peer)
+
+    async def _answer(self, request: Request) -> None:
+        try:
+            answer = await self._methods.answer(request)
+        except NvrError as e:
+            answer = self._refusal(request, e)
+        except Exception:
+            log.exception("%s: %s fails", self._stream.peer, request.method)
+            answer = Answer(Response(500, self._methods.common_headers(request)))
+        self._write(answer.response)
+        if answer.after is not None:
+            answer.after()
+        if self._stream.buffered > self._backlog_bytes:
+            await self._stream.drain()
+
+    def _refusal(self, request: Request, error: NvrError) -> Answer:
+        status = status_of(error)
+        level = logging.ERROR if status == 500 else logging.INFO
+        log.log(level, "%s: %s is answered %d: %s", self._stream.peer, request.method, status, error)
+        headers: Headers = self._methods.common_headers(request)
+        if isinstance(error, RequestRefused):
+            for name, value in error.headers:
+                headers.add(name, value)
+        return Answer(Response(status, headers))
+
+    def _write(self, response: Response) -> None:
+        self._stream.write(bytes(response))
+
+    async def _watch(self) -> None:
+        """Sessions end when nothing was heard for the timeout; a connection without sessions ends then, too (8.7)."""
+        while True:
+            wait = self._heard_ns + self._timeout_ns - self._clock.monotonic_ns()
+            if wait > 0:
+                await self._clock.sleep(wait)
+                continue
+            if not self._methods.sessions:
+                log.info(
+                    "%s: nothing was heard for %d s, the connection ends", self._stream.peer, self._timeout_ns // 10**9
+                )
+                return
+            log.info("%s: nothing was heard for %d s, its sessions end", self._stream.peer, self._timeout_ns // 10**9)
+            await self._methods.close_sessions()
+            self._heard_ns = self._clock.monotonic_ns()

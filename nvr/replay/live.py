@@ -1,0 +1,136 @@
+"""Live mounts: a source's access units to any number of viewers, as they come.
+
+A viewer that is too slow loses whole groups of pictures: when its queue is full everything up to the next clean point
+is dropped and counted. No viewer slows the source or another viewer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+from nvr.media.rtsp.range import ClockRange
+from nvr.media.unit import AccessUnit, CodecConfiguration
+from nvr.model.recording import TrackType
+from nvr.model.time import UtcNs
+from nvr.replay.mounts import PlayRequest, Presentation, PresentedStream
+from nvr.replay.player import Pacing, Playback
+from nvr.replay.status import RequestRefused
+from nvr.replay.unit import Unit
+
+log = logging.getLogger(__name__)
+
+LiveSink: TypeAlias = Callable[[int, AccessUnit, UtcNs], None]
+"""Takes a stream's number, an access unit and its time of presentation. Never blocks, never raises."""
+
+
+@dataclass(frozen=True, slots=True)
+class LiveStream:
+    """One stream of a source. `name` is its control in the session description."""
+
+    name: str
+    configuration: CodecConfiguration
+
+
+class LiveSource(Protocol):
+    """Where a live mount takes its units from. Everything happens on the event loop."""
+
+    def streams(self) -> Sequence[LiveStream]:
+        """The streams, in the order of their numbers; empty while the source is not there."""
+
+    def subscribe(self, sink: LiveSink) -> Callable[[], None]:
+        """Call `sink` with every unit from now on, in decode order per stream; the answer ends it."""
+
+
+class LiveMount:
+    """A live source as a mount. `queue_bytes` bounds what one viewer may have waiting."""
+
+    def __init__(self, source: LiveSource, queue_bytes: int = 8 << 20) -> None:
+        self.dropped = 0
+        """Access units that slow viewers have missed, all viewers together."""
+        self.viewers = 0
+        self._source = source
+        self._queue_bytes = queue_bytes
+
+    async def present(self) -> Presentation:
+        streams = self._source.streams()
+        if not streams:
+            raise RequestRefused(404, "the live source delivers nothing at the moment")
+        presented = tuple(PresentedStream(s.name, s.configuration) for s in streams)
+        # RTP time 0 stands for 1970 then, before the random base is added: any fixed moment serves.
+        return Presentation(presented, 0, "npt=now-")
+
+    async def play(
+        self, presentation: Presentation, streams: Sequence[int], request: PlayRequest, jump: bool
+    ) -> Playback:
+        if isinstance(request.range, ClockRange):
+            raise RequestRefused(457, "a live stream has no range of absolute times")
+        if request.scale != 1:
+            raise RequestRefused(456, "a live stream has one speed and one direction")
+        viewer = LiveViewer(self, self._source, streams, self._queue_bytes)
+        return Playback(viewer, 0, deque(), 0)
+
+    def pacing(self, request: PlayRequest) -> Pacing:
+        return Pacing.LIVE
+
+
+class LiveViewer:
+    """The queue of one viewer; a unit source for its player. Video begins with a clean point."""
+
+    def __init__(self, mount: LiveMount, source: LiveSource, streams: Sequence[int], queue_bytes: int) -> None:
+        self.dropped = 0
+        self._mount = mount
+        self._limit = queue_bytes
+        self._queue: list[Unit] = []
+        self._queued = 0
+        self._ready = asyncio.Event()
+        self._waiting_for_clean = {
+            i for i in streams if source.streams()[i].configuration.track_type is TrackType.VIDEO
+        }
+        self._video = frozenset(self._waiting_for_clean)
+        self._streams = frozenset(streams)
+        self._unsubscribe: Callable[[], None] | None = source.subscribe(self._on_unit)
+        mount.viewers += 1
+
+    async def units(self) -> Sequence[Unit]:
+        await self._ready.wait()
+        self._ready.clear()
+        units, self._queue, self._queued = self._queue, [], 0
+        return units
+
+    def close(self) -> None:
+        if self._unsubscribe is not None:
+            self._unsubscribe()
+            self._unsubscribe = None
+            self._mount.viewers -= 1
+
+    def _on_unit(self, stream: int, unit: AccessUnit, utc_ns: UtcNs) -> None:
+        if stream not in self._streams:
+            return
+        if stream in self._waiting_for_clean:
+            if not unit.clean_point:
+                if self.dropped:
+                    self._drop(1)
+                return
+            self._waiting_for_clean.discard(stream)
+        if self._queued + len(unit.data) > self._limit and self._queue:
+            self._overflow(stream)
+            return
+        self._queue.append(Unit(stream, utc_ns, utc_ns, unit.data, unit.configuration, unit.clean_point))
+        self._queued += len(unit.data)
+        self._ready.set()
+
+    def _overflow(self, stream: int) -> None:
+        if not self.dropped:
+            log.warning("a live viewer is too slow: units up to the next clean point are dropped")
+        self._drop(1)
+        if stream in self._video:
+            self._waiting_for_clean.add(stream)
+
+    def _drop(self, units: int) -> None:
+        self.dropped += units
+        self._mount.dropped += units

@@ -1,0 +1,251 @@
+"""The RTSP methods of one connection (RFC 2326 10; IEC 62676-2-32 8.1 to 8.5)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from email.utils import formatdate
+from typing import Final
+from urllib.parse import quote
+
+from nvr.media.rtsp.headers import Headers
+from nvr.media.rtsp.message import Request, Response
+from nvr.media.rtsp.play import format_scale, format_tags
+from nvr.media.rtsp.range import ClockRange
+from nvr.media.rtsp.rtp_info import RtpInfo, format_rtp_info
+from nvr.media.rtsp.session import Session
+from nvr.media.rtsp.transport import TransportSpec
+from nvr.model.time import NS
+from nvr.replay import requests
+from nvr.replay.authentication import Authenticator
+from nvr.replay.clock import Clock
+from nvr.replay.description import describe, payload_type
+from nvr.replay.mounts import Mounts, Target
+from nvr.replay.player import Transport
+from nvr.replay.sender import Origin, PacketizerFactory, RtpStream
+from nvr.replay.session import RtspSession, SessionState, next_state
+from nvr.replay.status import RequestRefused
+
+SERVER: Final = "nvr"
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the methods of every connection work with."""
+
+    mounts: Mounts
+    authenticator: Authenticator | None
+    packetizer_for: PacketizerFactory
+    clock: Clock
+    session_timeout_ns: int
+    maximum_sessions: int
+    """Per connection."""
+    origin: Callable[[], Origin] = Origin.random
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """`after` is called when the answer has been written."""
+
+    response: Response
+    after: Callable[[], None] | None = None
+
+
+class Methods:
+    """Answers the requests of one connection, one after the other. `sessions` are those set up on it."""
+
+    def __init__(self, surroundings: Surroundings, transport: Transport, local_address: str) -> None:
+        self.sessions: dict[str, RtspSession] = {}
+        self._around = surroundings
+        self._transport = transport
+        self._local_address = local_address
+        self._methods = {
+            "OPTIONS": self._options,
+            "DESCRIBE": self._describe,
+            "SETUP": self._setup,
+            "PLAY": self._play,
+            "PAUSE": self._pause,
+            "TEARDOWN": self._teardown,
+            "GET_PARAMETER": self._parameter,
+            "SET_PARAMETER": self._parameter,
+        }
+
+    async def answer(self, request: Request) -> Answer:
+        """Raises NvrError for a refusal; nothing has been changed then."""
+        requests.check_head(request)
+        if request.method != "OPTIONS" and self._around.authenticator is not None:
+            self._around.authenticator.check(request)
+        return await self._methods[request.method](request)
+
+    def common_headers(self, request: Request | None) -> Headers:
+        """What every answer bears; `Session` where the request names one that lives (8.5.1)."""
+        headers = Headers()
+        cseq = None if request is None else request.headers.get("CSeq")
+        if cseq is not None:
+            headers.add("CSeq", cseq)
+        headers.add("Date", formatdate(self._around.clock.utc_ns() // NS, usegmt=True))
+        headers.add("Server", SERVER)
+        if request is not None and (session := self._named(request)) is not None:
+            headers.add("Session", self._session_header(session))
+        return headers
+
+    async def close_sessions(self) -> None:
+        sessions, self.sessions = list(self.sessions.values()), {}
+        for session in sessions:
+            await session.close()
+
+    def _forget(self, failed: RtspSession) -> None:
+        self.sessions.pop(failed.id, None)
+
+    def _named(self, request: Request) -> RtspSession | None:
+        value = request.headers.get("Session")
+        return None if value is None else self.sessions.get(value.partition(";")[0].strip())
+
+    def _session_header(self, session: RtspSession) -> str:
+        return str(Session(session.id, self._around.session_timeout_ns // NS))
+
+    def _session(self, request: Request) -> RtspSession:
+        """The session of a request that needs one. Raises RequestRefused (454)."""
+        session_id = requests.session_of(request)
+        session = self.sessions.get(session_id or "")
+        if session is None:
+            raise RequestRefused(454, "the session is unknown" if session_id else f"{request.method} without Session")
+        return session
+
+    def _ok(self, request: Request, *headers: tuple[str, str], body: bytes = b"") -> Response:
+        found = self.common_headers(request)
+        for name, value in headers:
+            found.set(name, value)
+        return Response(200, found, body)
+
+    async def _options(self, request: Request) -> Answer:
+        return Answer(self._ok(request, ("Public", format_tags(requests.PUBLIC))))
+
+    async def _parameter(self, request: Request) -> Answer:
+        """An empty one keeps the session alive; parameters there are none (RFC 2326 10.8, 10.9)."""
+        if request.headers.get("Session") is not None:
+            self._session(request)
+        if request.body.strip():
+            raise RequestRefused(451, "there are no parameters to get or set")
+        return Answer(self._ok(request))
+
+    async def _describe(self, request: Request) -> Answer:
+        target = self._around.mounts.find(request.uri)
+        requests.check_accept(request.headers)
+        presentation = await target.mount.present()
+        body = describe(presentation, self._local_address)
+        return Answer(
+            self._ok(
+                request,
+                ("Content-Base", self._base(request.uri, target)),
+                ("Content-Type", "application/sdp"),
+                ("Content-Length", str(len(body))),
+                body=body,
+            )
+        )
+
+    async def _setup(self, request: Request) -> Answer:
+        target = self._around.mounts.find(request.uri)
+        joined = self._session(request) if request.headers.get("Session") is not None else None
+        if joined is not None:
+            next_state(joined.state, "SETUP")
+            if joined.path != target.path:
+                raise RequestRefused(459, f"session {joined.id} plays {joined.path}, not {target.path}")
+        elif len(self.sessions) >= self._around.maximum_sessions:
+            raise RequestRefused(503, f"a connection can hold {self._around.maximum_sessions} sessions")
+        presentation = joined.presentation if joined is not None else await target.mount.present()
+        names = [s.name for s in presentation.streams]
+        if target.control is None and len(names) > 1:
+            raise RequestRefused(459, "SETUP names the whole presentation, which has several streams")
+        if target.control is not None and target.control not in names:
+            raise RequestRefused(404, f"{target.path} has no stream {target.control[:80]!r}")
+        index = 0 if target.control is None else names.index(target.control)
+        spec = requests.transport_of(request)
+        channels = self._channels(spec, joined, index)
+        session = joined or RtspSession(
+            target.path,
+            target.mount,
+            presentation,
+            self._transport,
+            self._around.clock,
+            f"nvr@{self._local_address}",
+            self._forget,
+        )
+        stream = presentation.streams[index]
+        rtp = RtpStream(
+            stream.configuration,
+            payload_type(index, stream),
+            self._around.packetizer_for,
+            self._around.origin(),
+            channels[0],
+            channels[1],
+        )
+        session.add(index, rtp)
+        self.sessions[session.id] = session
+        chosen = TransportSpec("RTP/AVP/TCP", interleaved=channels, ssrc=rtp.ssrc, mode=spec.mode)
+        return Answer(self._ok(request, ("Transport", str(chosen)), ("Session", self._session_header(session))))
+
+    def _channels(self, spec: TransportSpec, joined: RtspSession | None, index: int) -> tuple[int, int]:
+        """The channels asked for, or the first free pair where none are, or where they are taken."""
+        taken = {
+            channel
+            for session in self.sessions.values()
+            for i, stream in session.streams.items()
+            if not (session is joined and i == index)
+            for channel in (stream.channel, stream.report_channel)
+        }
+        asked = spec.interleaved
+        if asked is not None and not taken & set(asked) and asked[0] != asked[1]:
+            return asked
+        for first in range(0, 255, 2):
+            if first not in taken and first + 1 not in taken:
+                return first, first + 1
+        raise RequestRefused(461, "all interleaved channels of this connection are taken")
+
+    def _for_all_streams(self, request: Request, session: RtspSession) -> Target:
+        """Control is of the whole session (8.1); the URI of its only stream is as good."""
+        target = self._around.mounts.find(request.uri)
+        if target.path != session.path:
+            raise RequestRefused(454, f"session {session.id} does not belong to {target.path}")
+        if target.control is not None and len(session.streams) > 1:
+            raise RequestRefused(460, f"{request.method} names one stream of several")
+        return target
+
+    async def _play(self, request: Request) -> Answer:
+        session = self._session(request)
+        target = self._for_all_streams(request, session)
+        wanted = requests.play_request(request.headers)
+        started = await session.play(wanted, request.cseq)
+        base = self._base(request.uri, target)
+        info = tuple(RtpInfo(base + quote(s.name), s.sequence, s.rtp_time) for s in started.streams)
+        headers = [("RTP-Info", format_rtp_info(info))]
+        if started.start_ns is not None:
+            headers.append(("Range", str(ClockRange(started.start_ns, started.end_ns))))
+        if wanted.scale_given:
+            headers.append(("Scale", format_scale(wanted.scale)))
+        return Answer(self._ok(request, *headers), session.begin)
+
+    async def _pause(self, request: Request) -> Answer:
+        session = self._session(request)
+        self._for_all_streams(request, session)
+        position = await session.pause(requests.pause_point(request.headers))
+        if position is None:
+            return Answer(self._ok(request))
+        return Answer(self._ok(request, ("Range", str(ClockRange(position)))))
+
+    async def _teardown(self, request: Request) -> Answer:
+        session = self._session(request)
+        self._for_all_streams(request, session)
+        assert session.state is not SessionState.INIT
+        response = self._ok(request)
+        del self.sessions[session.id]
+        await session.close()
+        return Answer(response)
+
+    @staticmethod
+    def _base(uri: str, target: Target) -> str:
+        """The URI of the presentation as the client wrote it, with a slash at the end."""
+        uri = uri.partition("?")[0].rstrip("/")
+        if target.control is not None:
+            uri = uri.rpartition("/")[0]
+        return uri + "/"

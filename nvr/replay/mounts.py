@@ -1,0 +1,249 @@
+"""What stands behind the paths of the RTSP server: recordings at /replay/{token}, live sources at /live/{name}."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Final, Protocol
+from urllib.parse import unquote
+
+from nvr.media.rtsp.play import Frames, FrameSet
+from nvr.media.rtsp.range import ClockRange, NptRange, Range
+from nvr.media.unit import CodecConfiguration
+from nvr.model.recording import Recording, Track, TrackType
+from nvr.model.time import UtcNs, format_clock
+from nvr.model.tokens import TrackKey, TrackToken
+from nvr.replay.plan import PlanTrack
+from nvr.replay.player import Pacing, Playback
+from nvr.replay.reader import EDGE_POLL_S, FootageReader, FootageStore
+from nvr.replay.status import RequestRefused
+from nvr.replay.unit import Selection
+
+NS_PER_MS: Final = 1_000_000
+ALL_FRAMES: Final = Frames()
+
+
+@dataclass(frozen=True, slots=True)
+class PlayRequest:
+    """What a PLAY asks for (8.5). `range` is None where it has none: go on, or begin at the beginning."""
+
+    range: Range | None = None
+    scale: Fraction = Fraction(1)
+    scale_given: bool = False
+    rate_control: bool = True
+    frames: Frames = ALL_FRAMES
+    immediate: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PresentedStream:
+    """One m= section. `name` is its relative control."""
+
+    name: str
+    configuration: CodecConfiguration
+    onvif_track: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Presentation:
+    """What DESCRIBE shows and SETUP chooses from. `reference_ns`: see Player; `range` is the value of a=range."""
+
+    streams: tuple[PresentedStream, ...]
+    reference_ns: UtcNs
+    range: str | None = None
+    extension: bool = False
+    """Whether packets carry the replay extension."""
+
+
+class Mount(Protocol):
+    """One path."""
+
+    async def present(self) -> Presentation:
+        """Raises RequestRefused or another NvrError."""
+
+    async def play(
+        self, presentation: Presentation, streams: Sequence[int], request: PlayRequest, jump: bool
+    ) -> Playback:
+        """A position to play `streams` (indexes into the presentation) from. `jump`: something was sent before."""
+
+    def pacing(self, request: PlayRequest) -> Pacing: ...
+
+
+class RecordingMount:
+    """Replay of one recording. It follows from recording, footage and request; it holds nothing between calls."""
+
+    def __init__(
+        self, recording: Recording, store: FootageStore, executor: ThreadPoolExecutor, edge_poll_s: float
+    ) -> None:
+        self._recording = recording
+        self._store = store
+        self._executor = executor
+        self._edge_poll_s = edge_poll_s
+
+    async def present(self) -> Presentation:
+        """Only tracks with footage, each as it was when its footage began: what changed since is sent in band."""
+        with_footage = [
+            (track, timeline.earliest)
+            for track in self._recording.tracks
+            if (timeline := self._store.timeline(self._recording.key(track))).earliest is not None
+        ]
+        loop = asyncio.get_running_loop()
+        configurations = [
+            await loop.run_in_executor(self._executor, self._first_configuration, track, earliest)
+            for track, earliest in with_footage
+        ]
+        streams = [
+            PresentedStream(track.token, configuration, track.token)
+            for (track, _), configuration in zip(with_footage, configurations, strict=True)
+            if configuration is not None
+        ]
+        if not streams:
+            raise RequestRefused(404, f"recording {self._recording.token} holds no footage yet")
+        earliest, latest = self._span([self._recording.key(t) for t, _ in with_footage])
+        assert earliest is not None
+        end = "" if latest is None else format_clock(latest)
+        return Presentation(tuple(streams), earliest, f"clock={format_clock(earliest)}-{end}", extension=True)
+
+    def _first_configuration(self, track: Track, earliest_ns: UtcNs) -> CodecConfiguration | None:
+        ref = next(iter(self._store.footage(self._recording.key(track)).fragments(earliest_ns)), None)
+        return None if ref is None else ref.configuration
+
+    def _span(self, keys: Sequence[TrackKey]) -> tuple[UtcNs | None, UtcNs | None]:
+        """Earliest and latest time of these tracks; no latest while one of them is being recorded."""
+        timelines = [self._store.timeline(key) for key in keys]
+        earliest = min((t.earliest for t in timelines if t.earliest is not None), default=None)
+        latest = max((t.latest for t in timelines if t.latest is not None), default=None)
+        return earliest, None if any(t.recording for t in timelines) else latest
+
+    async def play(
+        self, presentation: Presentation, streams: Sequence[int], request: PlayRequest, jump: bool
+    ) -> Playback:
+        self._check(request)
+        keys = [TrackKey(self._recording.token, TrackToken(presentation.streams[i].name)) for i in streams]
+        tracks = [
+            PlanTrack(i, self._store.footage(key), presentation.streams[i].configuration.track_type is TrackType.VIDEO)
+            for i, key in zip(streams, keys, strict=True)
+        ]
+        selection = self._selection(keys, request, jump)
+        reader = await FootageReader.open(self._store, keys, tracks, selection, self._executor, self._edge_poll_s)
+        if reader.hopeless:
+            reader.close()
+            raise RequestRefused(457, f"{self._recording.token} has no footage in the range asked for")
+        return Playback(reader, reader.start_ns, deque(), reader.start_ns, selection.end_ns)
+
+    @staticmethod
+    def _check(request: PlayRequest) -> None:
+        """What this edition of the plan does not do is refused, never replaced by something else (8.5.1, 8.5.4)."""
+        if request.scale < 0:
+            raise RequestRefused(456, "reverse replay is not offered")
+        if request.scale != 1 and not request.rate_control:
+            raise RequestRefused(451, "with Rate-Control: no, Scale gives the direction only")
+        if request.frames.which is FrameSet.PREDICTED:
+            raise RequestRefused(456, "Frames: predicted is not offered")
+
+    def _selection(self, keys: Sequence[TrackKey], request: PlayRequest, jump: bool) -> Selection:
+        earliest, latest = self._span(keys)
+        if earliest is None:
+            raise RequestRefused(457, f"{self._recording.token} has no footage any more")
+        start_ns, end_ns = earliest, None
+        match request.range:
+            case ClockRange(start, end):
+                start_ns, end_ns = earliest if start is None else start, end
+            case NptRange(start, end, now):
+                if now:  # the newest unit that is there: its clean point begins the stream
+                    newest = (self._store.timeline(key).latest for key in keys)
+                    start_ns = max((t for t in newest if t is not None), default=earliest) - 1
+                elif start is not None:
+                    start_ns = earliest + start
+                end_ns = None if end is None else earliest + end
+        if end_ns is not None and end_ns <= start_ns:
+            raise RequestRefused(457, "the range ends before it starts, and Scale asks for forward replay")
+        if end_ns is not None and end_ns <= earliest:
+            raise RequestRefused(457, "the range ends before the first footage")
+        if latest is not None and start_ns >= latest:
+            raise RequestRefused(457, "the range starts behind the last footage, and nothing is being recorded")
+        return Selection(start_ns, end_ns, jump, request.frames.which, request.frames.interval_ms * NS_PER_MS)
+
+    def pacing(self, request: PlayRequest) -> Pacing:
+        return Pacing.PLAYING_TIME if request.rate_control else Pacing.UNTHROTTLED
+
+
+class RecordingMounts:
+    """All recordings, each as it is when it is asked for. `reader_threads` do the reading of all players together."""
+
+    def __init__(
+        self,
+        find: Callable[[str], Recording | None],
+        store: FootageStore,
+        reader_threads: int = 4,
+        edge_poll_s: float = EDGE_POLL_S,
+    ) -> None:
+        self._find = find
+        self._store = store
+        self._executor = ThreadPoolExecutor(reader_threads, "replay-reader")
+        self._edge_poll_s = edge_poll_s
+
+    def mount(self, token: str) -> RecordingMount | None:
+        recording = self._find(token)
+        if recording is None:
+            return None
+        return RecordingMount(recording, self._store, self._executor, self._edge_poll_s)
+
+    def close(self) -> None:
+        """Reads that are under way finish; nobody waits for them."""
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a request URI names. `path` is that of the mount, without a slash at the end; `control` that of a stream."""
+
+    path: str
+    mount: Mount
+    control: str | None
+
+
+class Mounts:
+    """The paths of a server: /replay/{recording token} and /live/{name}, each with /{stream} behind it."""
+
+    def __init__(self, recordings: RecordingMounts | None = None, live: Mapping[str, Mount] | None = None) -> None:
+        self._recordings = recordings
+        self._live = dict(live or {})
+
+    def add_live(self, name: str, mount: Mount) -> None:
+        """Raises ValueError for a name that cannot stand in a path."""
+        if not re.fullmatch(r"[A-Za-z0-9._~-]+", name):
+            raise ValueError(f"{name!r} cannot be the name of a live mount")
+        self._live[name] = mount
+
+    def remove_live(self, name: str) -> None:
+        """New requests do not find it any more; who watches goes on watching."""
+        self._live.pop(name, None)
+
+    def find(self, uri: str) -> Target:
+        """Raises RequestRefused (404, or 400 for what is no RTSP URI)."""
+        match = _URI.fullmatch(uri)
+        if match is None:
+            raise RequestRefused(400, f"{uri[:80]!r} is no RTSP URI")
+        kind, name, *rest = [unquote(p) for p in match[1].strip("/").split("/")] + [""]
+        mount: Mount | None = None
+        if kind == "replay" and self._recordings is not None:
+            mount = self._recordings.mount(name)
+        elif kind == "live":
+            mount = self._live.get(name)
+        controls = [r for r in rest if r]
+        if mount is None or len(controls) > 1:
+            raise RequestRefused(404, f"nothing is at {match[1][:80]!r}")
+        return Target(f"/{kind}/{name}", mount, controls[0] if controls else None)
+
+    def close(self) -> None:
+        if self._recordings is not None:
+            self._recordings.close()
+
+
+_URI = re.compile(r"(?:rtspu?|rtsps)://[^/?#\s]+([^?#]*)(?:\?[^#]*)?", re.IGNORECASE)

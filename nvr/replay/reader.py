@@ -1,0 +1,120 @@
+"""Footage for the player: a plan read ahead on a thread, and the wait for what is still being recorded (8.8, 8.9)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from typing import Final, Protocol
+
+from nvr.model.time import UtcNs
+from nvr.model.timeline import Timeline
+from nvr.model.tokens import TrackKey
+from nvr.replay.plan import ForwardPlan, PlanTrack
+from nvr.replay.unit import Footage, Selection, Unit
+from nvr.storage.rows import FragmentRef
+
+BATCH_BYTES: Final = 512 * 1024
+"""Sample data of one batch. A player holds two, the one being sent and the one being read, and a fragment a track."""
+
+EDGE_POLL_S: Final = 0.5
+"""How often a player at the live edge looks whether a run has ended; of new fragments it is told at once."""
+
+
+class FootageStore(Protocol):
+    """The part of the storage engine that replay needs."""
+
+    def timeline(self, key: TrackKey) -> Timeline: ...
+
+    def footage(self, key: TrackKey) -> Footage: ...
+
+    def on_append(self, key: TrackKey, callback: Callable[[FragmentRef], None]) -> Callable[[], None]: ...
+
+
+class UnitSource(Protocol):
+    """Where a player takes its units from."""
+
+    async def units(self) -> Sequence[Unit]:
+        """The next units, at least one; waits for them. Empty: nothing more will ever come."""
+
+    def close(self) -> None:
+        """Let go of everything. May be called twice."""
+
+
+class FootageReader:
+    """A forward plan as a unit source. Made by `open`; the threads of `executor` do all reading."""
+
+    def __init__(
+        self, store: FootageStore, keys: Sequence[TrackKey], plan: ForwardPlan, executor: Executor, poll_s: float
+    ) -> None:
+        self._store = store
+        self._keys = tuple(keys)
+        self._plan = plan
+        self._executor = executor
+        self._poll_s = poll_s
+        self._reading: asyncio.Future[list[Unit]] | None = None
+        self._appended = asyncio.Event()
+        self._unsubscribe = [store.on_append(key, self._on_append) for key in self._keys]
+
+    @classmethod
+    async def open(
+        cls,
+        store: FootageStore,
+        keys: Sequence[TrackKey],
+        tracks: Sequence[PlanTrack],
+        selection: Selection,
+        executor: Executor,
+        poll_s: float = EDGE_POLL_S,
+    ) -> FootageReader:
+        """Plan the replay of `tracks`, whose keys are `keys`, and find its first unit."""
+        timelines = [store.timeline(key) for key in keys]
+        loop = asyncio.get_running_loop()
+        plan = await loop.run_in_executor(executor, ForwardPlan, tracks, timelines, selection)
+        return cls(store, keys, plan, executor, poll_s)
+
+    @property
+    def start_ns(self) -> UtcNs:
+        """Time of the first unit, as the answer to PLAY states it."""
+        return self._plan.start_ns
+
+    @property
+    def hopeless(self) -> bool:
+        """There is nothing to send, and nothing is being recorded that might come."""
+        return self._plan.empty and not any(self._store.timeline(key).recording for key in self._keys)
+
+    async def units(self) -> Sequence[Unit]:
+        while True:
+            # A batch that a cancelled caller waited for is not lost: the next call takes it.
+            if self._reading is None:
+                self._appended.clear()
+                self._read()
+            assert self._reading is not None
+            units = await asyncio.shield(self._reading)
+            self._reading = None
+            if units:
+                self._read()
+                return units
+            if self._plan.done:
+                return ()
+            try:
+                async with asyncio.timeout(self._poll_s):
+                    await self._appended.wait()
+            except TimeoutError:
+                pass  # time to look at the timelines again
+
+    def close(self) -> None:
+        for unsubscribe in self._unsubscribe:
+            unsubscribe()
+        self._unsubscribe.clear()
+        if self._reading is not None:
+            # The thread finishes its batch; a failure nobody waits for any more is of no use to anybody.
+            self._reading.add_done_callback(lambda f: f.cancelled() or f.exception())
+            self._reading = None
+
+    def _read(self) -> None:
+        timelines = [self._store.timeline(key) for key in self._keys]
+        loop = asyncio.get_running_loop()
+        self._reading = loop.run_in_executor(self._executor, self._plan.next_units, timelines, BATCH_BYTES)
+
+    def _on_append(self, ref: FragmentRef) -> None:
+        self._appended.set()

@@ -1,0 +1,111 @@
+"""What requests ask for, read from their headers. Pure.
+
+Each refusal has its status (RFC 2326 11; IEC 62676-2-32 8.1, 8.4, 8.5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Final, TypeVar
+
+from nvr.media.rtsp.headers import Headers
+from nvr.media.rtsp.message import VERSION, Request
+from nvr.media.rtsp.play import format_tags, parse_frames, parse_scale, parse_tags, parse_yes_no
+from nvr.media.rtsp.range import ClockRange, NptRange, Range, parse_range
+from nvr.media.rtsp.session import parse_session
+from nvr.media.rtsp.transport import TransportSpec, parse_transport
+from nvr.model.errors import FormatError
+from nvr.model.time import UtcNs
+from nvr.replay.mounts import PlayRequest
+from nvr.replay.status import RequestRefused
+
+PUBLIC: Final = ("OPTIONS", "DESCRIBE", "SETUP", "PLAY", "PAUSE", "TEARDOWN", "GET_PARAMETER", "SET_PARAMETER")
+"""Without PAUSE in this list a stock client does not seek."""
+KNOWN: Final = frozenset((*PUBLIC, "ANNOUNCE", "RECORD", "REDIRECT"))
+FEATURES: Final = frozenset(("onvif-replay", "play.basic"))
+"""Tags that Require may name (8.4). All else is 551."""
+SLOWEST: Final = Fraction(1, 4)
+FASTEST: Final = Fraction(32)
+"""Bounds of Scale; what lies beyond is played at the bound, and the answer says so (RFC 2326 12.34)."""
+
+_T = TypeVar("_T")
+
+
+def check_head(request: Request) -> None:
+    """What holds for every request: version, CSeq, method, required features."""
+    if request.version != VERSION:
+        raise RequestRefused(505, f"version {request.version} is not spoken here")
+    if request.cseq is None:
+        raise RequestRefused(400, "CSeq is missing or no number")
+    allow = ("Allow", format_tags(PUBLIC))
+    if request.method not in KNOWN:
+        raise RequestRefused(501, f"method {request.method[:20]!r} is not known", (("Public", allow[1]),))
+    if request.method not in PUBLIC:
+        raise RequestRefused(405, f"method {request.method} is not for this server", (allow,))
+    for name in ("Require", "Proxy-Require"):
+        unknown = [t for t in parse_tags(request.headers.get_all(name)) if t.lower() not in FEATURES]
+        if unknown:
+            raise RequestRefused(551, f"{name} {unknown[0]!r}", (("Unsupported", format_tags(unknown)),))
+
+
+def session_of(request: Request) -> str | None:
+    """The session id, or None. Raises RequestRefused (454) for a header that names none."""
+    value = request.headers.get("Session")
+    return None if value is None else _read(454, parse_session, value).id
+
+
+def check_accept(headers: Headers) -> None:
+    """DESCRIBE answers with SDP or not at all (406)."""
+    values = [part for value in headers.get_all("Accept") for part in value.split(",")]
+    kinds = {value.partition(";")[0].strip().lower() for value in values} - {""}
+    if kinds and not kinds & {"application/sdp", "application/*", "*/*"}:
+        raise RequestRefused(406, f"Accept names {', '.join(sorted(kinds))[:80]!r}, only application/sdp is there")
+
+
+def transport_of(request: Request) -> TransportSpec:
+    """The first transport offered that is supported (8.1): unicast RTP in the RTSP connection. Otherwise 461."""
+    value = request.headers.get("Transport")
+    if value is None:
+        raise RequestRefused(461, "SETUP has no Transport")
+    for spec in _read(400, parse_transport, value):
+        if spec.protocol == "RTP/AVP/TCP" and spec.unicast and (spec.mode or "PLAY") == "PLAY":
+            return spec
+    raise RequestRefused(461, f"no transport of {value[:80]!r} is supported")
+
+
+def play_request(headers: Headers) -> PlayRequest:
+    """The headers of PLAY (8.5). They are evaluated anew on each PLAY; nothing is inherited but the position."""
+    value = headers.get("Range")
+    scale = headers.get("Scale")
+    rate_control = _read(400, lambda v: parse_yes_no("Rate-Control", v, True), headers.get("Rate-Control"))
+    immediate = _read(400, lambda v: parse_yes_no("Immediate", v, False), headers.get("Immediate"))
+    frames = _read(400, parse_frames, headers.get("Frames"))
+    ratio = Fraction(1) if scale is None else _read(400, parse_scale, scale)
+    if ratio > 0 and rate_control:
+        ratio = min(max(ratio, SLOWEST), FASTEST)
+    wanted: Range | None = None if value is None else _read(457, parse_range, value)
+    if isinstance(wanted, ClockRange) and None not in (wanted.start_ns, wanted.end_ns):
+        assert wanted.start_ns is not None
+        assert wanted.end_ns is not None
+        if wanted.start_ns == wanted.end_ns or (wanted.end_ns > wanted.start_ns) != (ratio > 0):
+            raise RequestRefused(457, f"the direction of {value!r} contradicts Scale")
+    return PlayRequest(wanted, ratio, scale is not None, rate_control, frames, immediate)
+
+
+def pause_point(headers: Headers) -> UtcNs | None:
+    """The pause point of PAUSE (8.5.1), or None: at once."""
+    value = headers.get("Range")
+    if value is None:
+        return None
+    wanted = _read(457, parse_range, value)
+    if isinstance(wanted, NptRange) or wanted.start_ns is None or wanted.end_ns is not None:
+        raise RequestRefused(457, f"{value[:80]!r} is no pause point: one clock time is expected")
+    return wanted.start_ns
+
+
+def _read(status: int, parse: Callable[..., _T], value: str | None) -> _T:
+    try:
+        return parse(value)
+    except FormatError as e:
+        raise RequestRefused(status, str(e)) from e

@@ -1,0 +1,175 @@
+"""From access units to RTP packets of one stream (RFC 3550 5.1; IEC 62676-2-32 8.3; RFC 2326 10.12).
+
+Sans-I/O. The packets of a unit are appended to a list of buffers that the transport writes in one go, so that each
+byte of payload is copied once between footage and socket.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import secrets
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from nvr.media.unit import CodecConfiguration, Packetizer
+from nvr.model.errors import FormatError
+from nvr.model.time import ntp_from_utc
+from nvr.replay.unit import Unit
+
+EXTENSION_ID: Final = 0xABAC
+FLAG_C: Final = 0x80
+FLAG_E: Final = 0x40
+FLAG_D: Final = 0x20
+FLAG_T: Final = 0x10
+
+_RTP_HEADER_SIZE: Final = 12
+_EXTENSION_SIZE: Final = 16
+_PACKET = struct.Struct(">BBHII")
+_FRAMED = struct.Struct(">BBHBBHII")
+_EXTENSION = struct.Struct(">HHQBBxx")
+_V2: Final = 0x80
+_X: Final = 0x10
+_M: Final = 0x80
+
+Buffer = bytes | memoryview
+PacketizerFactory = Callable[[CodecConfiguration], Packetizer]
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where the numbers of an RTP stream begin; random, so that they cannot be guessed (RFC 3550 5.1)."""
+
+    ssrc: int
+    sequence: int
+    rtp_time: int
+
+    @classmethod
+    def random(cls) -> Origin:
+        return cls(secrets.randbits(32), secrets.randbits(16), secrets.randbits(32))
+
+
+class RtpStream:
+    """Numbers and packs what one stream sends. `channel` is that of interleaved frames; None makes bare packets.
+
+    Sequence numbers run on over pauses, jumps and discontinuities; the SSRC stays (8.6.3).
+    """
+
+    def __init__(
+        self,
+        configuration: CodecConfiguration,
+        payload_type: int,
+        packetizer_for: PacketizerFactory,
+        origin: Origin,
+        channel: int | None,
+        report_channel: int | None = None,
+    ) -> None:
+        self.ssrc = origin.ssrc
+        self.sequence = origin.sequence
+        """Number of the next packet."""
+        self.clock_rate = configuration.clock_rate
+        self.base_rtp_time = origin.rtp_time
+        self.channel = channel
+        self.report_channel = report_channel
+        """Of RTCP."""
+        self.packets = 0
+        self.octets = 0
+        """Payload octets sent, as a sender report counts them."""
+        self.refused = 0
+        """Units left out because they cannot be sent; `last_refusal` says why."""
+        self.last_refusal = ""
+        self._payload_type = payload_type
+        self._packetizer_for = packetizer_for
+        self._announced = configuration
+        """What the receiver's decoder knows: from the session description, then from parameter sets in band."""
+        self._configuration = configuration
+        self._packetizer = packetizer_for(configuration)
+
+    def append(self, unit: Unit, rtp_time: int, cseq: int | None, out: list[Buffer]) -> None:
+        """The packets of one unit. With `cseq` (low byte of the PLAY's CSeq) they carry the replay extension.
+
+        C, E, D and the time stand in the first packet of the unit, T only in an extension on its last packet: a stock
+        client ends the stream behind the packet with T, and would lose the rest of the unit.
+        """
+        data = unit.data
+        if unit.configuration is not self._configuration:
+            if unit.configuration.encoding != self._announced.encoding:
+                self.refused += 1
+                self.last_refusal = f"{unit.configuration.encoding} where {self._announced.encoding} is announced"
+                return
+            if unit.configuration != self._configuration:
+                self._packetizer = self._packetizer_for(unit.configuration)
+            self._configuration = unit.configuration
+        if unit.clean_point and unit.configuration != self._announced:
+            data = parameter_sets_in_band(unit.configuration) + data
+            self._announced = unit.configuration
+        try:
+            payloads = self._packetizer.packetize(memoryview(data))
+        except FormatError as e:
+            self.refused += 1
+            self.last_refusal = str(e)
+            return
+        if not payloads:
+            return
+        first_extension = last_extension = None
+        last = len(payloads) - 1
+        if cseq is not None:
+            ntp = ntp_from_utc(unit.utc_ns)
+            flags = (FLAG_C if unit.clean_point else 0) | (FLAG_E if unit.end else 0)
+            terminal = FLAG_T if unit.terminal else 0
+            discontinuity = FLAG_D if unit.discontinuity else 0
+            first = flags | discontinuity | (terminal if last == 0 else 0)
+            first_extension = _EXTENSION.pack(EXTENSION_ID, 3, ntp, first, cseq)
+            if terminal and last > 0:
+                last_extension = _EXTENSION.pack(EXTENSION_ID, 3, ntp, flags | terminal, cseq)
+        marker = _M if self._packetizer.marker_on_last else 0
+        payload_type, sequence, ssrc, channel = self._payload_type, self.sequence, self.ssrc, self.channel
+        octets = 0
+        for i, (prefix, part) in enumerate(payloads):
+            extension = first_extension if i == 0 else last_extension if i == last else None
+            size = len(prefix) + len(part)
+            octets += size
+            second = payload_type | (marker if i == last else 0)
+            if channel is None:
+                head = _PACKET.pack(_V2 | (_X if extension else 0), second, sequence, rtp_time, ssrc)
+                out.append(b"".join((head, extension or b"", prefix, part)))
+            elif extension is None:
+                out += (
+                    _FRAMED.pack(0x24, channel, _RTP_HEADER_SIZE + size, _V2, second, sequence, rtp_time, ssrc),
+                    prefix,
+                    part,
+                )
+            else:
+                size += _RTP_HEADER_SIZE + _EXTENSION_SIZE
+                out += (
+                    _FRAMED.pack(0x24, channel, size, _V2 | _X, second, sequence, rtp_time, ssrc),
+                    extension,
+                    prefix,
+                    part,
+                )
+            sequence = (sequence + 1) & 0xFFFF
+        self.sequence = sequence
+        self.packets += len(payloads)
+        self.octets += octets
+
+
+_PARAMETER_SETS: Final = ("sprop-vps", "sprop-sps", "sprop-pps", "sprop-parameter-sets")
+
+
+def parameter_sets_in_band(configuration: CodecConfiguration) -> bytes:
+    """The parameter sets of a=fmtp as NAL units in sample form, to stand before a picture; empty for other codecs.
+
+    A decoder that was set up from the description of another configuration needs them (RFC 6184 8.4, RFC 7798 7.2.2).
+    """
+    fields = dict(f.strip().partition("=")[::2] for f in (configuration.fmtp() or "").split(";"))
+    parts = []
+    for name in _PARAMETER_SETS:
+        for text in filter(None, fields.get(name, "").split(",")):
+            try:
+                nal = base64.b64decode(text, validate=True)
+            except binascii.Error as e:
+                raise FormatError(f"{name} of {configuration.encoding} is not base64: {e}") from e
+            parts.append(len(nal).to_bytes(4, "big") + nal)
+    return b"".join(parts)

@@ -1,0 +1,136 @@
+"""The RTSP server: a listener, its connections, and their end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from nvr.media.codecs import packetizer_for
+from nvr.media.rtsp.headers import Headers
+from nvr.media.rtsp.message import Response
+from nvr.model.errors import OperatorError
+from nvr.model.time import NS
+from nvr.replay.authentication import Authenticator
+from nvr.replay.clock import Clock, SystemClock
+from nvr.replay.connection import Connection
+from nvr.replay.methods import Surroundings
+from nvr.replay.mounts import Mounts
+from nvr.replay.sender import Origin, PacketizerFactory
+from nvr.replay.stream import TcpStream
+
+log = logging.getLogger(__name__)
+
+STOP_S: Final = 3.0
+"""Deadline of `stop`. Connections get one second of it to take their last answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class RtspSettings:
+    """Limits and times of the RTSP server."""
+
+    session_timeout_ns: int = 60 * NS
+    """Whole seconds. Stated in Session headers; a silent client's sessions end after it (RFC 2326 12.37)."""
+    maximum_connections: int = 512
+    maximum_sessions: int = 16
+    """RTSP sessions per connection."""
+    write_buffer_bytes: int = 512 * 1024
+    """What waits in memory for one client to take it."""
+    maximum_payload: int = 1400
+    """Bytes of payload of an RTP packet."""
+
+    def __post_init__(self) -> None:
+        if self.session_timeout_ns < NS or self.session_timeout_ns % NS:
+            raise ValueError("session-timeout must be a whole number of seconds, and at least one")
+        if self.maximum_connections < 1 or self.maximum_sessions < 1:
+            raise ValueError("maximum-connections and maximum-sessions must be at least 1")
+        if not 256 <= self.maximum_payload <= 65_000:
+            raise ValueError("maximum-payload must lie between 256 and 65000 bytes")
+        if self.write_buffer_bytes < 64 * 1024:
+            raise ValueError("write-buffer must be at least 64KiB")
+
+
+class RtspServer:
+    """Serves mounts over RTSP. Without an authenticator everybody may watch: that is for cameras of a demonstration."""
+
+    def __init__(
+        self,
+        mounts: Mounts,
+        authenticator: Authenticator | None = None,
+        settings: RtspSettings = RtspSettings(),
+        *,
+        packetizers: PacketizerFactory | None = None,
+        clock: Clock | None = None,
+        origin: Callable[[], Origin] = Origin.random,
+    ) -> None:
+        self.mounts = mounts
+        self.refused_connections = 0
+        """Connections turned away because there were too many."""
+        self._settings = settings
+        self._surroundings = Surroundings(
+            mounts,
+            authenticator,
+            packetizers or _packetizers(settings.maximum_payload),
+            clock or SystemClock(),
+            settings.session_timeout_ns,
+            settings.maximum_sessions,
+            origin,
+        )
+        self._server: asyncio.Server | None = None
+        self._connections: set[asyncio.Task[None]] = set()
+
+    @property
+    def connections(self) -> int:
+        return len(self._connections)
+
+    @property
+    def port(self) -> int:
+        """The TCP port that is listened on; where `start` was given 0, the one that was free."""
+        assert self._server is not None
+        return int(self._server.sockets[0].getsockname()[1])
+
+    async def start(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> None:
+        """Listen. Raises OperatorError when the address cannot be used."""
+        try:
+            self._server = await asyncio.start_server(self._on_connection, host, port, ssl=tls)
+        except OSError as e:
+            raise OperatorError(f"RTSP cannot listen on {host}:{port}: {e.strerror or e}; choose another --rtsp") from e
+
+    async def stop(self) -> None:
+        """Take no more connections, end those there are, and stop reading footage."""
+        if self._server is not None:
+            self._server.close()
+        for task in self._connections:
+            task.cancel()
+        if self._connections:
+            _, late = await asyncio.wait(self._connections, timeout=STOP_S)
+            if late:
+                log.error("%d RTSP connections do not end", len(late))
+        if self._server is not None:
+            await self._server.wait_closed()
+            self._server = None
+        self.mounts.close()
+
+    async def _on_connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        stream = TcpStream(reader, writer, self._settings.write_buffer_bytes)
+        self._connections.add(task)
+        try:
+            if len(self._connections) > self._settings.maximum_connections:
+                self.refused_connections += 1
+                if self.refused_connections.bit_count() == 1:
+                    log.warning("%s: turned away, %d connections are open", stream.peer, len(self._connections) - 1)
+                stream.write(bytes(Response(503, Headers())))
+                await stream.close(1.0)
+                return
+            await Connection(stream, self._surroundings, self._settings.write_buffer_bytes).run()
+        finally:
+            self._connections.discard(task)
+
+
+def _packetizers(maximum_payload: int) -> PacketizerFactory:
+    return lambda configuration: packetizer_for(configuration, maximum_payload)
