@@ -8,16 +8,25 @@ The environment is read here and nowhere else.
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
+import tomllib
 import types
 import typing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import Any, TypeVar
 
+from nvr.control.state import ControlSettings
+from nvr.http.settings import HttpSettings
+from nvr.ingest.settings import IngestSettings
 from nvr.model.errors import FormatError, OperatorError
 from nvr.model.time import NS
+from nvr.replay.server import RtspSettings
+from nvr.search.settings import SearchSettings
+from nvr.soap.device import DeviceSettings
+from nvr.storage.settings import StorageSettings
 
 T = TypeVar("T")
 
@@ -147,3 +156,69 @@ class LogSettings:
     def __post_init__(self) -> None:
         if self.level.lower() not in ("debug", "info", "warning", "error"):
             raise ValueError(f"level {self.level!r} is none of debug, info, warning, error")
+
+
+@dataclass(frozen=True, slots=True)
+class ListenSettings:
+    """Where the daemon listens; `https` and `rtsps` need the certificate of [http]."""
+
+    http: Endpoint = Endpoint("127.0.0.1", 8080)
+    https: Endpoint | None = None
+    rtsp: Endpoint = Endpoint("127.0.0.1", 8554)
+
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        return tuple(e for e in (self.http, self.https, self.rtsp) if e is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything that can be set; one table of the file each."""
+
+    storage: StorageSettings
+    listen: ListenSettings = ListenSettings()
+    log: LogSettings = LogSettings()
+    device: DeviceSettings = DeviceSettings()
+    http: HttpSettings = HttpSettings()
+    rtsp: RtspSettings = RtspSettings()
+    control: ControlSettings = ControlSettings()
+    ingest: IngestSettings = field(default_factory=IngestSettings)
+    search: SearchSettings = SearchSettings()
+
+
+def load(file: Path | None, data: Path, *, http: str | None = None, rtsp: str | None = None) -> Settings:
+    """Settings from a TOML file, or the defaults without one; `http` and `rtsp` override. Raises OperatorError.
+
+    Relative volume roots are taken from the data directory.
+    """
+    table: dict[str, Any] = {}
+    if file is not None:
+        try:
+            table = tomllib.loads(file.read_text(encoding="utf-8"))
+        except OSError as e:
+            raise OperatorError(f"cannot read the configuration file {file}: {e.strerror}") from e
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
+            raise OperatorError(f"{file} is not TOML: {e}") from e
+    table["storage"] = _storage_table(table.get("storage", {}), data)
+    listen = table.setdefault("listen", {})
+    if isinstance(listen, dict):
+        listen.update({k: v for k, v in (("http", http), ("rtsp", rtsp)) if v is not None})
+    settings = from_table(Settings, table)
+    if settings.listen.https is not None and not settings.http.tls:
+        raise OperatorError("listen.https needs http.certificate and http.key")
+    return settings
+
+
+def _storage_table(table: Any, data: Path) -> Any:
+    if not isinstance(table, dict):
+        return table
+    if "registry" in table:
+        raise OperatorError("storage.registry: there is no such setting; the registry stands in the data directory")
+    volumes = table.get("volumes", [{"root": str(data / "volumes" / "default")}])
+    if isinstance(volumes, list):
+        volumes = [{**v, "root": str(data / str(v["root"]))} if isinstance(v, dict) and "root" in v else v for v in volumes]
+    return {**table, "volumes": volumes, "registry": str(data / "volumes.json")}
+
+
+def admin_password() -> str | None:
+    """The password for a first administrator, from the environment."""
+    return os.environ.get(ADMIN_PASSWORD_VARIABLE) or None
