@@ -19,8 +19,8 @@ from nvr.storage.changes import Change, StoredConfiguration
 class FakeStore:
     """Keeps the changes; `failing` makes the next ones fail."""
 
-    def __init__(self, stored: StoredConfiguration = StoredConfiguration()) -> None:
-        self.stored = stored
+    def __init__(self, stored: StoredConfiguration | None = None) -> None:
+        self.stored = stored or StoredConfiguration()
         self.applied: list[tuple[Change, ...]] = []
         self.failing = False
 
