@@ -108,14 +108,18 @@ def moving_picture(count: int, width: int = 160, height: int = 96) -> Iterator[a
         yield frame
 
 
-def encode_video(codec: str, count: int, options: dict[str, str], width: int = 160, height: int = 96) -> Encoded:
+def encode_video(
+    codec: str, count: int, options: dict[str, str], width: int = 160, height: int = 96, pixels: str = "yuv420p"
+) -> Encoded:
     """`count` pictures at 25 a second, as libx264 or libx265 make them; times in ticks of 90 kHz, in decode order."""
     encoder = av.CodecContext.create(codec, "w")
-    encoder.width, encoder.height, encoder.pix_fmt = width, height, "yuv420p"
+    encoder.width, encoder.height, encoder.pix_fmt = width, height, pixels
     encoder.time_base = fractions.Fraction(1, 25)
     encoder.framerate = fractions.Fraction(25, 1)
     encoder.options = options
-    packets = [p for frame in [*moving_picture(count, width, height), None] for p in encoder.encode(frame)]
+    # The picture itself has even sides; the encoder's may be odd.
+    pictures = (f.reformat(width, height, pixels) for f in moving_picture(count, (width + 1) & ~1, (height + 1) & ~1))
+    packets = [p for frame in [*pictures, None] for p in encoder.encode(frame)]
     units = [(p.pts * 3600 & 0xFFFFFFFF, sample_form(*nals_of_byte_stream(bytes(p)))) for p in packets]
     return Encoded(encoder.extradata or b"", units)
 

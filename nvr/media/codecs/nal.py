@@ -312,6 +312,7 @@ class NalDepacketizer(ABC):
             self.last_error = f"session description: {e}"
             self._sets, self._known = {}, frozenset()
         self._dirty = False
+        self._reset()  # they are no part of the first unit
 
     # -- what a codec knows ----------------------------------------------------------------------------------------
 
