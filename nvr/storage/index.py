@@ -24,6 +24,8 @@ from nvr.storage.schema import track_files
 SHOWN = (FileState.OPEN, FileState.CLOSED)
 BATCH = 500
 """Ids in one statement: databases bound the number of parameters."""
+MAX_NS = (1 << 63) - 1
+"""The year 2262: what a column holds."""
 
 
 class SqlFootageIndex(FootageIndex):
@@ -135,10 +137,11 @@ class SqlFootageIndex(FootageIndex):
         limit: int = 64,
     ) -> list[TrackFileRow]:
         c = track_files.c
+        from_ns = max(-MAX_NS, min(from_ns, MAX_NS))  # clients may ask for the year 9999
         touches = sa.or_(c.end_ns > from_ns, c.start_ns >= from_ns, c.state == FileState.OPEN.value)
         query = sa.select(track_files).where(_of(key), c.state.in_([s.value for s in SHOWN]), touches)
         if until_ns is not None:
-            query = query.where(c.start_ns < until_ns)
+            query = query.where(c.start_ns < max(-MAX_NS, min(until_ns, MAX_NS)))
         if after is not None:
             start_ns, file_id = after
             # The first term alone lets the index seek; the second settles files that start together.

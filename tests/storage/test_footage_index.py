@@ -12,16 +12,26 @@ from nvr.model.errors import OperatorError, StorageError
 from nvr.model.timeline import GapReason, Run
 from nvr.model.tokens import RecordingToken, TrackKey, TrackToken
 from nvr.storage.index import SqlFootageIndex
-from nvr.storage.rows import FileState, TrackFileRow
+from nvr.storage.rows import FileState, FootageIndex, TrackFileRow
+from tests.support.footage_index import IndexInMemory
 
 KEY = TrackKey(RecordingToken("rec-1"), TrackToken("VIDEO001"))
 
 
 @pytest.fixture
-def index(tmp_path: Path) -> Iterator[SqlFootageIndex]:
+def sql_index(tmp_path: Path) -> Iterator[SqlFootageIndex]:
     index = SqlFootageIndex.open(tmp_path / "index.db")
     yield index
     index.shut()
+
+
+@pytest.fixture(params=["database", "memory"])
+def index(request: pytest.FixtureRequest) -> FootageIndex:
+    """The index, and the one that other tests use in its place: both owe the same."""
+    if request.param == "memory":
+        return IndexInMemory()
+    index: FootageIndex = request.getfixturevalue("sql_index")
+    return index
 
 
 def a_file(
@@ -58,7 +68,7 @@ def a_file(
     )
 
 
-def fill(index: SqlFootageIndex, *rows: TrackFileRow) -> None:
+def fill(index: FootageIndex, *rows: TrackFileRow) -> None:
     index.replace_volume("v", rows)
 
 
@@ -78,7 +88,7 @@ def test_a_row_comes_back_as_it_went_in_also_after_opening_again(tmp_path: Path)
     index.shut()
 
 
-def test_closing_takes_the_figures_of_the_whole_file(index: SqlFootageIndex) -> None:
+def test_closing_takes_the_figures_of_the_whole_file(index: FootageIndex) -> None:
     row = a_file("a", 10, 10, state=FileState.OPEN)
     index.insert_open(row)
     for end_ns in (50, 60):
@@ -100,12 +110,12 @@ def test_closing_takes_the_figures_of_the_whole_file(index: SqlFootageIndex) -> 
     assert index.open_files("v") == []
 
 
-def test_closing_a_file_that_the_index_does_not_have_is_told(index: SqlFootageIndex) -> None:
+def test_closing_a_file_that_the_index_does_not_have_is_told(sql_index: SqlFootageIndex) -> None:
     with pytest.raises(StorageError, match="no open or closed file nosuch"):
-        index.set_end_reason("nosuch", GapReason.UNKNOWN)
+        sql_index.set_end_reason("nosuch", GapReason.UNKNOWN)
 
 
-def test_a_tombstone_is_seen_by_the_deleting_side_only(index: SqlFootageIndex) -> None:
+def test_a_tombstone_is_seen_by_the_deleting_side_only(index: FootageIndex) -> None:
     fill(index, a_file("a", 0, 10), a_file("b", 10, 20))
     index.mark_deleting(["a", "nosuch"])
     assert ids(index.files(KEY, 0)) == ["b"]
@@ -119,7 +129,7 @@ def test_a_tombstone_is_seen_by_the_deleting_side_only(index: SqlFootageIndex) -
     assert index.newest(KEY) is None
 
 
-def test_many_ids_at_once_stay_within_the_limits_of_the_database(index: SqlFootageIndex) -> None:
+def test_many_ids_at_once_stay_within_the_limits_of_the_database(index: FootageIndex) -> None:
     rows = [a_file(f"{n:032x}", n, n + 1) for n in range(1300)]
     fill(index, *rows)
     assert index.known(ids(rows)) == set(ids(rows))
@@ -128,7 +138,7 @@ def test_many_ids_at_once_stay_within_the_limits_of_the_database(index: SqlFoota
     assert index.volume_files("v") == []
 
 
-def test_a_range_holds_the_files_that_touch_it(index: SqlFootageIndex) -> None:
+def test_a_range_holds_the_files_that_touch_it(index: FootageIndex) -> None:
     fill(
         index,
         a_file("a", 0, 10),
@@ -144,9 +154,12 @@ def test_a_range_holds_the_files_that_touch_it(index: SqlFootageIndex) -> None:
     assert ids(index.files(KEY, 99)) == ["open"]
     assert ids(index.files(KEY, 0, 10)) == ["a"]
     assert ids(index.files(KEY, 0, 30)) == ["a", "b", "empty"]
+    year_9999 = 253_402_300_799 * 10**9
+    assert ids(index.files(KEY, -year_9999, year_9999)) == ["a", "b", "empty", "open"]
+    assert ids(index.files(KEY, year_9999)) == ["open"]
 
 
-def test_pages_of_files_follow_each_other_without_gap_or_repetition(index: SqlFootageIndex) -> None:
+def test_pages_of_files_follow_each_other_without_gap_or_repetition(index: FootageIndex) -> None:
     rows = [a_file(f"{n:03}", n // 3, n // 3 + 5) for n in range(100)]
     fill(index, *reversed(rows))
     found: list[TrackFileRow] = []
@@ -155,14 +168,14 @@ def test_pages_of_files_follow_each_other_without_gap_or_repetition(index: SqlFo
     assert found == rows
 
 
-def test_pages_of_a_volume_hold_every_row_in_any_state(index: SqlFootageIndex) -> None:
+def test_pages_of_a_volume_hold_every_row_in_any_state(index: FootageIndex) -> None:
     rows = [a_file(f"{n:03}", n, n, state=list(FileState)[n % 3]) for n in range(10)]
     fill(index, *rows)
     first = index.volume_files("v", limit=6)
     assert first + index.volume_files("v", after=first[-1].file_id) == rows
 
 
-def test_replacing_a_volume_leaves_the_others(index: SqlFootageIndex) -> None:
+def test_replacing_a_volume_leaves_the_others(index: FootageIndex) -> None:
     index.replace_volume("w", [a_file("w", 0, 1, volume_id="w")])
     fill(index, a_file("a", 0, 1))
     fill(index, a_file("b", 0, 1))
@@ -171,7 +184,7 @@ def test_replacing_a_volume_leaves_the_others(index: SqlFootageIndex) -> None:
     assert index.tracks() == [KEY]
 
 
-def test_runs_take_their_end_from_the_last_file_or_from_the_gap_that_follows(index: SqlFootageIndex) -> None:
+def test_runs_take_their_end_from_the_last_file_or_from_the_gap_that_follows(index: FootageIndex) -> None:
     fill(
         index,
         a_file("a0", 0, 10, run_id="a", run_place=0, gap_before=GapReason.CLOCK_JUMP),
@@ -216,7 +229,10 @@ FILES = st.lists(
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(files=FILES, from_ns=st.integers(-5, 80), span=st.none() | st.integers(0, 80))
 def test_files_and_runs_agree_with_their_rules(
-    index: SqlFootageIndex, files: list[tuple[int, int, str, FileState, GapReason, GapReason]], from_ns: int, span: int
+    sql_index: SqlFootageIndex,
+    files: list[tuple[int, int, str, FileState, GapReason, GapReason]],
+    from_ns: int,
+    span: int,
 ) -> None:
     rows = [
         a_file(
@@ -224,7 +240,7 @@ def test_files_and_runs_agree_with_their_rules(
         )
         for n, (start, length, run, state, gap, reason) in enumerate(files)
     ]
-    fill(index, *rows)
+    fill(sql_index, *rows)
     until_ns = None if span is None else from_ns + span
     touching = [
         row
@@ -233,8 +249,8 @@ def test_files_and_runs_agree_with_their_rules(
         and (row.state is FileState.OPEN or row.end_ns > from_ns or row.start_ns >= from_ns)
         and (until_ns is None or row.start_ns < until_ns)
     ]
-    assert index.files(KEY, from_ns, until_ns) == touching
-    assert index.runs(KEY) == expected_runs(rows)
+    assert sql_index.files(KEY, from_ns, until_ns) == touching
+    assert sql_index.runs(KEY) == expected_runs(rows)
 
 
 def test_a_damaged_index_names_the_command_that_mends_it(tmp_path: Path) -> None:
