@@ -137,6 +137,8 @@ class BoundService:
         for attribute in dir(type(service)):
             declared = getattr(getattr(type(service), attribute), "operation", None)
             if isinstance(declared, Operation):
+                if declared.name in members:
+                    raise TypeError(f"{type(service).__name__} declares {declared.name} twice")
                 members[declared.name] = _registered(declared, service, getattr(service, attribute))
         name = type(service).__name__
         registered = type(SpyneService)(name, (SpyneService,), members)
