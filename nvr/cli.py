@@ -140,11 +140,12 @@ def _serve(arguments: argparse.Namespace) -> int:
     from nvr.app import serve
     from nvr.config import load
 
-    settings = load(arguments.config, http=arguments.http, rtsp=arguments.rtsp)
+    settings = load(arguments.config, arguments.data, http=arguments.http, rtsp=arguments.rtsp)
     logging.basicConfig(
         level=settings.log.level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
     )
-    return serve(arguments.data, settings)
+    serve(arguments.data, settings, lambda line: print(line, flush=True))
+    return 0
 
 
 def _user_add(arguments: argparse.Namespace) -> int:
@@ -154,7 +155,7 @@ def _user_add(arguments: argparse.Namespace) -> int:
     password = _read_password(arguments.password_stdin)
     run_operation(
         arguments.data,
-        load(arguments.config),
+        load(arguments.config, arguments.data),
         "user add",
         {"name": arguments.name, "role": arguments.role, "password": password},
     )
@@ -181,7 +182,9 @@ def _camera_add(arguments: argparse.Namespace) -> int:
     from nvr.config import load
 
     uri = sys.stdin.readline().strip() if arguments.uri == "-" else arguments.uri
-    added = run_operation(arguments.data, load(arguments.config), "camera add", {"name": arguments.name, "uri": uri})
+    added = run_operation(
+        arguments.data, load(arguments.config, arguments.data), "camera add", {"name": arguments.name, "uri": uri}
+    )
     for name, token in added.items():
         print(f"{name:<10}{token}")
     return 0
@@ -191,7 +194,17 @@ def _catalog_rebuild(arguments: argparse.Namespace) -> int:
     from nvr.app import rebuild_catalog
     from nvr.config import load
 
-    return rebuild_catalog(arguments.data, load(arguments.config))
+    def progress(seen: int, path: Path) -> None:
+        if sys.stderr.isatty():
+            print(f"\r{seen:8} files  {path.name}", end="", file=sys.stderr, flush=True)
+
+    rebuilt = rebuild_catalog(arguments.data, load(arguments.config, arguments.data), progress)
+    if sys.stderr.isatty():
+        print(file=sys.stderr)
+    if rebuilt.kept is not None:
+        print(f"the damaged index is kept as {rebuilt.kept}")
+    print(f"{rebuilt.files} track files indexed")
+    return 0
 
 
 def _demo(arguments: argparse.Namespace) -> int:

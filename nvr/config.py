@@ -175,14 +175,14 @@ class Settings:
     """Everything that can be set; one table of the file each."""
 
     storage: StorageSettings
-    listen: ListenSettings = ListenSettings()
-    log: LogSettings = LogSettings()
-    device: DeviceSettings = DeviceSettings()
-    http: HttpSettings = HttpSettings()
-    rtsp: RtspSettings = RtspSettings()
-    control: ControlSettings = ControlSettings()
+    listen: ListenSettings = field(default_factory=ListenSettings)
+    log: LogSettings = field(default_factory=LogSettings)
+    device: DeviceSettings = field(default_factory=DeviceSettings)
+    http: HttpSettings = field(default_factory=HttpSettings)
+    rtsp: RtspSettings = field(default_factory=RtspSettings)
+    control: ControlSettings = field(default_factory=ControlSettings)
     ingest: IngestSettings = field(default_factory=IngestSettings)
-    search: SearchSettings = SearchSettings()
+    search: SearchSettings = field(default_factory=SearchSettings)
 
 
 def load(file: Path | None, data: Path, *, http: str | None = None, rtsp: str | None = None) -> Settings:
@@ -215,7 +215,9 @@ def _storage_table(table: Any, data: Path) -> Any:
         raise OperatorError("storage.registry: there is no such setting; the registry stands in the data directory")
     volumes = table.get("volumes", [{"root": str(data / "volumes" / "default")}])
     if isinstance(volumes, list):
-        volumes = [{**v, "root": str(data / str(v["root"]))} if isinstance(v, dict) and "root" in v else v for v in volumes]
+        volumes = [
+            {**v, "root": str(data / str(v["root"]))} if isinstance(v, dict) and "root" in v else v for v in volumes
+        ]
     return {**table, "volumes": volumes, "registry": str(data / "volumes.json")}
 
 

@@ -1,0 +1,302 @@
+"""The composition root: builds the daemon from its rooms, runs it, and ends it in the reverse order.
+
+Start: lock, key, databases, volumes (with recovery), accounts, listeners, then recording. A step that fails undoes
+those before it. Stop: commands, recording, listeners, storage, databases, lock, within a deadline.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from nvr import __version__
+from nvr.auth.access import Role
+from nvr.auth.credentials import Vault
+from nvr.auth.digest import DigestServer
+from nvr.auth.username_token import UsernameTokenVerifier
+from nvr.auth.users import REALM, UserStore
+from nvr.config import ADMIN_PASSWORD_VARIABLE, Endpoint, Settings, admin_password
+from nvr.control.receivers import Receivers
+from nvr.control.recordings import RecordingControl
+from nvr.control.state import ControlState, Engine
+from nvr.data_directory import DataDirectory, InUse
+from nvr.http.listener import Address, Listener
+from nvr.ingest.engine import IngestEngine
+from nvr.model.errors import OperatorError, Refused, UnknownToken
+from nvr.model.recording import Recording
+from nvr.model.time import NS
+from nvr.model.tokens import RecordingToken
+from nvr.observation import IngestObservation, LoopObservation, RtspObservation, StorageObservation
+from nvr.operations import ControlSocket, Operations, ask_daemon
+from nvr.replay.authentication import DigestAuthenticator
+from nvr.replay.mounts import Mounts, RecordingMounts
+from nvr.replay.server import RtspServer
+from nvr.search.sessions import SearchSessions
+from nvr.soap.device import DeviceService
+from nvr.soap.protocol import Soap
+from nvr.soap.receiver import ReceiverService
+from nvr.soap.recording import RecordingService
+from nvr.soap.replay import ReplayService, RtspAddress
+from nvr.soap.search import SearchService
+from nvr.soap.security import Security
+from nvr.soap.wsdl import Contract, contract_directory
+from nvr.storage.configuration import ConfigurationStore
+from nvr.storage.disk import Disk
+from nvr.storage.engine import StorageEngine
+from nvr.storage.index import SqlFootageIndex
+from nvr.storage.recovery import rebuild_index
+from nvr.storage.volume import Volume, VolumeRegistry
+
+log = logging.getLogger(__name__)
+
+STOP_S = 20.0
+"""Deadline of the whole stop; systemd's unit allows 30 s."""
+_LOOP_PROBE_S = 0.25
+
+
+class Daemon:
+    """Everything, put together. Enter it to start, leave it to stop."""
+
+    def __init__(self, directory: DataDirectory, settings: Settings) -> None:
+        """`directory` is locked by the caller."""
+        self._directory = directory
+        self._settings = settings
+        self.http = settings.listen.http
+        self.rtsp = settings.listen.rtsp
+
+    async def run(self, stop: asyncio.Event, ready: Callable[[], None]) -> None:
+        """Starts, calls `ready`, and stops when `stop` is set. Raises NvrError when it cannot start."""
+        stack = AsyncExitStack()
+        try:
+            await self._start(stack)
+            ready()
+            await stop.wait()
+        finally:
+            try:
+                async with asyncio.timeout(STOP_S):
+                    await stack.aclose()
+            except TimeoutError:
+                log.error("the stop has taken longer than %d s and is broken off", STOP_S)
+
+    async def _start(self, stack: AsyncExitStack) -> None:
+        settings = self._settings
+        vault = await asyncio.to_thread(Vault.load_or_create, self._directory.path)
+        configuration = await _open_configuration(stack, self._directory, settings, vault)
+        index = await asyncio.to_thread(SqlFootageIndex.open, self._directory.index)
+        stack.callback(index.shut)
+        storage = StorageEngine(settings.storage, index)
+        await storage.start()
+        stack.push_async_callback(storage.stop)
+
+        users = UserStore(vault, configuration, (await asyncio.to_thread(configuration.load)).users)
+        await _first_administrator(users)
+        _require_user_beyond_loopback(users, settings)
+
+        ingest = IngestEngine(storage, settings.ingest)
+        state = await ControlState.load(configuration, ingest, settings.control)
+        control = RecordingControl(state, storage)
+        receivers = Receivers(state)
+        ingest.on_streams = control.streams_known
+        stack.push_async_callback(control.stop)
+
+        rtsp = await self._start_rtsp(stack, users, control, storage)
+        worst_delay = await stack.enter_async_context(_loop_probe())
+        searches = SearchSessions(control, storage, settings.search)
+        services = (
+            RecordingService(control, settings.control),
+            ReceiverService(receivers, settings.control),
+            SearchService(searches),
+            ReplayService(control, RtspAddress(self.rtsp.port)),
+        )
+        device = DeviceService(
+            settings.device, configuration.installation, services, time.time_ns, tls=settings.http.tls
+        )
+        security = Security(
+            users.role, DigestServer(REALM, users.ha1), UsernameTokenVerifier(users.password), time.time_ns
+        )
+        soap = Soap((device, *services), security, settings.http.body_bytes)
+        storage_observation = StorageObservation(storage, configuration)
+        listener = Listener(
+            settings.http,
+            soap,
+            Contract(contract_directory()),
+            parts=(storage_observation,),
+            sources=(
+                storage_observation,
+                IngestObservation(ingest, receivers),
+                RtspObservation(rtsp),
+                LoopObservation(worst_delay),
+            ),
+        )
+        await self._start_http(stack, listener)
+
+        control.start()
+        await ingest.start()
+        stack.push_async_callback(ingest.stop)
+        commands = ControlSocket(self._directory.path, Operations(users, control, receivers))
+        await commands.start()
+        stack.push_async_callback(commands.stop)
+
+    async def _start_rtsp(
+        self, stack: AsyncExitStack, users: UserStore, control: RecordingControl, storage: StorageEngine
+    ) -> RtspServer:
+        def find(token: str) -> Recording | None:
+            try:
+                return control.recording(RecordingToken(token))
+            except UnknownToken:
+                return None
+
+        mounts = Mounts(RecordingMounts(find, storage))
+        server = RtspServer(mounts, DigestAuthenticator(users, REALM), self._settings.rtsp)
+        await server.start(self.rtsp.host, self.rtsp.port)
+        stack.push_async_callback(server.stop)
+        self.rtsp = Endpoint(self.rtsp.host, server.port)
+        return server
+
+    async def _start_http(self, stack: AsyncExitStack, listener: Listener) -> None:
+        listen = self._settings.listen
+        addresses = [Address(listen.http.host, listen.http.port)]
+        if listen.https is not None:
+            addresses.append(Address(listen.https.host, listen.https.port, tls=True))
+        bound = await listener.start(addresses)
+        stack.push_async_callback(listener.stop)
+        self.http = Endpoint(bound[0].host, bound[0].port)
+
+
+async def _open_configuration(
+    stack: AsyncExitStack, directory: DataDirectory, settings: Settings, vault: Vault
+) -> ConfigurationStore:
+    roots = [v.root for v in settings.storage.volumes]
+    store = await asyncio.to_thread(ConfigurationStore.open, directory.configuration, vault, roots)
+    stack.callback(store.close)
+    return store
+
+
+async def _first_administrator(users: UserStore) -> None:
+    password = admin_password()
+    if password is None:
+        return
+    if len(users):
+        log.info("%s is ignored: there are users already", ADMIN_PASSWORD_VARIABLE)
+        return
+    try:
+        await users.add("admin", Role.ADMINISTRATOR, password)
+    except Refused as e:
+        raise OperatorError(f"{ADMIN_PASSWORD_VARIABLE}: {e}") from e
+    log.info("user admin made from %s", ADMIN_PASSWORD_VARIABLE)
+
+
+def _require_user_beyond_loopback(users: UserStore, settings: Settings) -> None:
+    exposed = [e for e in settings.listen.endpoints() if not e.loopback]
+    if exposed and not len(users):
+        raise OperatorError(
+            f"there is no user, and {exposed[0]} is not a loopback address: make one with `nvr user add`, "
+            f"or set {ADMIN_PASSWORD_VARIABLE} for the first start"
+        )
+
+
+@asynccontextmanager
+async def _loop_probe() -> AsyncIterator[Callable[[], int]]:
+    """Measures how late the loop wakes a sleeper; gives the worst delay in nanoseconds since it was asked last."""
+    worst = 0
+
+    async def probe() -> None:
+        nonlocal worst
+        while True:
+            due = time.monotonic_ns() + int(_LOOP_PROBE_S * NS)
+            await asyncio.sleep(_LOOP_PROBE_S)
+            worst = max(worst, time.monotonic_ns() - due)
+
+    def read() -> int:
+        nonlocal worst
+        seen, worst = worst, 0
+        return seen
+
+    task = asyncio.create_task(probe())
+    try:
+        yield read
+    finally:
+        task.cancel()
+
+
+def serve(data: Path, settings: Settings, ready: Callable[[str], None]) -> None:
+    """`nvr serve`: until SIGTERM or SIGINT. `ready` gets one line when the daemon is. Raises NvrError."""
+    with DataDirectory(data) as directory:
+        asyncio.run(_serve(directory, settings, ready))
+
+
+async def _serve(directory: DataDirectory, settings: Settings, ready: Callable[[str], None]) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    daemon = Daemon(directory, settings)
+    await daemon.run(stop, lambda: ready(f"nvr {__version__} is ready: http://{daemon.http} rtsp://{daemon.rtsp}"))
+
+
+class _StoppedEngine:
+    """Stands for ingest while no daemon runs."""
+
+    def apply(self, recordings: object, jobs: object, receivers: object) -> None:
+        """Whoever starts next finds it in the configuration."""
+
+
+def run_operation(data: Path, settings: Settings, command: str, arguments: dict[str, str]) -> dict[str, str]:
+    """An operator's command, on the running daemon or on the files of a stopped one. Raises NvrError."""
+    if data.is_dir():
+        answer = ask_daemon(data, command, arguments)
+        if answer is not None:
+            return answer
+    try:
+        with DataDirectory(data) as directory:
+            return asyncio.run(_run_stopped(directory, settings, command, arguments))
+    except InUse as e:
+        raise OperatorError(f"the daemon of {data} is starting or stopping; try again in a moment") from e
+
+
+async def _run_stopped(
+    directory: DataDirectory, settings: Settings, command: str, arguments: dict[str, str]
+) -> dict[str, str]:
+    async with AsyncExitStack() as stack:
+        vault = await asyncio.to_thread(Vault.load_or_create, directory.path)
+        configuration = await _open_configuration(stack, directory, settings, vault)
+        users = UserStore(vault, configuration, (await asyncio.to_thread(configuration.load)).users)
+        engine: Engine = _StoppedEngine()  # type: ignore[assignment]  # nobody asks it for states
+        state = await ControlState.load(configuration, engine, settings.control)
+        index = await asyncio.to_thread(SqlFootageIndex.open, directory.index)
+        stack.callback(index.shut)
+        control = RecordingControl(state, StorageEngine(settings.storage, index))
+        return await Operations(users, control, Receivers(state)).run(command, arguments)
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuilt:
+    """What `nvr catalog rebuild` has done: files in the index now, and where the damaged index is kept, if it was."""
+
+    files: int
+    kept: Path | None
+
+
+def rebuild_catalog(data: Path, settings: Settings, progress: Callable[[int, Path], None]) -> Rebuilt:
+    """`nvr catalog rebuild`: the index of footage made again from the track files. Raises NvrError.
+
+    `progress` is told the number of files read so far and the last of them.
+    """
+    if not data.is_dir():
+        raise OperatorError(f"there is no data directory {data}")
+    with DataDirectory(data) as directory, ExitStack() as stack:
+        registry = VolumeRegistry(settings.storage.registry, Disk())
+        volumes = []
+        for volume_settings in settings.storage.volumes:
+            volume = Volume(volume_settings, registry, Disk())
+            volume.open(time.time_ns())
+            stack.callback(volume.close)
+            volumes.append(volume)
+        index, kept = SqlFootageIndex.open_for_rebuild(directory.index)
+        stack.callback(index.shut)
+        return Rebuilt(rebuild_index(volumes, index, progress), kept)

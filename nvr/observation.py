@@ -1,0 +1,117 @@
+"""What the daemon's parts count and whether they are well, in the shapes that web/ serves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields
+
+from nvr.control.receivers import Receivers
+from nvr.ingest.engine import IngestEngine
+from nvr.model.receiver import ReceiverState
+from nvr.replay.server import RtspServer
+from nvr.storage.configuration import ConfigurationStore
+from nvr.storage.engine import StorageEngine
+from nvr.storage.volume import VolumeState
+from nvr.web.metrics import Metric, Sample
+
+
+class StorageObservation:
+    """Volumes and their queues."""
+
+    name = "storage"
+
+    def __init__(self, storage: StorageEngine, configuration: ConfigurationStore) -> None:
+        self._storage = storage
+        self._configuration = configuration
+
+    def problems(self) -> Sequence[str]:
+        """A volume that does not take footage is a problem as long as no other one does."""
+        volumes = self._storage.volumes()
+        if any(v.state is VolumeState.ONLINE for v in volumes):
+            return ()
+        return [f"volume {v.root} is {v.state}: {v.why}" for v in volumes]
+
+    def metrics(self) -> Iterator[Metric]:
+        volumes = self._storage.volumes()
+        yield Metric(
+            "nvr_volume_online",
+            "Whether a volume takes footage.",
+            "gauge",
+            [Sample(float(v.state is VolumeState.ONLINE), {"root": str(v.root), "state": v.state}) for v in volumes],
+        )
+        yield Metric(
+            "nvr_volume_free_bytes",
+            "Free space of a volume.",
+            "gauge",
+            [Sample(float(v.free), {"root": str(v.root)}) for v in volumes if v.free is not None],
+        )
+        yield _single("nvr_storage_queued_bytes", "Bytes that wait to be written.", "gauge", self._storage.queued_bytes)
+        yield _single(
+            "nvr_storage_refused_fragments_total",
+            "Fragments refused because the queue of a volume was full.",
+            "counter",
+            self._storage.refused,
+        )
+        yield _single(
+            "nvr_configuration_snapshot_failures_total",
+            "Snapshots of the configuration that could not be written to a volume.",
+            "counter",
+            self._configuration.snapshot_failures,
+        )
+
+
+class IngestObservation:
+    """Receivers and what they have received. Counters carry the receiver's token, never its URI."""
+
+    def __init__(self, ingest: IngestEngine, receivers: Receivers) -> None:
+        self._ingest = ingest
+        self._receivers = receivers
+
+    def metrics(self) -> Iterator[Metric]:
+        tokens = [r.token for r in self._receivers.receivers()]
+        yield Metric(
+            "nvr_receiver_connected",
+            "Whether a receiver is connected to its source.",
+            "gauge",
+            [Sample(float(self._ingest.receiver_state(t) is ReceiverState.CONNECTED), {"receiver": t}) for t in tokens],
+        )
+        counted = self._ingest.counters()
+        for name in (f.name for f in fields(next(iter(counted.values()))) if counted):
+            samples = [Sample(float(getattr(c, name)), {"receiver": t}) for t, c in counted.items()]
+            if name == "clock_overruled":
+                text = "Whether the clock of a source is not believed now."
+                yield Metric(f"nvr_receiver_{name}", text, "gauge", samples)
+            else:
+                text = f"Of a receiver since the start: {name.replace('_', ' ')}."
+                yield Metric(f"nvr_receiver_{name}_total", text, "counter", samples)
+
+
+class RtspObservation:
+    """The RTSP server."""
+
+    def __init__(self, server: RtspServer) -> None:
+        self._server = server
+
+    def metrics(self) -> Iterator[Metric]:
+        yield _single("nvr_rtsp_connections", "RTSP connections open now.", "gauge", self._server.connections)
+        yield _single(
+            "nvr_rtsp_connections_refused_total",
+            "RTSP connections turned away because there were too many.",
+            "counter",
+            self._server.refused_connections,
+        )
+
+
+class LoopObservation:
+    """How late the event loop runs what is due: above 5 ms somebody holds it."""
+
+    def __init__(self, worst_ns: Callable[[], int]) -> None:
+        self._worst_ns = worst_ns
+
+    def metrics(self) -> Iterator[Metric]:
+        text = "Worst delay of the event loop since the metrics were read last."
+        yield Metric("nvr_loop_delay_seconds", text, "gauge", [Sample(self._worst_ns() / 1e9)])
+
+
+def _single(name: str, text: str, kind: str, value: int) -> Metric:
+    return Metric(name, text, "counter" if kind == "counter" else "gauge", [Sample(float(value))])
