@@ -213,6 +213,7 @@ class AacDepacketizer:
         "_delta_length",
         "_index_length",
         "_parts",
+        "_passed",
         "_received",
         "_size_length",
         "_time",
@@ -247,6 +248,7 @@ class AacDepacketizer:
         for name in _REFUSED:
             if _number(parameters, name, 0):
                 raise UnsupportedCodec(f"MPEG4-GENERIC with {name}, which RFC 3640 3.3.5 forbids for AAC")
+        self._passed = -1
         self._forget()
 
     def push(
@@ -271,6 +273,7 @@ class AacDepacketizer:
         """Only a fragmented frame can miss anything: frames lean on nothing before them."""
         if packets > 0 and self._parts:
             self.dropped += 1
+            self._passed = self._time
             self._forget()
 
     def flush(self) -> tuple[()]:
@@ -318,6 +321,9 @@ class AacDepacketizer:
     def _fragment(self, data: bytes, size: int, rtp_time: int, marker: bool) -> list[AccessUnit] | tuple[()]:
         if size > HBR_MAXIMUM:
             raise FormatError(f"a frame of {size} bytes, which no AAC coder makes")
+        if not self._parts and rtp_time == self._passed:
+            return ()  # the rest of a frame that was dropped when a part of it was lost
+        self._passed = -1
         self._parts.append(data)
         self._received += len(data)
         self._wanted, self._time = size, rtp_time
