@@ -1,0 +1,100 @@
+"""A camera of GStreamer's makers is recorded over TCP, and its footage replayed to FFmpeg and to a client of bytes."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import av
+import pytest
+
+from tests.support.daemon import ADMIN, PASSWORD, DaemonProcess
+from tests.support.flow import Flow
+from tests.support.gstreamer import GstCamera, Sent, missing
+from tests.support.replayed import replay
+
+CONFIG = """
+[storage]
+rotation = "3s"
+"""
+SECONDS = 8
+
+pytestmark = [pytest.mark.skipif(missing() is not None, reason=str(missing())), pytest.mark.timeout(180)]
+
+
+def nal_units(byte_stream: bytes) -> list[bytes]:
+    """NAL units of a byte stream (annex B), whose start codes have three or four bytes."""
+    return [u.rstrip(b"\0") for u in re.split(b"\0\0\0?\1", byte_stream) if u]
+
+
+def coded(codec: str, units: list[bytes]) -> list[bytes]:
+    """Without delimiters and parameter sets, which payloaders leave out or repeat as they like."""
+    kinds = {"h264": lambda u: u[0] & 31 not in (7, 8, 9), "h265": lambda u: u[0] >> 1 & 63 not in (32, 33, 34, 35)}
+    return [u.rstrip(b"\0") for u in units if u and kinds[codec](u)]
+
+
+def position(part: list[list[bytes]], whole: list[list[bytes]]) -> int:
+    """Where `part` stands in `whole` without a hole."""
+    first = whole.index(part[0])
+    assert part == whole[first : first + len(part)]
+    return first
+
+
+def received_by_ffmpeg(uri: str, count: int) -> tuple[list[bytes], list[bytes]]:
+    """Video packets and audio packets, at a plain player's pace, until `count` pictures have come."""
+    video: list[bytes] = []
+    audio: list[bytes] = []
+    with av.open(uri, options={"rtsp_transport": "tcp"}, timeout=15) as container:
+        for packet in container.demux():
+            if not packet.size:
+                continue
+            (video if packet.stream.type == "video" else audio).append(bytes(packet))
+            if len(video) == count:
+                return video, audio
+    return video, audio
+
+
+@pytest.mark.parametrize(("codec", "options"), [("h264", ()), ("h264", ("bframes",)), ("h265", ())])
+async def test_what_the_camera_sent_is_replayed_byte_for_byte_across_files(
+    tmp_path: Path, codec: str, options: tuple[str, ...]
+) -> None:
+    with GstCamera(tmp_path / "sent", codec, *options) as camera, DaemonProcess(tmp_path / "data", CONFIG) as daemon:
+        flow = Flow(daemon)
+        recording, job, _ = flow.record(camera.uri)
+        flow.until_job_is(job, "Active")
+        flow.until_recorded(recording, SECONDS)
+        flow.set_idle(job, recording)
+        sent_video, sent_audio = camera.sent()
+        camera.close()
+        uri = flow.replay_uri(recording)
+        for track in ("VIDEO001", "AUDIO001"):
+            assert len(list((tmp_path / "data").glob(f"volumes/*/footage/*/{track}/*/*.mp4"))) >= 2
+
+        video = await replay(uri, "VIDEO001")
+        whole = [coded(codec, nal_units(s.data)) for s in sent_video]
+        replayed = [coded(codec, u.h264() if codec == "h264" else u.h265()) for u in video]
+        first = position(replayed, whole)
+        worst = max(
+            abs(u.utc_ns - s.utc_ns) for u, s in zip(video, sent_video[first : first + len(video)], strict=True)
+        )
+        assert worst < 40_000_000
+        assert (video[-1].utc_ns - video[0].utc_ns) >= (SECONDS - 2) * 10**9
+
+        audio = await replay(uri, "AUDIO001")
+        assert_audio_is_whole(audio_of=[u.aac() for u in audio], times=[u.utc_ns for u in audio], sent=sent_audio)
+
+        pictures, sound = received_by_ffmpeg(
+            uri.replace("rtsp://", f"rtsp://{ADMIN}:{PASSWORD.replace(' ', '%20')}@"), len(video)
+        )
+        assert [coded(codec, nal_units(p)) for p in pictures] == replayed
+        assert sound == [u.aac() for u in audio][: len(sound)]
+        assert len(sound) >= len(audio) - 60
+        assert daemon.stop() == 0
+
+
+def assert_audio_is_whole(audio_of: list[bytes], times: list[int], sent: list[Sent]) -> None:
+    """Silent frames are alike, so the place is found by time first, then every byte must agree."""
+    first = min(range(len(sent)), key=lambda i: abs(sent[i].utc_ns - times[0]))
+    there = sent[first : first + len(audio_of)]
+    assert audio_of == [s.data for s in there]
+    assert max(abs(t - s.utc_ns) for t, s in zip(times, there, strict=True)) < 40_000_000
