@@ -62,13 +62,13 @@ class InterleavedParser:
             stream = channels[channel]
             if (
                 stream is not None
-                and sequence == stream.expected
+                and sequence == (order := stream.order).in_order
                 and first == 0x80
                 and second & 0x7F == stream.payload_type
-                and ssrc == stream.ssrc
+                and ssrc == order.ssrc
                 and length > 12
             ):
-                stream.expected = (sequence + 1) & 0xFFFF
+                order.in_order = (sequence + 1) & 0xFFFF
                 stream.packets += 1
                 stream.octets += length
                 if stream.take:

@@ -168,7 +168,7 @@ class Session:
                 stream.clock.pause()
             else:
                 self._restart_clock(stream)
-            stream.lost_told, stream.dropped_told = stream.receiver.lost, stream.receiver.dropped
+            stream.lost_told, stream.dropped_told = stream.receiver.order.lost, stream.receiver.dropped
             if stream.receiver.depacketizer is not None:
                 stream.receiver.depacketizer.lost(1)  # it joins in the middle of a unit
                 stream.receiver.take = True
@@ -224,10 +224,10 @@ class Session:
     def _deliver(self, stream: SessionStream) -> None:
         """What the receiver has completed gets its time and goes to the sinks."""
         receiver = stream.receiver
-        if receiver.lost != stream.lost_told or receiver.dropped != stream.dropped_told:
+        if receiver.order.lost != stream.lost_told or receiver.dropped != stream.dropped_told:
             for sink in stream.sinks:
-                sink.lost(receiver.lost - stream.lost_told, receiver.dropped - stream.dropped_told)
-            stream.lost_told, stream.dropped_told = receiver.lost, receiver.dropped
+                sink.lost(receiver.order.lost - stream.lost_told, receiver.dropped - stream.dropped_told)
+            stream.lost_told, stream.dropped_told = receiver.order.lost, receiver.dropped
         units = receiver.units
         if not units:
             if stream.held and stream.clock.hold_expired(self._times.utc()):
@@ -236,6 +236,9 @@ class Session:
         receiver.units = []
         if not stream.wanted:
             return
+        if receiver.statistics is not None:
+            # The unit that has waited least for this visit. Jitter is still mostly that of the visits: an estimate.
+            receiver.statistics.sample(units[-1].rtp_time, self._times.monotonic())
         now = self._times.utc()
         for unit in units:
             if not stream.clock.continuous(unit.rtp_time, now):

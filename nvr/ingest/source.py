@@ -14,7 +14,7 @@ from typing import Protocol
 from nvr.ingest.arbiter import SourceStream, map_streams
 from nvr.ingest.drain import Drain
 from nvr.ingest.endpoint import Endpoint
-from nvr.ingest.handshake import open_session
+from nvr.ingest.handshake import PlayingSession, open_session
 from nvr.ingest.pipeline import Recorder, TrackPipeline
 from nvr.ingest.session import SampleTap, Session, SessionStream
 from nvr.ingest.settings import IngestSettings, Times
@@ -297,7 +297,9 @@ class Source:
         try:
             endpoint = Endpoint.parse(self.configuration.media_uri)
             tls = self._tls() if endpoint.tls else None
-            playing = await open_session(endpoint, self._settings, session.on_rtcp, session.prepare, tls)
+            playing = await open_session(
+                endpoint, self._settings, session.on_rtcp, lambda p: self._prepared(session, p), tls
+            )
             await self._hold(session, playing.connection.endpoint)
         except SourceError as e:
             self._failed(str(e))
@@ -308,6 +310,18 @@ class Source:
             # A fault of ours that one camera has found must not end the attempts for it, nor disturb others.
             logger.exception("receiver %s: unexpected fault", self.token)
             self._failed(f"internal fault: {type(e).__name__}")
+        finally:
+            if self._session is session:
+                self._end_session(session, None)
+
+    def _prepared(self, session: Session, playing: PlayingSession) -> None:
+        """The streams are known and set up, PLAY comes next: the first packets, often the only key frame for seconds,
+        can come together with its answer and must find their tracks."""
+        session.prepare(playing)
+        self._session = session
+        self._connected_at = self._times.monotonic()
+        self._on_streams(self.token, [s.info for s in session.streams])
+        self._plug()
 
     def _failed(self, reason: str) -> None:
         self.state = ReceiverState.NOT_CONNECTED
@@ -317,16 +331,12 @@ class Source:
         self.error = reason
 
     async def _hold(self, session: Session, endpoint: Endpoint) -> None:
-        self._session = session
-        self._connected_at = self._times.monotonic()
         self.state = ReceiverState.CONNECTED
         self.error = None
         logger.info("receiver %s: connected to %s, %d streams", self.token, endpoint, len(session.streams))
         self._counted += ReceiverCounters(connects=1)
         lost: SourceError | None = None
         try:
-            self._on_streams(self.token, [s.info for s in session.streams])
-            self._plug()
             session.start(self._receive_buffer)
             lost = await asyncio.shield(session.closed)
         finally:
@@ -406,11 +416,11 @@ class Source:
             garbage=wire[1],
             stray_answers=wire[2],
             packets=sum(r.packets for r in receivers),
-            lost=sum(r.lost for r in receivers),
-            duplicates=sum(r.duplicates for r in receivers),
-            bad_packets=sum(r.bad_packets for r in receivers) + session.bad_reports,
+            lost=sum(r.order.lost for r in receivers),
+            duplicates=sum(r.order.duplicates + r.order.late for r in receivers),
+            bad_packets=sum(r.bad_packets + r.order.strays for r in receivers) + session.bad_reports,
             dropped_units=sum(r.dropped for r in receivers),
-            restarts=sum(r.restarts for r in receivers),
+            restarts=sum(r.order.restarts for r in receivers),
             sender_reports=sum(s.sender_reports for s in session.streams),
             refused_reports=session.clock.refused_reports,
             clock_overruled=session.clock.overruled,

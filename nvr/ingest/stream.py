@@ -1,7 +1,7 @@
-"""One RTP stream on its way in: sequence numbers, losses, the depacketizer, counters. Sans-I/O.
+"""One RTP stream on its way in: order, losses, the depacketizer, counters. Sans-I/O.
 
-The attributes without a leading underscore that the loop of interleaved.py reads are its working set: it handles a
-packet that is in order itself and calls `irregular` for every other one.
+The loop of interleaved.py handles a packet that is the next plain one of its source itself, and calls `irregular` for
+every other one. It reads and writes `order.in_order`, `packets`, `octets` and `units`.
 """
 
 from __future__ import annotations
@@ -11,36 +11,27 @@ from typing import TYPE_CHECKING
 
 from nvr.media.rtcp import ReceptionStatistics
 from nvr.media.rtp import HEADER, HEADER_SIZE, payload_bounds
+from nvr.media.sequence import SequenceOrder
 from nvr.model.errors import FormatError
 
 if TYPE_CHECKING:
     from nvr.media.unit import AccessUnit, Depacketizer
 
-MAX_DROPOUT = 3000
-"""A step forward beyond this is a restart, not a loss (RFC 3550 A.1)."""
-MAX_MISORDER = 100
-"""A step back within this is a late or repeated packet (RFC 3550 A.1)."""
-
 
 class StreamReceiver:
-    """Takes the packets of one stream in the order in which they come, gives access units."""
+    """Takes the packets of one stream as they come, gives access units."""
 
     __slots__ = (
         "_counted",
-        "_probe",
         "bad_packets",
         "clock_rate",
         "depacketizer",
-        "duplicates",
-        "expected",
-        "lost",
         "octets",
         "on_restart",
+        "order",
         "other_payload_types",
         "packets",
         "payload_type",
-        "restarts",
-        "ssrc",
         "statistics",
         "take",
         "units",
@@ -50,19 +41,13 @@ class StreamReceiver:
         self.payload_type = payload_type
         self.clock_rate = clock_rate
         self.depacketizer = depacketizer
-        self.expected = -1
-        """The sequence number that comes next; -1 before the first packet."""
-        self.ssrc = -1
+        self.order: SequenceOrder[bytes] = SequenceOrder()
+        """Window 0: TCP keeps the order, so every hole is a loss at once."""
         self.packets = 0
         self.octets = 0
         """RTP packets with their headers."""
-        self.lost = 0
-        self.duplicates = 0
-        """Repeated packets, and those that came later than TCP can explain."""
         self.bad_packets = 0
         self.other_payload_types = 0
-        self.restarts = 0
-        """New SSRCs and jumps of the sequence number."""
         self.units: list[AccessUnit] = []
         """What has been completed since the last collection."""
         self.take = False
@@ -70,8 +55,13 @@ class StreamReceiver:
         self.on_restart: Callable[[], None] = lambda: None
         """Called between the last unit of the old source and the first of the new one."""
         self.statistics: ReceptionStatistics | None = None
+        """None before the first packet."""
         self._counted = 0
-        self._probe = -1
+
+    @property
+    def ssrc(self) -> int:
+        """Of the source; -1 before the first packet."""
+        return self.order.ssrc
 
     @property
     def dropped(self) -> int:
@@ -80,8 +70,8 @@ class StreamReceiver:
 
     def count(self) -> None:
         """Bring the statistics for receiver reports up to the packets counted; once a drain."""
-        if self.statistics is not None and self.packets > self._counted:
-            self.statistics.received((self.expected - 1) & 0xFFFF, self.packets - self._counted)
+        if self.statistics is not None and self.packets > self._counted and self.order.in_order >= 0:
+            self.statistics.received((self.order.in_order - 1) & 0xFFFF, self.packets - self._counted)
             self._counted = self.packets
 
     def irregular(self, view: memoryview, start: int, end: int) -> None:
@@ -89,67 +79,46 @@ class StreamReceiver:
         if end - start < HEADER_SIZE:
             self.bad_packets += 1
             return
-        _, second, sequence, rtp_time, ssrc = HEADER.unpack_from(view, start)
+        _, second, sequence, _, ssrc = HEADER.unpack_from(view, start)
+        order = self.order
         if second & 0x7F != self.payload_type:
+            # Comfort noise, redundancy: not what was chosen from the description, but it takes a sequence number.
             self.other_payload_types += 1
-            self._skip(sequence, ssrc)
+            if ssrc == order.ssrc and sequence == order.in_order:
+                order.in_order = (sequence + 1) & 0xFFFF
             return
         try:
-            payload_start, payload_end = payload_bounds(view, start, end)
+            payload_bounds(view, start, end)
         except FormatError:
             self.bad_packets += 1
             return
-        if not self._in_order(sequence, ssrc):
+        if ssrc == order.ssrc and sequence == order.in_order:
+            order.in_order = (sequence + 1) & 0xFFFF
+            self._take(view, start, end)
             return
+        for release in order.push(sequence, ssrc, bytes(view[start:end])):
+            if release.restart:
+                self._restart()
+            if release.restart or self.statistics is None:
+                self.statistics = ReceptionStatistics(order.ssrc, self.clock_rate)
+                self.statistics.start(release.sequence)
+                self._counted = self.packets
+            if release.lost and self.depacketizer is not None and self.take:
+                self.depacketizer.lost(release.lost)
+            self._take(memoryview(release.item), 0, len(release.item))
+
+    def _take(self, view: memoryview, start: int, end: int) -> None:
         self.packets += 1
         self.octets += end - start
+        payload_start, payload_end = payload_bounds(view, start, end)
         if self.take and self.depacketizer is not None and payload_end > payload_start:
+            _, second, _, rtp_time, _ = HEADER.unpack_from(view, start)
             units = self.depacketizer.push(view, payload_start, payload_end, rtp_time, second > 127)
             if units:
                 self.units.extend(units)
 
-    def _skip(self, sequence: int, ssrc: int) -> None:
-        """A packet of a payload type that was not chosen (comfort noise, redundancy) takes a sequence number."""
-        if ssrc == self.ssrc and sequence == self.expected:
-            self.expected = (sequence + 1) & 0xFFFF
-
-    def _in_order(self, sequence: int, ssrc: int) -> bool:
-        if ssrc != self.ssrc or self.expected < 0:
-            self._restart(sequence, ssrc)
-            return True
-        step = (sequence - self.expected) & 0xFFFF
-        if step == 0:
-            pass
-        elif step < MAX_DROPOUT:
-            self.lost += step
-            if self.depacketizer is not None and self.take:
-                self.depacketizer.lost(step)
-        elif step > 0xFFFF - MAX_MISORDER:
-            self.duplicates += 1
-            return False
-        elif sequence == self._probe:  # two in a row: the source has begun to count anew
-            self._restart(sequence, ssrc)
-            return True
-        else:
-            self._probe = (sequence + 1) & 0xFFFF
-            self.bad_packets += 1
-            return False
-        self._probe = -1
-        self.expected = (sequence + 1) & 0xFFFF
-        return True
-
-    def _restart(self, sequence: int, ssrc: int) -> None:
-        if self.expected >= 0:
-            self.restarts += 1
-            self.count()
-            if self.depacketizer is not None:
-                if self.take:
-                    self.units.extend(self.depacketizer.flush())
-                self.depacketizer.lost(1)  # how many is unknown; what it had begun is not whole
-            self.on_restart()
-        self.ssrc = ssrc
-        self._probe = -1
-        self.expected = (sequence + 1) & 0xFFFF
-        self.statistics = ReceptionStatistics(ssrc, self.clock_rate)
-        self.statistics.start(sequence)
-        self._counted = self.packets
+    def _restart(self) -> None:
+        if self.depacketizer is not None and self.take:
+            self.units.extend(self.depacketizer.flush())
+            self.depacketizer.lost(1)  # how many is unknown; what it had begun is not whole
+        self.on_restart()
