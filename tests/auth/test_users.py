@@ -1,0 +1,173 @@
+"""nvr.auth.users: accounts and their changes."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from nvr.auth.access import Role
+from nvr.auth.credentials import Vault
+from nvr.auth.digest import Algorithm, ha1
+from nvr.auth.users import MAX_NAME, MAX_PASSWORD, MAX_USERS, User, UserFault, UserRefused, UserStore
+from nvr.model.errors import LimitReached, OperatorError, StorageError
+
+VAULT = Vault(bytes(32))
+
+
+class Disk:
+    """Accounts that outlive a store; `broken` makes every write fail."""
+
+    def __init__(self) -> None:
+        self.users: dict[str, User] = {}
+        self.broken = False
+
+    def save_user(self, user: User) -> None:
+        self._write()
+        self.users[user.name] = user
+
+    def delete_user(self, name: str) -> None:
+        self._write()
+        del self.users[name]
+
+    def _write(self) -> None:
+        if self.broken:
+            raise StorageError("the disk is gone")
+
+
+def a_store(disk: Disk) -> UserStore:
+    return UserStore(VAULT, disk, disk.users.values())
+
+
+async def test_a_user_is_known_by_password_and_by_the_secrets_of_both_protocols_also_after_a_restart() -> None:
+    disk = Disk()
+    assert len(a_store(disk)) == 0
+    await a_store(disk).add("amélie", Role.OPERATOR, "pässword")
+    store = a_store(disk)
+    assert store.role("amélie") is Role.OPERATOR
+    assert store.verify("amélie", "pässword") == store.user("amélie")
+    assert store.password("amélie") == "pässword"
+    for algorithm in Algorithm:
+        assert store.ha1("amélie", algorithm) == ha1(algorithm, "amélie", store.realm, "pässword")
+    assert len(store) == 1
+
+
+async def test_wrong_passwords_and_unknown_names_are_refused() -> None:
+    store = a_store(Disk())
+    await store.add("admin", Role.ADMINISTRATOR, "right")
+    for name, password in (("admin", "wrong"), ("admin", ""), ("nobody", ""), ("nobody", "right"), ("ADMIN", "right")):
+        assert store.verify(name, password) is None
+    assert store.role("nobody") is None
+    assert store.role(None) is None
+    assert store.user("nobody") is None
+    assert store.password("nobody") is None
+    assert store.ha1("nobody", Algorithm.MD5) is None
+
+
+async def test_passwords_are_neither_stored_nor_shown_in_clear() -> None:
+    disk = Disk()
+    store = a_store(disk)
+    user = await store.add("admin", Role.ADMINISTRATOR, "hunter2secret")
+    assert b"hunter2secret" not in user.secret
+    assert "secret" not in repr(user)
+    assert "hunter2" not in repr(store.users())
+
+
+async def test_changes_of_role_and_password() -> None:
+    disk = Disk()
+    store = a_store(disk)
+    await store.add("admin", Role.ADMINISTRATOR, "a")
+    await store.add("bob", Role.USER, "b")
+    await store.change("bob", role=Role.OPERATOR)
+    assert (store.role("bob"), store.password("bob")) == (Role.OPERATOR, "b")
+    await store.change("bob", password="c")
+    assert (store.role("bob"), store.password("bob")) == (Role.OPERATOR, "c")
+    assert store.ha1("bob", Algorithm.MD5) == ha1(Algorithm.MD5, "bob", store.realm, "c")
+    await store.remove("bob")
+    assert store.verify("bob", "c") is None
+    assert [user.name for user in a_store(disk).users()] == ["admin"]
+
+
+async def test_the_last_administrator_stays_and_stays_one() -> None:
+    store = a_store(Disk())
+    await store.add("admin", Role.ADMINISTRATOR, "a")
+    await store.add("bob", Role.USER, "b")
+    for attempt in (store.remove("admin"), store.change("admin", role=Role.USER)):
+        with pytest.raises(UserRefused) as caught:
+            await attempt
+        assert caught.value.fault is UserFault.FIXED_USER
+    await store.change("admin", password="new")
+    await store.change("bob", role=Role.ADMINISTRATOR)
+    await store.remove("admin")
+    assert store.role("bob") is Role.ADMINISTRATOR
+
+
+@pytest.mark.parametrize(
+    ("name", "password", "fault"),
+    [
+        ("", "x", "UsernameTooShort"),
+        ("n" * (MAX_NAME + 1), "x", "UsernameTooLong"),
+        ("a:b", "x", "Username"),
+        (" a", "x", "Username"),
+        ("a\n", "x", "Username"),
+        ("admin", "x", "UsernameClash"),
+        ("new", "", "Password"),
+        ("new", "a\r\nb", "Password"),
+        ("new", "p" * (MAX_PASSWORD + 1), "PasswordTooLong"),
+    ],
+)
+async def test_a_refused_account_leaves_everything_as_it_was(name: str, password: str, fault: str) -> None:
+    disk = Disk()
+    store = a_store(disk)
+    await store.add("admin", Role.ADMINISTRATOR, "a")
+    with pytest.raises(UserRefused) as caught:
+        await store.add(name, Role.USER, password)
+    assert caught.value.fault == fault
+    assert "a\r\nb" not in str(caught.value)
+    assert list(disk.users) == ["admin"]
+    assert [user.name for user in store.users()] == ["admin"]
+
+
+async def test_unknown_users_cannot_be_changed_or_removed() -> None:
+    store = a_store(Disk())
+    for attempt in (store.remove("x"), store.change("x", role=Role.USER)):
+        with pytest.raises(UserRefused) as caught:
+            await attempt
+        assert caught.value.fault is UserFault.USERNAME_MISSING
+
+
+async def test_the_number_of_users_is_limited() -> None:
+    store = a_store(Disk())
+    for n in range(MAX_USERS):
+        await store.add(f"user{n}", Role.USER, "x")
+    with pytest.raises(LimitReached):
+        await store.add("one more", Role.USER, "x")
+
+
+async def test_what_the_disk_refuses_does_not_count() -> None:
+    disk = Disk()
+    store = a_store(disk)
+    await store.add("admin", Role.ADMINISTRATOR, "a")
+    await store.add("bob", Role.USER, "b")
+    disk.broken = True
+    for attempt in (store.add("new", Role.USER, "x"), store.change("bob", password="y"), store.remove("bob")):
+        with pytest.raises(StorageError):
+            await attempt
+    assert [user.name for user in store.users()] == ["admin", "bob"]
+    assert store.password("bob") == "b"
+
+
+async def test_of_two_equal_names_at_once_one_is_refused() -> None:
+    store = a_store(Disk())
+    results = await asyncio.gather(
+        store.add("bob", Role.USER, "1"), store.add("bob", Role.USER, "2"), return_exceptions=True
+    )
+    assert sorted(type(r).__name__ for r in results) == ["User", "UserRefused"]
+    assert store.password("bob") == "1"
+
+
+async def test_accounts_under_another_key_are_an_operators_error() -> None:
+    disk = Disk()
+    await a_store(disk).add("admin", Role.ADMINISTRATOR, "a")
+    with pytest.raises(OperatorError, match="user admin"):
+        UserStore(Vault(bytes([1] * 32)), disk, disk.users.values())
