@@ -144,6 +144,8 @@ def _serve(arguments: argparse.Namespace) -> int:
     logging.basicConfig(
         level=settings.log.level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
     )
+    for chatty in ("alembic", "spyne", "asyncio", "aiortsp"):
+        logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLogger().level))
     serve(arguments.data, settings, lambda line: print(line, flush=True))
     return 0
 

@@ -55,9 +55,10 @@ class Operations:
 
     async def add_camera(self, name: str, uri: str) -> CameraAdded:
         """Recording, auto-created receiver and active job in one step; nothing is left behind on refusal."""
-        recording = await self._control.create_recording(
+        created = await self._control.create_recording(
             RecordingConfiguration(RecordingSourceInformation(source_id=name, name=name), content=name)
         )
+        recording = created.token
         try:
             job = await self._control.create_job(
                 RecordingJobConfiguration(

@@ -1,0 +1,113 @@
+"""kill -9 of the recording daemon at random moments, and what must be true afterwards.
+
+    python -m tests.e2e.crash --times 20 [--seed N]
+
+Each round kills the daemon, reads by hand what stands in its files, starts it again, ends the job and replays
+everything. Proved: every fragment that was whole is replayed, nothing else is, in the same order; and the newest
+replayed picture is at most one fragment older than the kill.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.support.daemon import DaemonProcess
+from tests.support.disk_samples import track_samples
+from tests.support.flow import Flow, until
+from tests.support.replayed import ReplayedUnit, replay
+
+CONFIG = """
+[storage]
+rotation = "4s"
+"""
+LOSS_NS = 2_500_000_000
+"""The camera's group of pictures of 1 s is handed over when the next one begins; then the drain and the write."""
+
+
+@contextmanager
+def camera() -> Iterator[str]:
+    """The built-in camera; gives its URI."""
+    process = subprocess.Popen([sys.executable, "-m", "nvr.demo.camera"], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    try:
+        yield process.stdout.readline().strip()
+    finally:
+        process.terminate()
+        process.wait(20)
+        process.stdout.close()
+
+
+def nal_units(sample: bytes) -> list[bytes]:
+    units, at = [], 0
+    while at < len(sample):
+        size = int.from_bytes(sample[at : at + 4], "big")
+        units.append(sample[at + 4 : at + 4 + size])
+        at += 4 + size
+    return units
+
+
+def crash(directory: Path, times: int, rng: random.Random) -> None:
+    """Raises AssertionError with what was wrong."""
+    data = directory / "data"
+    with camera() as uri:
+        daemon = DaemonProcess(data, CONFIG)
+        recording, job, _ = Flow(daemon).record(uri)
+        for number in range(times):
+            flow = Flow(daemon)
+            flow.until_job_is(job, "Active")
+            already = len(track_samples(data, "VIDEO001"))
+            until(lambda already=already: len(track_samples(data, "VIDEO001")) > already, "something new recorded")
+            time.sleep(rng.uniform(0, 3))  # the moment of the kill; nothing is waited for
+            killed_ns = time.time_ns()
+            daemon.kill()
+            video, audio = track_samples(data, "VIDEO001"), track_samples(data, "AUDIO001")
+
+            daemon = DaemonProcess(data, CONFIG)
+            flow = Flow(daemon)
+            flow.set_idle(job, recording)
+            units = check(data, flow.replay_uri(recording), video, audio)
+            newest_ns = units[len(video) - 1].utc_ns
+            assert killed_ns - newest_ns < LOSS_NS, f"{(killed_ns - newest_ns) / 1e9:.2f} s are lost"
+            print(
+                f"kill {number + 1}: {len(video)} pictures and {len(audio)} frames of sound survive,"
+                f" newest {(killed_ns - newest_ns) / 1e6:.0f} ms before the kill",
+                flush=True,
+            )
+            flow.recording.SetRecordingJobMode(JobToken=job, Mode="Active")
+        assert daemon.stop() == 0
+
+
+def check(data: Path, uri: str, video: list[bytes], audio: list[bytes]) -> list[ReplayedUnit]:
+    """What the files held before is replayed from its first to its last sample, and so is what has come since."""
+    now = track_samples(data, "VIDEO001")
+    assert now[: len(video)] == video, "recovery has lost pictures that were whole"
+    assert track_samples(data, "AUDIO001")[: len(audio)] == audio, "recovery has lost sound that was whole"
+    units = asyncio.run(replay(uri, "VIDEO001"))
+    assert [u.h264() for u in units] == [nal_units(s) for s in now]
+    sound = asyncio.run(replay(uri, "AUDIO001"))
+    assert [u.aac() for u in sound] == track_samples(data, "AUDIO001")
+    return units
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="tests.e2e.crash", description="Kill the recording daemon again and again.")
+    parser.add_argument("--times", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=None, help="of the random moments (default: a new one, printed)")
+    arguments = parser.parse_args()
+    seed = arguments.seed if arguments.seed is not None else random.randrange(1 << 32)
+    print(f"seed {seed}")
+    with tempfile.TemporaryDirectory(prefix="nvr-crash-") as directory:
+        crash(Path(directory), arguments.times, random.Random(seed))
+
+
+if __name__ == "__main__":
+    main()
