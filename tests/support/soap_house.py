@@ -1,0 +1,356 @@
+"""SOAP services without HTTP: raw envelopes and zeep clients reach them through `Soap.answer`, and every answer is held
+against the official schema."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lxml import etree
+
+from nvr.auth.access import Role, Verdict
+from nvr.control.receivers import Receivers
+from nvr.control.recordings import RecordingControl
+from nvr.control.state import ControlSettings, ControlState
+from nvr.model.errors import UnknownToken
+from nvr.model.job import JobState, RecordingJob
+from nvr.model.receiver import Receiver, ReceiverState
+from nvr.model.recording import Recording
+from nvr.model.search import RecordingInformation, RecordingStatus, RecordingSummary, SearchScope, SearchState
+from nvr.model.tokens import JobToken, ReceiverToken, RecordingToken, SearchToken, TrackKey, new_search_token
+from nvr.soap.device import DeviceService, DeviceSettings
+from nvr.soap.names import ENV, PREFIXES
+from nvr.soap.protocol import Request, Soap
+from nvr.soap.receiver import ReceiverService
+from nvr.soap.recording import RecordingService
+from nvr.soap.replay import ReplayService, RtspAddress
+from nvr.soap.search import SearchService
+from nvr.soap.security import Security
+from nvr.soap.service import Service
+from nvr.storage.configuration import ConfigurationStore
+from tests.support.configuration import XorSealer
+from tests.support.official_schema import official_client, own_client, validate_response
+
+NAMESPACES = {prefix: namespace for namespace, prefix in PREFIXES.items()}
+HOST = "recorder.example:8080"
+
+
+class NamedUsers:
+    """Verification that believes the name in the header: `Named administrator`, `Named operator`, `Named user`."""
+
+    def challenges(self, now_ns: int, *, stale: bool = False) -> list[str]:
+        return ['Named realm="test"']
+
+    def verify(self, method: str, uri: str, authorization: str, now_ns: int) -> Verdict:
+        return Verdict(authorization.removeprefix("Named "))
+
+
+def believing_security() -> Security:
+    return Security(Role, NamedUsers(), None, lambda: 0)  # type: ignore[arg-type]
+
+
+class ReportingEngine:
+    """An engine that connects nothing and reports what a test has put into `jobs` and `receivers`."""
+
+    def __init__(self) -> None:
+        self.jobs: dict[JobToken, JobState] = {}
+        self.receivers: dict[ReceiverToken, ReceiverState] = {}
+
+    def apply(
+        self, recordings: Sequence[Recording], jobs: Sequence[RecordingJob], receivers: Sequence[Receiver]
+    ) -> None:
+        self.configured = {job.token: job.configuration.recording for job in jobs}
+
+    def job_state(self, token: JobToken) -> JobState:
+        return self.jobs.get(token) or JobState(self.configured[token], ())
+
+    def receiver_state(self, token: ReceiverToken) -> ReceiverState:
+        return self.receivers.get(token, ReceiverState.NOT_CONNECTED)
+
+
+class NoFootage:
+    """Storage in which nothing has been recorded; notes what it is told to delete."""
+
+    def __init__(self) -> None:
+        self.deleted: list[TrackKey | RecordingToken] = []
+
+    async def delete_track(self, key: TrackKey) -> None:
+        self.deleted.append(key)
+
+    async def delete_recording(self, token: RecordingToken) -> None:
+        self.deleted.append(token)
+
+
+class EmptySearches:
+    """Searches over recordings without data, all of them delivered at once."""
+
+    def __init__(self, control: RecordingControl) -> None:
+        self._control = control
+        self._open: dict[SearchToken, list[RecordingInformation]] = {}
+
+    def summary(self) -> RecordingSummary:
+        return RecordingSummary(0, 0, len(self._control.recordings()))
+
+    def information(self, token: RecordingToken) -> RecordingInformation:
+        configuration = self._control.recording(token).configuration
+        return RecordingInformation(
+            token, configuration.source, None, None, configuration.content, (), RecordingStatus.INITIATED
+        )
+
+    def find_recordings(self, scope: SearchScope, max_matches: int | None, keep_alive_ns: int) -> SearchToken:
+        token = new_search_token()
+        self._open[token] = [self.information(r.token) for r in self._control.recordings()]
+        return token
+
+    async def recording_results(
+        self, token: SearchToken, minimum: int | None, maximum: int | None, wait_ns: int | None
+    ) -> tuple[SearchState, list[RecordingInformation]]:
+        if token not in self._open:
+            raise UnknownToken("Search", token)
+        return SearchState.COMPLETED, self._open.pop(token)
+
+    def end(self, token: SearchToken) -> int:
+        if self._open.pop(token, None) is None:
+            raise UnknownToken("Search", token)
+        return 0
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer that the official schema has accepted. `element` is what stands inside the Body."""
+
+    status: int
+    element: etree._Element
+    xml: bytes
+
+    @property
+    def name(self) -> str:
+        return etree.QName(self.element).localname
+
+    @property
+    def fault(self) -> str | None:
+        """`Sender/InvalidArgVal/NoRecording`, or None."""
+        if self.element.tag != f"{{{ENV}}}Fault":
+            return None
+        values = self.element.findall(f"{{{ENV}}}Code//{{{ENV}}}Value")
+        return "/".join((v.text or "").partition(":")[2] for v in values)
+
+    @property
+    def reason(self) -> str:
+        return self.element.findtext(f"{{{ENV}}}Reason/{{{ENV}}}Text") or ""
+
+    def text(self, path: str) -> str:
+        """Text at a path with our prefixes, below the body element. Raises AssertionError when nothing is there."""
+        found = self.element.findtext(path, namespaces=NAMESPACES)
+        assert found is not None, f"{path} is not in {self.xml.decode()}"
+        return found
+
+    def texts(self, path: str) -> list[str]:
+        return [e.text or "" for e in self.element.findall(path, NAMESPACES)]
+
+    def all(self, path: str) -> list[etree._Element]:
+        return self.element.findall(path, NAMESPACES)
+
+
+class SoapHouse:
+    """Services behind one `Soap`. Requests are made on the running loop, zeep's calls from a thread.
+
+    `open` builds the rooms below them on a data directory, with an engine and storage that only report.
+    """
+
+    engine: ReportingEngine
+    footage: NoFootage
+
+    def __init__(self, services: Sequence[Service]) -> None:
+        self.soap = Soap(services, believing_security())
+        self._paths = {PREFIXES[s.namespace]: s.path for s in services}
+        self._close: list[Callable[[], Awaitable[None]]] = []
+
+    @classmethod
+    async def open(cls, data: Path, limits: ControlSettings) -> SoapHouse:
+        store = ConfigurationStore.open(data / "config.db", XorSealer())
+        engine, footage = ReportingEngine(), NoFootage()
+        state = await ControlState.load(store, engine, limits)
+        control = RecordingControl(state, footage)
+        control.start()
+        services: list[Service] = [
+            RecordingService(control, limits),
+            SearchService(EmptySearches(control)),
+            ReceiverService(Receivers(state), limits),
+            ReplayService(control, RtspAddress(8554)),
+        ]
+        device = DeviceService(DeviceSettings(), "serial", services, lambda: 0)
+        house = cls([device, *services])
+        house.engine, house.footage = engine, footage
+        house._close = [control.stop, lambda: asyncio.to_thread(store.close)]
+        return house
+
+    async def close(self) -> None:
+        for close in self._close:
+            await close()
+
+    async def send(self, body: str, user: str | None = "administrator", host: str = HOST) -> Reply:
+        """The body element as XML with our prefixes; the service is the one of its prefix."""
+        prefix = body.lstrip("<").partition(":")[0]
+        declared = " ".join(f'xmlns:{p}="{n}"' for p, n in NAMESPACES.items())
+        envelope = f"<env:Envelope {declared}><env:Body>{body}</env:Body></env:Envelope>"
+        status, xml = await self._exchange(self._paths[prefix], envelope.encode(), user, host)
+        return Reply(status, validate_response(xml), xml)
+
+    async def _exchange(self, path: str, envelope: bytes, user: str | None, host: str = HOST) -> tuple[int, bytes]:
+        request = Request(
+            method="POST",
+            uri=path,
+            content_type="application/soap+xml",
+            authorization=None if user is None else f"Named {user}",
+            origin=f"http://{host}",
+            host=host.rpartition(":")[0],
+            peer="test",
+            body=envelope,
+        )
+        answer = await self.soap.answer(path, request)
+        return answer.status, answer.body
+
+    def zeep(self, service: str, user: str = "administrator", *, own: bool = False) -> ZeepCalls:
+        """A client from the official WSDL, or from our own. To be awaited on the loop that is running now."""
+        loop = asyncio.get_running_loop()
+        path = f"/onvif/{service}_service"
+
+        def post(address: str, message: bytes, headers: Mapping[str, str]) -> tuple[int, bytes]:
+            exchange = self._exchange(path, message, user)
+            return asyncio.run_coroutine_threadsafe(exchange, loop).result(10)
+
+        make = own_client if own else official_client
+        return ZeepCalls(make(service, f"http://{HOST}{path}", post=post))
+
+
+class ZeepCalls:
+    """`await calls.CreateRecording(...)`: zeep blocks, so each call runs in a thread."""
+
+    def __init__(self, proxy: Any) -> None:
+        self._proxy = proxy
+
+    def __getattr__(self, operation: str) -> Any:
+        async def call(**arguments: Any) -> Any:
+            return await asyncio.to_thread(getattr(self._proxy, operation), **arguments)
+
+        return call
+
+
+# Bodies of requests. Texts are put in as they are: `&lt;` is up to the caller.
+
+
+def source_xml(
+    source_id: str = "", name: str = "Gate", location: str = "", description: str = "", address: str = ""
+) -> str:
+    return (
+        f"<tt:Source><tt:SourceId>{source_id}</tt:SourceId><tt:Name>{name}</tt:Name>"
+        f"<tt:Location>{location}</tt:Location><tt:Description>{description}</tt:Description>"
+        f"<tt:Address>{address}</tt:Address></tt:Source>"
+    )
+
+
+def create_recording(source: str = "", content: str = "", retention: str = "PT0S") -> str:
+    return (
+        f"<trc:CreateRecording><trc:RecordingConfiguration>{source or source_xml()}<tt:Content>{content}</tt:Content>"
+        f"<tt:MaximumRetentionTime>{retention}</tt:MaximumRetentionTime>"
+        "</trc:RecordingConfiguration></trc:CreateRecording>"
+    )
+
+
+AUTO_SOURCE = "<tt:Source><tt:AutoCreateReceiver>true</tt:AutoCreateReceiver></tt:Source>"
+
+
+def create_job(recording: str, source: str = AUTO_SOURCE, mode: str = "Idle", priority: object = 1) -> str:
+    return f"<trc:CreateRecordingJob>{job_xml(recording, source, mode, priority)}</trc:CreateRecordingJob>"
+
+
+def receiver_xml(
+    uri: str = "rtsp://camera.example/live",
+    mode: str = "AutoConnect",
+    stream: str = "RTP-Unicast",
+    protocol: str = "RTSP",
+) -> str:
+    return (
+        f"<trv:Configuration><tt:Mode>{mode}</tt:Mode><tt:MediaUri>{uri}</tt:MediaUri>"
+        f"{stream_setup_xml(stream, protocol, 'tt')}</trv:Configuration>"
+    )
+
+
+def stream_setup_xml(stream: str = "RTP-Unicast", protocol: str = "RTSP", prefix: str = "trp") -> str:
+    return (
+        f"<{prefix}:StreamSetup><tt:Stream>{stream}</tt:Stream>"
+        f"<tt:Transport><tt:Protocol>{protocol}</tt:Protocol></tt:Transport></{prefix}:StreamSetup>"
+    )
+
+
+def get_replay_uri(recording: str, stream: str = "RTP-Unicast", protocol: str = "RTSP") -> str:
+    return (
+        f"<trp:GetReplayUri>{stream_setup_xml(stream, protocol)}"
+        f"<trp:RecordingToken>{recording}</trp:RecordingToken></trp:GetReplayUri>"
+    )
+
+
+def find_recordings(scope: str = "", maximum: int | None = None, keep_alive: str = "PT10S") -> str:
+    limit = "" if maximum is None else f"<tse:MaxMatches>{maximum}</tse:MaxMatches>"
+    return (
+        f"<tse:FindRecordings><tse:Scope>{scope}</tse:Scope>{limit}"
+        f"<tse:KeepAliveTime>{keep_alive}</tse:KeepAliveTime></tse:FindRecordings>"
+    )
+
+
+def recording_request(operation: str, recording: str, more: str = "") -> str:
+    """A request of recording control that begins with a RecordingToken."""
+    return f"<trc:{operation}><trc:RecordingToken>{recording}</trc:RecordingToken>{more}</trc:{operation}>"
+
+
+def job_request(operation: str, job: str, more: str = "") -> str:
+    return f"<trc:{operation}><trc:JobToken>{job}</trc:JobToken>{more}</trc:{operation}>"
+
+
+def receiver_request(operation: str, receiver: str, more: str = "") -> str:
+    return f"<trv:{operation}><trv:ReceiverToken>{receiver}</trv:ReceiverToken>{more}</trv:{operation}>"
+
+
+def track_xml(track_type: str = "Video", description: str = "") -> str:
+    return (
+        f"<trc:TrackConfiguration><tt:TrackType>{track_type}</tt:TrackType>"
+        f"<tt:Description>{description}</tt:Description></trc:TrackConfiguration>"
+    )
+
+
+def job_xml(recording: str, source: str = AUTO_SOURCE, mode: str = "Idle", priority: object = 1) -> str:
+    return (
+        f"<trc:JobConfiguration><tt:RecordingToken>{recording}</tt:RecordingToken>"
+        f"<tt:Mode>{mode}</tt:Mode><tt:Priority>{priority}</tt:Priority>{source}</trc:JobConfiguration>"
+    )
+
+
+def source_token(token: str) -> str:
+    return f"<tt:Source><tt:SourceToken><tt:Token>{token}</tt:Token></tt:SourceToken></tt:Source>"
+
+
+async def recording_of(house: SoapHouse) -> str:
+    return (await house.send(create_recording())).text("trc:RecordingToken")
+
+
+async def job_of(house: SoapHouse, recording: str, source: str = AUTO_SOURCE) -> str:
+    return (await house.send(create_job(recording, source))).text("trc:JobToken")
+
+
+async def receiver_of(house: SoapHouse) -> str:
+    created = await house.send(f"<trv:CreateReceiver>{receiver_xml()}</trv:CreateReceiver>")
+    return created.text("trv:Receiver/tt:Token")
+
+
+async def tokens(house: SoapHouse, what: str) -> list[str]:
+    """Tokens of all recordings, jobs or receivers."""
+    request, path = {
+        "recordings": ("<trc:GetRecordings/>", "trc:RecordingItem/tt:RecordingToken"),
+        "jobs": ("<trc:GetRecordingJobs/>", "trc:JobItem/tt:JobToken"),
+        "receivers": ("<trv:GetReceivers/>", "trv:Receivers/tt:Token"),
+    }[what]
+    return (await house.send(request)).texts(path)
