@@ -29,9 +29,10 @@ from nvr.storage.volume import MostFree, Placement, Volume, VolumeRegistry, Volu
 from nvr.storage.writer import (
     Append,
     Appended,
+    Barrier,
     Closed,
     Delete,
-    Deleted,
+    Done,
     Event,
     Failed,
     GrowingFile,
@@ -71,7 +72,7 @@ class StorageEngine:
         self._tracks: dict[TrackKey, TrackFootage] = {}
         self._recorders: dict[TrackKey, TrackRecorder] = {}
         self._reader = FootageReader(index, self._growing, self._root_of, decode)
-        self._deleting: dict[Delete, asyncio.Future[Exception | None]] = {}
+        self._waiting: dict[Delete | Barrier, asyncio.Future[Exception | None]] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def start(self) -> None:
@@ -96,7 +97,7 @@ class StorageEngine:
                     raise outcome
             for key, runs, configuration in await asyncio.to_thread(self._load):
                 track = self._track(key)
-                track.merge(runs)
+                track.keep(runs, None)
                 track.configuration = configuration
         except BaseException:
             await asyncio.to_thread(self._stop_threads)
@@ -108,6 +109,10 @@ class StorageEngine:
             recorder.end_run(GapReason.DAEMON_STOPPED)
         await asyncio.to_thread(self._stop_threads)
         await asyncio.sleep(0)  # the last events are in the loop's queue before this
+
+    async def flush(self) -> None:
+        """Returns when everything appended so far is written, or lost and told so."""
+        await asyncio.gather(*(self._done(thread, Barrier()) for thread in self._threads))
 
     def recorder(self, key: TrackKey, track_type: TrackType) -> TrackRecorder:
         """The one recorder of this track. Raises ValueError for tokens that cannot be names of directories."""
@@ -165,7 +170,7 @@ class StorageEngine:
         recorder = self._recorders.get(key)
         if recorder is not None:
             recorder.end_run(GapReason.JOB_STOPPED)
-        outcomes = await asyncio.gather(*(self._delete_on(thread, key) for thread in self._threads))
+        outcomes = await asyncio.gather(*(self._done(thread, Delete(key)) for thread in self._threads))
         for error in outcomes:
             if error is not None:
                 raise StorageError(f"footage of {key} is not deleted: {error}") from error
@@ -219,11 +224,11 @@ class StorageEngine:
         for thread in self._threads:
             thread.stop()
 
-    async def _delete_on(self, thread: WriterThread, key: TrackKey) -> Exception | None:
-        order = Delete(key)
-        self._deleting[order] = asyncio.get_running_loop().create_future()
+    async def _done(self, thread: WriterThread, order: Delete | Barrier) -> Exception | None:
+        """Waits until the writer has done the order; what went wrong."""
+        self._waiting[order] = asyncio.get_running_loop().create_future()
         thread.order(order)
-        return await self._deleting[order]
+        return await self._waiting[order]
 
     def _publish(self, events: list[Event]) -> None:
         """On a writer thread."""
@@ -249,13 +254,13 @@ class StorageEngine:
                 case Lost(file, _):
                     if file.row.key in self._recorders:
                         self._recorders[file.row.key].on_lost()
-                case Deleted(order, error):
-                    waiting = self._deleting.pop(order)
+                case Done(order, error):
+                    waiting = self._waiting.pop(order)
                     if not waiting.cancelled():
                         waiting.set_result(error)
                 case Recovered(runs):
-                    for key, found in runs.items():
-                        self._track(key).merge(found)
+                    for key, run_id, run in runs:
+                        self._track(key).settle(run_id, run)
 
     def _on_appended(self, file: GrowingFile, ref: FragmentRef) -> None:
         track = self._track(file.row.key)

@@ -102,11 +102,11 @@ def _reason(text: str | None) -> GapReason | None:
 
 def recover_volume(
     disk: Disk, volume: Volume, index: FootageIndex, reasons: dict[str, GapReason] | None = None
-) -> set[TrackKey]:
+) -> set[tuple[TrackKey, str]]:
     """Settles every file of a volume that the index believes open, and finishes what deletions had begun.
 
     `reasons`: why single files were left open; a daemon that died is the reason of all others.
-    Returns the tracks whose rows changed. Errors of single files are logged and leave their rows as they are;
+    Returns track and id of each run whose rows changed. Errors of single files are logged and leave their rows;
     StorageError of the index is raised.
     """
     assert volume.id is not None
@@ -114,11 +114,11 @@ def recover_volume(
     for row in index.open_files(volume.id):
         reason = (reasons or {}).get(row.file_id, GapReason.DAEMON_STOPPED)
         if _recover_file(disk, volume, index, row, reason):
-            changed.add(row.key)
+            changed.add((row.key, row.run_id))
     for path in _strays(volume, index):
         adopted = _adopt_stray(disk, volume, index, path)
         if adopted is not None:
-            changed.add(adopted.key)
+            changed.add((adopted.key, adopted.run_id))
     deleting = index.deleting_files(volume.id)
     if deleting:
         delete_files(disk, volume, index, deleting)

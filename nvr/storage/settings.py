@@ -17,7 +17,7 @@ class FsyncPolicy(StrEnum):
     INTERVAL = "interval"
     """Also every `fsync_interval_ns`."""
     FRAGMENT = "fragment"
-    """Also after every fragment, before anybody is told of it."""
+    """Also after every fragment."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from nvr.model.time import UtcNs
 from nvr.model.timeline import GapReason, Run, Timeline
 from nvr.model.tokens import TrackKey
 from nvr.storage.rows import FileState, FragmentRef, TrackFileRow
-from nvr.storage.track_file import track_file_path
+from nvr.storage.track_file import track_directory, track_file_path
 from nvr.storage.volume import Volume
 from nvr.storage.writer import Append, Close, CorrectEnd, GrowingFile, Order
 
@@ -40,12 +40,12 @@ class TrackFootage:
             self._timeline = Timeline.of(self._runs.values())
         return self._timeline
 
-    def merge(self, runs: Iterable[Run]) -> None:
-        """Runs as the index has them, except one that is being recorded: its newest file is not in there."""
-        for run in runs:
-            known = self._runs.get(run.run_id)
-            if known is None or known.end_reason is not None:
-                self._runs[run.run_id] = run
+    def settle(self, run_id: str, run: Run | None) -> None:
+        """Recovery has found what is left of a run that had ended, or None when nothing is."""
+        if run is not None:
+            self._runs[run_id] = run
+        else:
+            self._runs.pop(run_id, None)
         self._timeline = None
 
     def grow(self, run_id: str, start_ns: UtcNs, end_ns: UtcNs) -> None:
@@ -65,7 +65,7 @@ class TrackFootage:
             self._timeline = None
 
     def keep(self, runs: Iterable[Run], growing: str | None) -> None:
-        """Footage has been deleted: only these runs are left, and the one that is being recorded."""
+        """These are all the runs that the index has; `growing` is the id of the one that is being recorded."""
         current = self._runs.get(growing) if growing is not None else None
         self._runs = {r.run_id: r for r in (*runs, *((current,) if current is not None else ()))}
         self._timeline = None
@@ -96,6 +96,7 @@ class TrackRecorder:
     """Takes the fragments of one track. Belongs to the event loop; never blocks, raises nothing that a disk caused."""
 
     def __init__(self, footage: TrackFootage, track_type: TrackType, writers: Writers, rotation_ns: int) -> None:
+        track_directory(footage.key)  # refuses tokens that cannot be names
         self.key = footage.key
         self.track_type = track_type
         self.refused = 0
@@ -127,7 +128,7 @@ class TrackRecorder:
         ended with reason STORAGE, and the next `append` tries a new run.
         """
         if fragment.configuration.track_type is not self.track_type:
-            raise ValueError(f"{self.key} is a {self.track_type} track, not {fragment.configuration.track_type}")
+            raise ValueError(f"{self.key} has type {self.track_type}, not {fragment.configuration.track_type}")
         file = self._file
         if file is not None and fragment.configuration != file.configuration:
             self.end_run(GapReason.CONFIGURATION_CHANGED)

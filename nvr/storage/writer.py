@@ -102,7 +102,12 @@ class Delete:
     key: TrackKey
 
 
-Order: TypeAlias = Append | Close | CorrectEnd | Delete
+@dataclass(frozen=True, slots=True, eq=False)
+class Barrier:
+    """Done when everything queued before it is done."""
+
+
+Order: TypeAlias = Append | Close | CorrectEnd | Delete | Barrier
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,21 +139,21 @@ class Lost:
 
 
 @dataclass(frozen=True, slots=True)
-class Deleted:
-    """The order has been done; with an error, the index still shows footage of the track."""
+class Done:
+    """The order has been done. With an error, the index still shows footage of a track that was to be deleted."""
 
-    order: Delete
+    order: Delete | Barrier
     error: Exception | None
 
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """The volume is back and files were settled: the runs of these tracks as the index has them now."""
+    """Files were settled: what has become of the runs they belong to. None: no fragment of it was left."""
 
-    runs: dict[TrackKey, list[Run]]
+    runs: list[tuple[TrackKey, str, Run | None]]
 
 
-Event: TypeAlias = Appended | Closed | Failed | Lost | Deleted | Recovered
+Event: TypeAlias = Appended | Closed | Failed | Lost | Done | Recovered
 
 
 class VolumeWriter:
@@ -201,6 +206,8 @@ class VolumeWriter:
                 self._correct_end(order)
             case Delete():
                 self._delete(order)
+            case Barrier():
+                self.events.append(Done(order, None))
 
     def tick(self) -> None:
         """What is due: syncing by interval, another try of a volume that failed."""
@@ -254,6 +261,12 @@ class VolumeWriter:
             self._fail_file(file, str(e))
             return
         self.events.append(Appended(file, entry))
+        if self._settings.fsync is FsyncPolicy.FRAGMENT:
+            try:
+                self._files[file.row.file_id].sync()
+            except OSError as e:
+                # The fragment can be read, but nobody knows for how long: what recovery finds of it will be told.
+                self._lose_volume(e)
 
     def _write(self, file: GrowingFile, order: Append) -> FragmentEntry:
         self.volume.check_space(order.fragment.size)
@@ -263,10 +276,7 @@ class VolumeWriter:
             self._index.insert_open(file.row)
             self._files[file.row.file_id] = writer
             self._growing[file.row.file_id] = file
-        entry = writer.append(order.fragment, damaged_start=order.damaged_start)
-        if self._settings.fsync is FsyncPolicy.FRAGMENT:
-            writer.sync()
-        return entry
+        return writer.append(order.fragment, damaged_start=order.damaged_start)
 
     def _close(self, file: GrowingFile, end_reason: GapReason | None) -> None:
         """Order: data and name forced to the disk, then the row (see `TrackFileWriter.close`)."""
@@ -338,7 +348,8 @@ class VolumeWriter:
             self._growing.pop(file_id, None)
         self._left.clear()
         if changed:
-            self.events.append(Recovered({key: self._index.runs(key) for key in changed}))
+            runs = {key: {run.run_id: run for run in self._index.runs(key)} for key in {key for key, _ in changed}}
+            self.events.append(Recovered([(key, run_id, runs[key].get(run_id)) for key, run_id in changed]))
 
     def _sync_all(self) -> None:
         try:
@@ -358,7 +369,7 @@ class VolumeWriter:
             rows = self._hide_track(order.key)
         except Exception as e:
             log.exception("footage of %s on %s cannot be deleted", order.key, self.volume.root)
-            self.events.append(Deleted(order, e))
+            self.events.append(Done(order, e))
             return
         try:
             if self.volume.state is not VolumeState.MISSING:
@@ -369,7 +380,7 @@ class VolumeWriter:
             # The tombstones stand: nothing is shown any more, and the next recovery finishes it.
             log.error("files of %s on %s are not unlinked yet: %s", order.key, self.volume.root, e)
             self._lose_volume(e)
-        self.events.append(Deleted(order, None))
+        self.events.append(Done(order, None))
 
     def _hide_track(self, key: TrackKey) -> list[TrackFileRow]:
         """Tombstones for all files of a track on this volume."""

@@ -22,10 +22,12 @@ class IndexInMemory:
         self.rows: dict[str, TrackFileRow] = {}
         self.failures = 0
         """So many changes from now on fail with StorageError."""
+        self.fail_at: str | None = None
+        """Every call of this method fails with StorageError."""
         self._lock = threading.Lock()
 
     def insert_open(self, row: TrackFileRow) -> None:
-        self._change()
+        self._change("insert_open")
         assert row.state is FileState.OPEN
         assert row.file_id not in self.rows
         with self._lock:
@@ -42,7 +44,7 @@ class IndexInMemory:
         dropped_units: int,
         end_reason: GapReason | None,
     ) -> None:
-        self._change()
+        self._change("close")
         with self._lock:
             self.rows[file_id] = replace(
                 self.rows[file_id],
@@ -56,18 +58,18 @@ class IndexInMemory:
             )
 
     def set_end_reason(self, file_id: str, end_reason: GapReason) -> None:
-        self._change()
+        self._change("set_end_reason")
         with self._lock:
             self.rows[file_id] = replace(self.rows[file_id], end_reason=end_reason)
 
     def forget(self, file_ids: Sequence[str]) -> None:
-        self._change()
+        self._change("forget")
         with self._lock:
             for file_id in file_ids:
                 self.rows.pop(file_id, None)
 
     def mark_deleting(self, file_ids: Sequence[str]) -> None:
-        self._change()
+        self._change("mark_deleting")
         with self._lock:
             for file_id in file_ids:
                 if file_id in self.rows:
@@ -129,12 +131,14 @@ class IndexInMemory:
         return [r for r in rows if r.file_id > after][:limit]
 
     def replace_volume(self, volume_id: str, rows: Sequence[TrackFileRow]) -> None:
-        self._change()
+        self._change("replace_volume")
         with self._lock:
             self.rows = {f: r for f, r in self.rows.items() if r.volume_id != volume_id}
             self.rows |= {r.file_id: r for r in rows}
 
-    def _change(self) -> None:
+    def _change(self, name: str) -> None:
+        if name == self.fail_at:
+            raise StorageError("the index fails on purpose")
         if self.failures > 0:
             self.failures -= 1
             raise StorageError("the index fails on purpose")
