@@ -95,7 +95,7 @@ def utc_from_datetime(moment: datetime) -> UtcNs:
 
 
 _ISO = re.compile(
-    r"(-?\d{4,})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(?:\.(\d+))?(Z|[+-]\d\d:\d\d)?",
+    r"(-?\d{4,9})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(?:\.(\d+))?(Z|[+-]\d\d:\d\d)?",
     re.ASCII,
 )
 _CLOCK = re.compile(r"(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)(?:\.(\d+))?Z", re.ASCII)
@@ -132,9 +132,11 @@ def parse_iso(text: str) -> UtcNs:
 
 
 def format_iso(utc_ns: UtcNs, digits: int | None = None) -> str:
-    """xs:dateTime in UTC with Z. `digits` cuts the fraction; None writes as many of 0, 3, 6, 9 as are needed."""
-    seconds, rest = divmod(utc_ns, NS)
-    head = (_EPOCH + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%S")
+    """xs:dateTime in UTC with Z. `digits` cuts the fraction; None writes as many of 0, 3, 6, 9 as are needed.
+
+    Raises OverflowError outside the years 1 to 9999.
+    """
+    head, rest = _civil_text(utc_ns)
     return head + _fraction_text(rest, digits) + "Z"
 
 
@@ -148,10 +150,16 @@ def parse_clock(text: str) -> UtcNs:
 
 
 def format_clock(utc_ns: UtcNs, digits: int | None = None) -> str:
-    """utc-time of a `clock=` range (RFC 2326 3.7)."""
+    """utc-time of a `clock=` range (RFC 2326 3.7). Raises OverflowError outside the years 1 to 9999."""
+    head, rest = _civil_text(utc_ns)
+    return head.replace("-", "").replace(":", "") + _fraction_text(rest, digits) + "Z"
+
+
+def _civil_text(utc_ns: UtcNs) -> tuple[str, int]:
+    """Date and time to the second, and the nanoseconds left over. (strftime writes the year 800 with three digits.)"""
     seconds, rest = divmod(utc_ns, NS)
-    head = (_EPOCH + timedelta(seconds=seconds)).strftime("%Y%m%dT%H%M%S")
-    return head + _fraction_text(rest, digits) + "Z"
+    t = _EPOCH + timedelta(seconds=seconds)
+    return f"{t.year:04}-{t.month:02}-{t.day:02}T{t.hour:02}:{t.minute:02}:{t.second:02}", rest
 
 
 def _fraction_text(rest_ns: int, digits: int | None) -> str:

@@ -80,9 +80,14 @@ class Timeline:
         return None
 
     def gaps(self) -> tuple[Gap, ...]:
-        """The gaps between runs that follow each other; runs that touch or overlap leave none."""
-        found = []
-        for before, after in zip(self.runs, self.runs[1:], strict=False):
-            if after.start_ns > before.end_ns:
-                found.append(Gap(before.end_ns, after.start_ns, before.end_reason or GapReason.UNKNOWN))
+        """The gaps that no run covers; runs that touch or overlap leave none."""
+        found: list[Gap] = []
+        if not self.runs:
+            return ()
+        last = self.runs[0]  # of the runs so far, the one that ends last: it may cover runs that began after it
+        for run in self.runs[1:]:
+            if run.start_ns > last.end_ns:
+                found.append(Gap(last.end_ns, run.start_ns, last.end_reason or GapReason.UNKNOWN))
+            if run.end_ns >= last.end_ns:
+                last = run
         return tuple(found)
