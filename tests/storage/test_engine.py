@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,8 @@ from nvr.model.time import NS
 from nvr.model.timeline import Gap, GapReason
 from nvr.model.tokens import AUDIO001, TrackKey, TrackToken
 from nvr.storage.engine import StorageEngine
-from nvr.storage.rows import FragmentRef
+from nvr.storage.index import SqlFootageIndex
+from nvr.storage.rows import FootageIndex, FragmentRef
 from tests.support.footage import CAMERA, PCMU, START, a_track, another_video, video
 from tests.support.footage_index import IndexInMemory
 from tests.support.volumes import check_invariants, check_settled, read_all, same, settings_in
@@ -20,13 +21,19 @@ from tests.support.volumes import check_invariants, check_settled, read_all, sam
 SOUND = TrackKey(CAMERA.recording, AUDIO001)
 
 
-@pytest.fixture
-def index() -> IndexInMemory:
-    return IndexInMemory()
+@pytest.fixture(params=["memory", "sql"])
+def index(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[FootageIndex]:
+    """Also shows that the index in memory, on which the crash tests lean, behaves as the real one."""
+    if request.param == "memory":
+        yield IndexInMemory()
+    else:
+        index = SqlFootageIndex.open(tmp_path / "index.db")
+        yield index
+        index.shut()
 
 
 @pytest.fixture
-async def engine(tmp_path: Path, index: IndexInMemory) -> AsyncIterator[StorageEngine]:
+async def engine(tmp_path: Path, index: FootageIndex) -> AsyncIterator[StorageEngine]:
     engine = StorageEngine(settings_in(tmp_path), index)
     await engine.start()
     yield engine
@@ -34,7 +41,7 @@ async def engine(tmp_path: Path, index: IndexInMemory) -> AsyncIterator[StorageE
 
 
 async def test_what_is_appended_comes_back_to_the_nanosecond_over_rotations(
-    engine: StorageEngine, index: IndexInMemory, tmp_path: Path
+    engine: StorageEngine, index: FootageIndex, tmp_path: Path
 ) -> None:
     told: list[FragmentRef] = []
     engine.on_append(CAMERA, told.append)
@@ -53,7 +60,7 @@ async def test_what_is_appended_comes_back_to_the_nanosecond_over_rotations(
 
 
 async def test_files_begin_at_clean_points_unless_none_comes_for_two_periods(
-    engine: StorageEngine, index: IndexInMemory
+    engine: StorageEngine, index: FootageIndex
 ) -> None:
     script = a_track().with_gop().with_gop(clean=False, count=60)
     script.feed(engine.recorder(CAMERA, TrackType.VIDEO))
@@ -63,7 +70,7 @@ async def test_files_begin_at_clean_points_unless_none_comes_for_two_periods(
     assert all(row.start_ns - rows[0].start_ns >= 5 * NS for row in rows[1:])
 
 
-async def test_rotation_is_staggered_over_tracks(engine: StorageEngine, index: IndexInMemory) -> None:
+async def test_rotation_is_staggered_over_tracks(engine: StorageEngine, index: FootageIndex) -> None:
     keys = [TrackKey(CAMERA.recording, TrackToken(f"VIDEO{i:03}")) for i in range(8)]
     for key in keys:
         a_track().with_gop(count=20).feed(engine.recorder(key, TrackType.VIDEO))
@@ -71,7 +78,7 @@ async def test_rotation_is_staggered_over_tracks(engine: StorageEngine, index: I
     assert len({index.files(key, 0)[1].start_ns for key in keys}) >= 4
 
 
-async def test_a_gap_ends_the_run_and_both_sides_know_the_reason(engine: StorageEngine, index: IndexInMemory) -> None:
+async def test_a_gap_ends_the_run_and_both_sides_know_the_reason(engine: StorageEngine, index: FootageIndex) -> None:
     script = a_track().with_gop(count=2).with_gap(30, GapReason.SOURCE_LOST).with_gop(count=2)
     script.feed(engine.recorder(CAMERA, TrackType.VIDEO))
     await engine.flush()
@@ -157,12 +164,12 @@ async def test_footage_that_is_deleted_under_a_reader_ends_quietly(engine: Stora
 
 
 async def test_a_track_goes_on_recording_after_its_footage_was_deleted(
-    engine: StorageEngine, index: IndexInMemory
+    engine: StorageEngine, index: FootageIndex
 ) -> None:
     recorder = engine.recorder(CAMERA, TrackType.VIDEO)
     a_track().with_gop(count=10).feed(recorder)
     await engine.delete_track(CAMERA)
-    assert index.rows == {}
+    assert index.files(CAMERA, 0) == []
     later = a_track(at_ns=START + 50 * NS).with_gop(count=2)
     later.feed(recorder)
     await engine.flush()
@@ -178,8 +185,7 @@ async def test_deletion_spares_other_tracks(engine: StorageEngine) -> None:
     assert len(list(engine.footage(SOUND).fragments(0))) == 3
 
 
-async def test_a_stop_ends_runs_and_a_start_finds_them_again(tmp_path: Path) -> None:
-    index = IndexInMemory()
+async def test_a_stop_ends_runs_and_a_start_finds_them_again(tmp_path: Path, index: FootageIndex) -> None:
     script = a_track().with_gop(count=12).with_gap().with_gop(count=12)
     engine = StorageEngine(settings_in(tmp_path), index)
     await engine.start()
@@ -198,7 +204,7 @@ async def test_a_stop_ends_runs_and_a_start_finds_them_again(tmp_path: Path) -> 
     assert [row.gap_before for row in index.files(CAMERA, START + 400 * NS)] == [GapReason.DAEMON_STOPPED]
 
 
-async def test_damage_and_losses_are_kept_with_the_samples(engine: StorageEngine, index: IndexInMemory) -> None:
+async def test_damage_and_losses_are_kept_with_the_samples(engine: StorageEngine, index: FootageIndex) -> None:
     script = a_track().with_gop().with_gop(clean=False, damaged=10, lost_packets=7, dropped_units=2).with_gop()
     script.feed(engine.recorder(CAMERA, TrackType.VIDEO))
     await engine.stop()
