@@ -229,10 +229,23 @@ def test_rtpmap_and_fmtp_are_those_of_rfc_6184() -> None:
 
 def test_parameter_sets_with_start_codes_or_without_padding_are_understood() -> None:
     bare = base64.b64encode(b"\0\0\0\1" + SPS).decode().rstrip("=")
+    together = base64.b64encode(b"\0\0\1" + SPS + b"\0\0\0\1" + PPS).decode()
+    made = depacketizer_for("H264", 90000, fmtp={"sprop-parameter-sets": together})
+    assert made.configuration == H264Configuration((SPS,), (PPS,))
     made = depacketizer_for(
         "h264", 90000, fmtp={"Sprop-Parameter-Sets": f"{bare},{base64.b64encode(PPS + bytes(2)).decode()},"}
     )
     assert made.configuration == H264Configuration((SPS,), (PPS,))
+
+
+@pytest.mark.parametrize("code", [b"\0\0\1", b"\0\0\0\1"])
+def test_parameter_sets_in_one_packet_with_start_codes_between_are_told_apart(code: bytes) -> None:
+    joined = SPS + code + PPS
+    for payloads in ([joined, IDR], [b"\x7c\x87" + joined[1:9], b"\x7c\x47" + joined[9:], IDR]):
+        made = depacketizer_for("H264", 90000)
+        [unit] = feed(made, [Packet(p, 5, p is IDR) for p in payloads])
+        assert unit.data == sample_form(SPS, PPS, IDR)
+        assert unit.configuration == H264Configuration((SPS,), (PPS,))
 
 
 def test_several_parameter_sets_are_told_apart_by_their_ids() -> None:

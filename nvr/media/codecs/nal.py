@@ -27,6 +27,8 @@ LENGTH = struct.Struct(">I")
 _SIZE = struct.Struct(">H")
 _length = LENGTH.pack
 
+START_CODE = b"\0\0\1"
+
 MAXIMUM_UNIT = 16 << 20
 """Bytes of one access unit; a camera that never ends its units cannot take the memory."""
 
@@ -225,10 +227,25 @@ class NalDepacketizer(ABC):
         kind = self._type(buffer[start])
         self._note(kind, buffer, start + self.HEADER, end)
         nal = bytes(buffer[start:end])
-        self._parts += (_length(end - start), nal)
-        self._size += end - start
         if VIDEO_SET <= self.ROLES[kind] <= PREFIX:
-            self._whole(kind, nal)
+            self._before_slices(kind, nal)
+        else:
+            self._add(nal)
+
+    def _add(self, nal: bytes) -> None:
+        self._parts += (_length(len(nal)), nal)
+        self._size += len(nal)
+
+    def _before_slices(self, kind: int, nal: bytes) -> None:
+        """A parameter set or SEI. Some cameras put several sets into one packet, with the start codes of a byte stream
+        (Annex B) between them, which can stand in no NAL unit: they are told apart here."""
+        first, *others = nal.split(START_CODE) if self.ROLES[kind] != PREFIX and START_CODE in nal else (nal,)
+        if others:
+            first = first.rstrip(b"\0")
+        self._add(first)
+        self._whole(kind, first)
+        for other in others:
+            self._nal(memoryview(other), 0, len(other))
 
     def _aggregate(self, buffer: memoryview, start: int, end: int, between: int = 0) -> None:
         """NAL units behind 16-bit sizes, with `between` bytes of order numbers from the second one on."""
@@ -262,10 +279,14 @@ class NalDepacketizer(ABC):
         self._parts.append(bytes(buffer[start:end]))
         self._size += end - start
         if last:
-            self._parts[self._fragment] = _length(self._size - self._fragment_from)
+            at, self._fragment, self._fragment_type = self._fragment, -1, -1
             if VIDEO_SET <= self.ROLES[kind] <= PREFIX:
-                self._whole(kind, b"".join(self._parts[self._fragment + 1 :]))
-            self._fragment = self._fragment_type = -1
+                nal = b"".join(self._parts[at + 1 :])
+                del self._parts[at:]
+                self._size = self._fragment_from
+                self._before_slices(kind, nal)
+            else:
+                self._parts[at] = _length(self._size - self._fragment_from)
 
     def _note(self, kind: int, buffer: memoryview, start: int, end: int) -> None:
         """A NAL unit begins; `start` is the byte behind its header."""
@@ -392,16 +413,13 @@ class NalPacketizer(ABC):
 def parameter_sets(text: str) -> list[bytes]:
     """NAL units of a `sprop-` parameter: base64, separated by commas (RFC 6184 8.1, RFC 7798 7.1).
 
-    What is no base64 is passed over; start codes, which some cameras leave there, are cut off.
+    What is no base64 is passed over; start codes, which some cameras leave there, are taken out.
     """
     found = []
-    for part in text.split(","):
+    for value in text.split(","):
         try:
-            nal = base64.b64decode(part.strip() + "=" * (-len(part.strip()) % 4), validate=True)
+            data = base64.b64decode(value.strip() + "=" * (-len(value.strip()) % 4), validate=True)
         except (binascii.Error, ValueError):
             continue
-        for code in (b"\0\0\0\1", b"\0\0\1"):
-            nal = nal.removeprefix(code)
-        if nal:
-            found.append(nal)
+        found += [nal for nal in (part.rstrip(b"\0") for part in data.split(START_CODE)) if nal]
     return found
