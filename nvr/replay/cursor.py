@@ -220,8 +220,8 @@ class TrackCursor:
         if self._pending is None:
             return
         run = next((r for r in timeline.runs if r.run_id == self._pending_run), None)
-        if run is None or run.end_reason is None or run.end_ns > self.known_until_ns:
-            return  # younger than the timeline, still recorded, or its last fragment is on the way to the disk
+        if run is None or run.end_reason is None:
+            return  # younger than the timeline, or still being recorded
         last = timeline.runs[-1].run_id == run.run_id
         self._release(end=True, terminal=last and not timeline.recording)
 
@@ -234,8 +234,11 @@ class TrackCursor:
             self._fragments = None
             return False
         end_ns = self._selection.end_ns
-        if self._broken or self._last is None or ref.run_id != self._last.run_id:
-            self._section += 1
+        last = self._last
+        if self._broken or last is None or ref.run_id != last.run_id:
+            # Runs that touch leave no gap (another codec configuration from one picture to the next), and no E.
+            if self._broken or last is None or ref.start_ns > last.end_ns:
+                self._section += 1
             self._broken = False
             self._needs_clean = self._video
         if end_ns is not None and ref.start_ns >= end_ns:
@@ -252,6 +255,7 @@ class TrackCursor:
             self._broken = True
             self._first = None
             return True
+        self._broken = not samples  # deleted meanwhile
         # Presentation times in rising order are decode times up to a constant (ISO/IEC 14496-12 8.6.1).
         decode = sorted(s.utc_ns for s in samples)
         pairs = list(zip(samples, decode, strict=True))

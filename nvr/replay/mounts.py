@@ -20,7 +20,7 @@ from nvr.model.time import UtcNs, format_clock
 from nvr.model.tokens import TrackKey, TrackToken
 from nvr.replay.plan import PlanTrack
 from nvr.replay.player import Pacing, Playback
-from nvr.replay.reader import EDGE_POLL_S, FootageReader, FootageStore
+from nvr.replay.reader import EDGE_POLL_S, FootageStore, PlanReader
 from nvr.replay.status import RequestRefused
 from nvr.replay.unit import Selection
 
@@ -130,7 +130,7 @@ class RecordingMount:
             for i, key in zip(streams, keys, strict=True)
         ]
         selection = self._selection(keys, request, jump)
-        reader = await FootageReader.open(self._store, keys, tracks, selection, self._executor, self._edge_poll_s)
+        reader = await PlanReader.open(self._store, keys, tracks, selection, self._executor, self._edge_poll_s)
         if reader.hopeless:
             reader.close()
             raise RequestRefused(457, f"{self._recording.token} has no footage in the range asked for")

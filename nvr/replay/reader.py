@@ -41,7 +41,7 @@ class UnitSource(Protocol):
         """Let go of everything. May be called twice."""
 
 
-class FootageReader:
+class PlanReader:
     """A forward plan as a unit source. Made by `open`; the threads of `executor` do all reading."""
 
     def __init__(
@@ -65,7 +65,7 @@ class FootageReader:
         selection: Selection,
         executor: Executor,
         poll_s: float = EDGE_POLL_S,
-    ) -> FootageReader:
+    ) -> PlanReader:
         """Plan the replay of `tracks`, whose keys are `keys`, and find its first unit."""
         timelines = [store.timeline(key) for key in keys]
         loop = asyncio.get_running_loop()

@@ -115,21 +115,23 @@ class RtspServer:
         self.mounts.close()
 
     async def _on_connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
         stream = TcpStream(reader, writer, self._settings.write_buffer_bytes)
+        if len(self._connections) < self._settings.maximum_connections:
+            work = Connection(stream, self._surroundings, self._settings.write_buffer_bytes).run()
+        else:
+            work = self._turn_away(stream)
+        # A task of its own, because the streams of asyncio take the cancelling of theirs for an error.
+        task = asyncio.create_task(work, name=f"rtsp {stream.peer}")
         self._connections.add(task)
-        try:
-            if len(self._connections) > self._settings.maximum_connections:
-                self.refused_connections += 1
-                if self.refused_connections.bit_count() == 1:
-                    log.warning("%s: turned away, %d connections are open", stream.peer, len(self._connections) - 1)
-                stream.write(bytes(Response(503, Headers())))
-                await stream.close(1.0)
-                return
-            await Connection(stream, self._surroundings, self._settings.write_buffer_bytes).run()
-        finally:
-            self._connections.discard(task)
+        await asyncio.wait({task})
+        self._connections.discard(task)
+
+    async def _turn_away(self, stream: TcpStream) -> None:
+        self.refused_connections += 1
+        if self.refused_connections.bit_count() == 1:
+            log.warning("%s: turned away, %d connections are open", stream.peer, len(self._connections) - 1)
+        stream.write(bytes(Response(503, Headers())))
+        await stream.close(1.0)
 
 
 def _packetizers(maximum_payload: int) -> PacketizerFactory:

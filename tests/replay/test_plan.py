@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from nvr.media.rtsp.play import FrameSet
 from nvr.media.unit import Sample
 from nvr.model.time import NS, UtcNs, parse_iso
+from nvr.model.timeline import GapReason
 from nvr.replay.plan import EDGE_PATIENCE_NS, ForwardPlan, PlanTrack
 from nvr.replay.unit import Selection, Unit
 from tests.support.replay_store import MemoryTrack, PlainAudio, PlainVideo
@@ -156,6 +157,14 @@ def test_rotation_of_files_inside_a_run_is_no_discontinuity() -> None:
     assert flags(played(track)) == "I0:C P1: I2:C I3:CET"
 
 
+def test_a_change_of_configuration_from_one_picture_to_the_next_ends_no_section() -> None:
+    track = video().with_gop(["I0", "P1"]).with_gap(TEN + 2 * NS, GapReason.CONFIGURATION_CHANGED)
+    track.with_configuration(PlainVideo(version=2)).with_gop(["I2"]).with_end()
+    units = played(track)
+    assert flags(units) == "I0:C P1: I2:CET"
+    assert [u.configuration for u in units] == [PlainVideo(), PlainVideo(), PlainVideo(version=2)]
+
+
 def test_a_section_of_one_unit_is_clean_point_and_end_at_once() -> None:
     track = video().with_gop(["I0"]).with_gap(TEN + 9 * NS).with_gop(["I1"]).with_gap(TEN + 19 * NS).with_gop(["I2"])
     assert flags(played(track.with_end())) == "I0:CE I1:CE I2:CET"
@@ -273,14 +282,6 @@ class TestLiveEdge:
         assert flags(drain(plan, [track])) == "I0:C P1:ET"
         track.with_gap(TEN + 60 * NS).with_gop(["I2", "P3"]).with_gop(["I4"])
         assert flags(drain(plan, [track])) == "I2:C P3:"
-
-    def test_a_run_whose_last_fragment_is_not_on_the_disk_yet_has_not_ended(self) -> None:
-        track = video().with_gop(["I0", "P1"])
-        plan = plan_of([track], Selection(TEN))
-        finished = video().with_gop(["I0", "P1"]).with_gop(["I2"]).with_end()
-        assert flags(plan.next_units([finished.timeline], 1000)) == "I0:C"
-        track.with_gop(["I2"]).with_end()
-        assert flags(drain(plan, [track])) == "P1: I2:CET"
 
     def test_nothing_is_lost_or_repeated_however_the_fragments_come(self) -> None:
         track = video()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -40,6 +41,17 @@ class PlainAudio(PlainVideo):
     encoding: ClassVar[str] = "X-SOUND"
     track_type: ClassVar[TrackType] = TrackType.AUDIO
     clock_rate: int = 8_000
+
+
+@dataclass(frozen=True, slots=True)
+class ParameterVideo(PlainVideo):
+    """With parameter sets in its fmtp, as H.264 has them; data in sample form."""
+
+    encoding: ClassVar[str] = "X-SETS"
+    sets: str = ""
+
+    def fmtp(self) -> str | None:
+        return f"packetization-mode=1;sprop-parameter-sets={self.sets}"
 
 
 class PlainPacketizer:
@@ -175,3 +187,52 @@ class MemoryStore:
             self.subscriptions[key] -= 1
 
         return unsubscribe
+
+
+class HandTurnedClock:
+    """Time that stands still until somebody sleeps; a sleep passes at once and is remembered."""
+
+    def __init__(self, utc_ns: UtcNs = 1_800_000_000 * NS) -> None:
+        self.now_ns = 0
+        self.started_utc_ns = utc_ns
+        self.slept: list[int] = []
+
+    def monotonic_ns(self) -> int:
+        return self.now_ns
+
+    def utc_ns(self) -> UtcNs:
+        return self.started_utc_ns + self.now_ns
+
+    async def sleep(self, duration_ns: int) -> None:
+        self.slept.append(duration_ns)
+        wake = self.now_ns + duration_ns
+        await asyncio.sleep(0)
+        self.now_ns = max(self.now_ns, wake)
+
+
+class ManualClock:
+    """Time that moves when a test says so."""
+
+    def __init__(self, utc_ns: UtcNs = 1_800_000_000 * NS) -> None:
+        self.now_ns = 0
+        self.started_utc_ns = utc_ns
+        self._sleepers: list[tuple[int, asyncio.Future[None]]] = []
+
+    def monotonic_ns(self) -> int:
+        return self.now_ns
+
+    def utc_ns(self) -> UtcNs:
+        return self.started_utc_ns + self.now_ns
+
+    async def sleep(self, duration_ns: int) -> None:
+        wake: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._sleepers.append((self.now_ns + duration_ns, wake))
+        await wake
+
+    def advance(self, duration_ns: int) -> None:
+        self.now_ns += duration_ns
+        due = [s for s in self._sleepers if s[0] <= self.now_ns]
+        self._sleepers = [s for s in self._sleepers if s[0] > self.now_ns]
+        for _, wake in due:
+            if not wake.done():
+                wake.set_result(None)

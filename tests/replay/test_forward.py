@@ -1,0 +1,310 @@
+"""Forward replay byte by byte, over a real socket."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+import time
+
+import pytest
+
+from nvr.model.time import NS, ntp_from_utc, parse_clock, utc_from_ntp
+from nvr.model.tokens import AUDIO001, VIDEO001
+from tests.replay.conftest import ORIGIN, PATH, TEN, Serve, worked_example
+from tests.support.replay_store import MemoryTrack, ParameterVideo, PlainAudio
+from tests.support.rtsp_client import Answer, Packet, RtspClient
+
+
+async def playing(client: RtspClient, *tracks: str, **headers: str) -> Answer:
+    await client.set_up(PATH, *(tracks or (VIDEO001,)))
+    answer = await client.request("PLAY", PATH + "/", **{"Rate_Control": "no", **headers})
+    assert answer.status == 200
+    return answer
+
+
+def flags_of(packets: list[Packet]) -> str:
+    return " ".join(p.payload.decode() + ("" if p.word3 is None else ":" + p.flags) for p in packets)
+
+
+@pytest.mark.requirement(
+    "PB-8.1-24", "PB-8.3.1-01", "PB-8.3.1-02", "PB-8.3.1-03", "PB-8.3.1-04", "PB-8.3.1-05", "PB-8.3.1-08",
+    "PB-8.3.1-09", "PB-8.3.1-10", "PB-8.3.1-11", "PB-8.3.1-12", "PB-8.3.1-13", "PB-8.6.4-01",
+)  # fmt: skip
+async def test_the_worked_example_goes_over_the_wire_as_the_standard_writes_it(serve: Serve) -> None:
+    served = await serve({VIDEO001: worked_example()}, origin=lambda: ORIGIN)
+    client = await served.client()
+    await client.set_up(PATH, VIDEO001)
+    client.cseq = 299
+    answer = await client.request("PLAY", PATH + "/", Rate_Control="no", Require="onvif-replay")
+    assert answer["CSeq"] == "300"
+    assert answer["Range"] == "clock=20260101T100000Z-"
+    assert answer["RTP-Info"] == f"url={client.base}{PATH}/VIDEO001;seq=5000;rtptime=1000000"
+    packets = await client.packets(16)
+    assert flags_of(packets) == ("I0..:C .. P1: P2: I3..:C .. P4: P5:E I6..:C .. P7: P8: I9..:C .. P10: P11:ET")
+    assert [p.seq for p in packets] == list(range(5000, 5016))
+    section = [1_000_000 + 90_000 * s for s in (0, 0, 1, 2, 3, 3, 4, 5)]
+    assert [p.rtp_time for p in packets] == section + [t + 5_400_000 for t in section]
+    assert [p.marker for p in packets] == [False, True, True, True] * 4
+    seconds = [p.ntp >> 32 for p in packets if p.ntp is not None]
+    assert seconds == [0xED00C420 + s for s in (*range(6), *range(60, 66))]
+    assert {p.word3[1:] for p in packets if p.word3 is not None} == {b"\x2c\0\0"}
+    assert [p.word3[0] for p in packets if p.word3 is not None] == [
+        0x80, 0, 0, 0x80, 0, 0x40, 0x80, 0, 0, 0x80, 0, 0x50,
+    ]  # fmt: skip
+    assert packets[0].raw == bytes.fromhex("90601388 000f4240 1a2b3c4d abac0003 ed00c420 00000000 802c0000") + b"I0.."
+    assert {(p.version, p.cc, p.payload_type, p.ssrc, p.channel) for p in packets} == {(2, 0, 96, 0x1A2B3C4D, 0)}
+
+
+@pytest.mark.requirement("PB-8.3.1-13")
+async def test_the_terminal_flag_stands_in_the_last_packet_of_the_terminal_unit(serve: Serve) -> None:
+    track = MemoryTrack().starting_at(TEN).with_gop(["I0", "P1..2..3.."]).with_end()
+    client = await (await serve({VIDEO001: track})).client()
+    await playing(client)
+    packets = await client.packets(4)
+    assert flags_of(packets) == "I0:C P1..:E 2..3 ..:ET"
+    assert packets[1].ntp == packets[3].ntp
+
+
+@pytest.mark.requirement("PB-8.5.3-05", "PB-8.1-09", "PB-8.3.1-15")
+async def test_two_tracks_are_interleaved_in_recorded_order_on_their_channels(serve: Serve) -> None:
+    sound = MemoryTrack(PlainAudio()).starting_at(TEN).with_gop([f"a{i}" for i in range(6)], NS // 2).with_end()
+    track = MemoryTrack().starting_at(TEN).with_gop(["I0", "P1", "P2"]).with_end()
+    client = await (await serve({VIDEO001: track, AUDIO001: sound})).client()
+    answer = await playing(client, VIDEO001, AUDIO001)
+    packets = await client.packets(9)
+    assert [p.payload for p in packets] == [b"I0", b"a0", b"a1", b"P1", b"a2", b"a3", b"P2", b"a4", b"a5"]
+    assert {p.channel for p in packets if p.payload[:1] == b"a"} == {2}
+    times = [p.ntp for p in packets]
+    assert times == sorted(times, key=lambda t: t or 0)
+    assert "C" in packets[1].flags
+    infos = answer["RTP-Info"].split(",")
+    assert [i.split(";")[0].rpartition("/")[2] for i in infos] == [VIDEO001, AUDIO001]
+
+
+async def nothing_comes(client: RtspClient) -> list[Packet]:
+    """What arrived before the answer to a keep-alive: media of the same connection stand before it."""
+    before = len(client.log)
+    for _ in range(3):
+        await client.request("GET_PARAMETER", PATH)
+    return [e for e in client.log[before:] if isinstance(e, Packet)]
+
+
+@pytest.mark.requirement("PB-8.5.1-06", "PB-8.5.1-07", "PB-8.5.2-01", "PB-8.5.2-10", "PB-8.5.2-12")
+@pytest.mark.parametrize(
+    ("start", "first"),
+    [
+        ("20260101T100000Z", "I0.."),
+        ("20260101T100004Z", "I3.."),
+        ("20260101T100004.3Z", "I3.."),
+        ("20260101T100003.000000000Z", "I3.."),
+        ("20260101T100002.999999999Z", "I0.."),
+        ("20260101T100030Z", "I6.."),
+        ("20000101T000000Z", "I0.."),
+    ],
+)
+async def test_the_answer_states_where_playback_really_begins(serve: Serve, start: str, first: str) -> None:
+    client = await (await serve({VIDEO001: worked_example()})).client()
+    answer = await playing(client, Range=f"clock={start}-")
+    packet = await client.packet()
+    assert packet.payload.decode() == first
+    stated = parse_clock(answer["Range"].removeprefix("clock=").removesuffix("-"))
+    assert packet.ntp == ntp_from_utc(stated)
+    assert f";seq={packet.seq};rtptime={packet.rtp_time}" in answer["RTP-Info"]
+
+
+@pytest.mark.requirement("PB-8.5.2-02", "PB-8.5.2-05", "PB-8.9-01")
+async def test_a_closed_range_stops_by_itself_and_a_new_play_works_at_once(serve: Serve) -> None:
+    client = await (await serve({VIDEO001: worked_example()})).client()
+    answer = await playing(client, Range="clock=20260101T100001Z-20260101T100004Z")
+    assert answer["Range"] == "clock=20260101T100000Z-20260101T100004Z"
+    assert flags_of(await client.packets(6)) == "I0..:C .. P1: P2: I3..:C .."
+    assert await nothing_comes(client) == []
+    answer = await client.request("PLAY", PATH, Range="clock=20260101T100103Z-", Rate_Control="no")
+    assert answer.status == 200
+    assert flags_of(await client.packets(4)) == "I9..:CD .. P10: P11:ET"
+
+
+@pytest.mark.requirement("PB-8.5.1-09", "PB-8.9-01", "PB-8.9-03")
+async def test_the_session_stays_playing_at_the_end_of_footage(serve: Serve) -> None:
+    client = await (await serve({VIDEO001: worked_example()})).client()
+    await playing(client)
+    await client.packets(16)
+    assert await nothing_comes(client) == []
+    assert (await client.request("PAUSE", PATH)).status == 200
+    assert not any(isinstance(e, tuple) for e in client.log)  # no RTCP, so no BYE
+
+
+@pytest.mark.requirement("PB-8.5.2-08")
+@pytest.mark.parametrize(
+    ("npt", "first"), [("npt=0-", "I0.."), ("npt=0.000-", "I0.."), ("npt=4-", "I3.."), ("npt=now-", "I9..")]
+)
+async def test_plain_players_get_the_recording_by_npt(serve: Serve, npt: str, first: str) -> None:
+    client = await (await serve({VIDEO001: worked_example()})).client()
+    answer = await playing(client, Range=npt)
+    assert answer["Range"].startswith("clock=")
+    assert (await client.packet()).payload.decode() == first
+
+
+def long_track(seconds: int = 300, size: int = 1000) -> MemoryTrack:
+    track = MemoryTrack().starting_at(TEN)
+    for i in range(0, seconds, 2):
+        track.with_gop([f"I{i}".ljust(size, "."), f"P{i + 1}".ljust(size, ".")])
+        if i % 10 == 8:
+            track.with_rotation()
+    return track.with_end()
+
+
+@pytest.mark.requirement("PB-8.5.1-09", "PB-8.5.1-10", "PB-8.6.3-01", "PB-8.6.3-02")
+async def test_pause_and_resume_lose_and_repeat_nothing(serve: Serve) -> None:
+    client = await (await serve({VIDEO001: long_track(600, 40_000)}, payload=10_000)).client(1 << 14)
+    await playing(client)
+    found: list[Packet] = []
+    for _ in range(4):
+        found += await client.packets(7)
+        before = len(client.log)
+        answer = await client.request("PAUSE", PATH)
+        assert answer.status == 200
+        found += [e for e in client.log[before:] if isinstance(e, Packet)]
+        assert await nothing_comes(client) == []
+        answer = await client.request("PLAY", PATH, Rate_Control="no")
+        assert answer.status == 200
+        following = await client.packet()
+        assert f";seq={following.seq};" in answer["RTP-Info"]
+        assert following.word3 is not None
+        assert following.word3[1] == client.cseq & 0xFF
+        assert "D" not in following.flags
+        found.append(following)
+    while len(found) < 2400:
+        found.append(await client.packet())
+    assert [p.seq for p in found] == [(found[0].seq + i) & 0xFFFF for i in range(len(found))]
+    assert len({p.ssrc for p in found}) == 1
+    names = [p.payload.decode().rstrip(".")[1:] for p in found if p.payload[:1] in b"IP"]
+    assert names == [str(i) for i in range(600)]
+
+
+@pytest.mark.requirement("PB-8.3.1-07", "PB-8.3.1-10", "PB-8.10-01", "PB-8.10-02", "PB-8.10-05", "PB-8.6.3-02")
+async def test_an_immediate_jump_ends_the_old_data_before_its_answer(serve: Serve) -> None:
+    client = await (await serve({VIDEO001: long_track(1000, 40_000)}, payload=10_000)).client(1 << 14)
+    await playing(client)
+    await client.packets(5)
+    answer = await client.request("PLAY", PATH, Range="clock=20260101T101001Z-", Rate_Control="no", Immediate="yes")
+    last_of_old = [e for e in client.log if isinstance(e, Packet)][-1]
+    packets = await client.packets(40)
+    assert packets[0].flags == "CD"
+    assert packets[0].payload.decode().rstrip(".") == "I600"
+    assert packets[0].seq == (last_of_old.seq + 1) & 0xFFFF
+    assert f";seq={packets[0].seq};rtptime={packets[0].rtp_time}" in answer["RTP-Info"]
+    assert {p.word3[1] for p in packets if p.word3 is not None} == {client.cseq & 0xFF}
+    assert ["D" in p.flags for p in packets if p.word3 is not None].count(True) == 1
+
+
+@pytest.mark.requirement("PB-8.10-06")
+async def test_many_jumps_in_quick_order_are_all_answered_and_the_last_wins(serve: Serve) -> None:
+    client = await (await serve({VIDEO001: long_track()}, payload=1000)).client()
+    await playing(client)
+    sent = [
+        client.write("PLAY", PATH, Range=f"clock=20260101T1000{i:02}Z-", Rate_Control="no", Immediate="yes")
+        for i in range(50)
+    ]
+    assert [int((await client.answer())["CSeq"]) for _ in sent] == sent
+    packets = await client.packets(5)
+    assert packets[0].payload.decode().startswith("I48.")
+    assert {p.word3[1] for p in packets if p.word3 is not None} == {sent[-1] & 0xFF}
+
+
+@pytest.mark.requirement("PB-8.5.1-17")
+async def test_a_pause_point_is_reached_and_resumed_at(serve: Serve) -> None:
+    client = await (await serve({VIDEO001: worked_example()})).client()
+    await client.set_up(PATH, VIDEO001)
+    # Two requests at once, so that the pause point is known before the first unit behind it could be sent.
+    client.write("PLAY", PATH)
+    client.write("PAUSE", PATH, Range="clock=20260101T100001Z")
+    assert (await client.answer()).status == 200
+    paused = await client.answer()
+    assert paused.status == 200
+    assert paused["Range"] == "clock=20260101T100001Z-"
+    sent = [e for e in client.log if isinstance(e, Packet)] or await client.packets(2)
+    assert sent[0].payload == b"I0.."
+    async with asyncio.timeout(5):
+        while (await client.request("PAUSE", PATH)).status != 200:
+            pass
+    await client.request("PLAY", PATH, Rate_Control="no")
+    assert flags_of(await client.packets(2)) == "P1: P2:"
+
+
+async def test_a_pause_point_behind_the_position_is_refused(serve: Serve) -> None:
+    client = await (await serve({VIDEO001: long_track()}, payload=1000)).client()
+    await playing(client, Range="clock=20260101T100100Z-", Rate_Control="yes")
+    await client.packet()
+    assert (await client.request("PAUSE", PATH, Range="clock=20260101T100000Z")).status == 457
+
+
+@pytest.mark.requirement("PB-8.5.1-15")
+async def test_sessions_on_one_recording_do_not_influence_each_other(serve: Serve) -> None:
+    served = await serve({VIDEO001: worked_example()})
+    first, second = await served.client(), await served.client()
+    await playing(first)
+    await playing(second, Range="clock=20260101T100103Z-")
+    await first.request("PAUSE", PATH)
+    assert flags_of(await second.packets(4)) == "I9..:C .. P10: P11:ET"
+    assert first.session != second.session
+
+
+@pytest.mark.requirement("PB-8.8-01", "PB-8.8-02", "PB-8.8-03", "PB-8.9-02")
+async def test_playing_goes_on_with_what_is_recorded_and_after_recording_resumes(serve: Serve) -> None:
+    track = MemoryTrack().starting_at(TEN).with_gop(["I0", "P1"])
+    client = await (await serve({VIDEO001: track})).client()
+    await playing(client)
+    assert flags_of([await client.packet()]) == "I0:C"
+    assert await nothing_comes(client) == []
+    track.with_gop(["I2", "P3"])
+    assert flags_of(await client.packets(2)) == "P1: I2:C"
+    track.with_end()
+    assert flags_of(await client.packets(1)) == "P3:ET"
+    track.with_gap(TEN + 60 * NS).with_gop(["I4", "P5"]).with_gop(["I6"])
+    assert flags_of(await client.packets(2)) == "I4:C P5:"
+
+
+@pytest.mark.requirement("PB-8.1-29")
+async def test_changed_parameter_sets_go_before_the_first_picture_that_needs_them(serve: Serve) -> None:
+    track = MemoryTrack(ParameterVideo(sets="AQID")).starting_at(TEN).with_gop(["\0\0\0\1A"])
+    track.with_configuration(ParameterVideo(sets="BAUG,Bw==")).with_gop(["\0\0\0\1B"]).with_gop(["\0\0\0\1C"])
+    track.with_configuration(ParameterVideo(sets="AQID")).with_gop(["\0\0\0\1D"]).with_end()
+    client = await (await serve({VIDEO001: track}, payload=100)).client()
+    await playing(client)
+    assert [p.payload for p in await client.packets(4)] == [
+        b"\0\0\0\1A",
+        b"\0\0\0\3\4\5\6\0\0\0\1\7\0\0\0\1B",
+        b"\0\0\0\1C",
+        b"\0\0\0\3\1\2\3\0\0\0\1D",
+    ]
+    await client.request("PLAY", PATH, Range="clock=20260101T100001Z-", Rate_Control="no")
+    assert (await client.packet()).payload.startswith(b"\0\0\0\3\4\5\6")
+
+
+@pytest.mark.requirement("PB-8.3.2-03")
+async def test_a_unit_has_the_same_times_in_every_unthrottled_replay(serve: Serve) -> None:
+    client = await (await serve({VIDEO001: worked_example()})).client()
+    await playing(client)
+    first = {p.payload: (p.ntp, p.rtp_time) for p in await client.packets(16) if p.word3 is not None}
+    await client.request("PLAY", PATH, Range="clock=20260101T100004Z-", Rate_Control="no")
+    second = {p.payload: (p.ntp, p.rtp_time) for p in await client.packets(12) if p.word3 is not None}
+    assert len(second) == 9
+    assert second.items() <= first.items()
+
+
+@pytest.mark.requirement("PB-8.11-02", "PB-8.3.2-04", "PB-8.11-04")
+async def test_a_sender_report_states_the_wall_clock_when_rate_control_is_on(serve: Serve) -> None:
+    client = await (await serve({VIDEO001: worked_example()})).client()
+    await playing(client, Rate_Control="yes")
+    channel, report = await client.report()
+    packet = await client.packet()
+    assert channel == 1
+    kind, ssrc, ntp, rtp_time = struct.unpack_from(">xBxxIQI", report)
+    assert (kind, ssrc) == (200, packet.ssrc)
+    assert abs(utc_from_ntp(ntp) - time.time_ns()) < 5 * NS
+    assert packet.ntp is not None
+    assert utc_from_ntp(packet.ntp) == TEN
+    assert (packet.rtp_time - rtp_time) % (1 << 32) < 90_000
+    client.send(b"$\x01\x00\x08" + struct.pack(">BBHI", 0x80, 201, 1, 7))
+    assert (await client.request("OPTIONS", PATH)).status == 200
