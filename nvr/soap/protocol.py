@@ -214,5 +214,6 @@ def _fault(error: Exception, service: Service, operation: str, request: Request)
     if error is not fault and fault.code is Code.RECEIVER:
         log.warning("%s: %s", where, error)
     else:
-        log.debug("%s: %s", where, fault)
+        # Without the reason: it may quote a value, and a value may be a password in the wrong place.
+        log.debug("%s: %s", where, "/".join((fault.code, *fault.subcodes)))
     return fault

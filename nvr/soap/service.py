@@ -41,6 +41,7 @@ from typing import Any, ClassVar, TypeAlias, TypeVar
 
 from spyne import Application, rpc
 from spyne import Service as SpyneService
+from spyne.util.appreg import unregister_application
 
 from nvr.auth.access import AccessClass
 from nvr.model.errors import Refused
@@ -143,6 +144,7 @@ class BoundService:
         name = type(service).__name__
         registered = type(SpyneService)(name, (SpyneService,), members)
         application = Application([registered], service.namespace, name)
+        unregister_application(application)  # a global list that nobody here reads would keep it alive
         self._operations = {
             tag: _bound(descriptors[0]) for tag, descriptors in application.interface.service_method_map.items()
         }

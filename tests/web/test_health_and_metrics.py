@@ -1,0 +1,85 @@
+"""/healthz and /metrics over HTTP."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import pytest
+
+from nvr.web.metrics import Metric, Sample, render
+from tests.support.soap_http import a_device, envelope
+
+
+@dataclass
+class Room:
+    name: str
+    found: Sequence[str] = ()
+
+    def problems(self) -> Sequence[str]:
+        return self.found
+
+
+@dataclass
+class Counting:
+    given: Sequence[Metric]
+
+    def metrics(self) -> Iterable[Metric]:
+        return self.given
+
+
+async def test_health_is_200_while_every_part_is_ready() -> None:
+    async with (
+        a_device(parts=[Room("storage"), Room("rtsp")]) as device,
+        device.session.get(device.base + "/healthz") as response,
+    ):
+        assert response.status == 200
+        assert await response.json() == {"status": "ok"}
+
+
+async def test_health_is_503_with_the_problems_by_part() -> None:
+    parts = [Room("storage", ["volume a is full"]), Room("rtsp")]
+    async with a_device(parts=parts) as device, device.session.get(device.base + "/healthz") as response:
+        assert response.status == 503
+        assert await response.json() == {"status": "failing", "problems": {"storage": ["volume a is full"]}}
+
+
+async def test_metrics_are_text_of_prometheus_with_those_of_http_and_soap() -> None:
+    source = Counting([Metric("nvr_frames_total", "Frames\nkept.", "counter", [Sample(3, {"track": 'a"b\\c'})])])
+    async with a_device(sources=[source]) as device:
+        await device.post(envelope("<tds:GetSystemDateAndTime/>"))
+        async with device.session.get(device.base + "/metrics") as response:
+            assert response.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
+            lines = (await response.text()).splitlines()
+    assert r"# HELP nvr_frames_total Frames\nkept." in lines
+    assert "# TYPE nvr_frames_total counter" in lines
+    assert r'nvr_frames_total{track="a\"b\\c"} 3' in lines
+    assert "nvr_http_connections 1" in lines
+    expected = (
+        'nvr_soap_requests_total{service="/onvif/device_service",operation="GetSystemDateAndTime",outcome="ok"} 1'
+    )
+    assert expected in lines
+
+
+def test_two_sources_of_one_metric_become_one_family() -> None:
+    text = render(
+        [Metric("a_total", "A.", "counter", [Sample(1, {"x": "1"})]), Metric("a_total", "A.", "counter", [Sample(2)])]
+    )
+    assert text.count("# TYPE a_total") == 1
+    with pytest.raises(ValueError, match="counter here and a gauge there"):
+        render([Metric("a", "A.", "counter", []), Metric("a", "A.", "gauge", [])])
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(1.0, "1"), (0.5, "0.5"), (math.inf, "+Inf"), (-math.inf, "-Inf"), (math.nan, "NaN")]
+)
+def test_numbers_are_written_as_the_format_spells_them(value: float, text: str) -> None:
+    assert render([Metric("a", "A.", "gauge", [Sample(value)])]).splitlines()[-1] == f"a {text}"
+
+
+def test_names_that_the_format_does_not_know_are_refused() -> None:
+    with pytest.raises(ValueError, match="name of a metric"):
+        Metric("a-b", "A.", "gauge", [])
+    with pytest.raises(ValueError, match="name of a label"):
+        Sample(1, {"a-b": "x"})
