@@ -1,0 +1,346 @@
+"""The search dialect: a subset of XPath 1.0 that is true or false for a document (IEC 62676-2-32 6.18). Sans-I/O.
+
+    expression  = conjunction *( "or" conjunction )
+    conjunction = term *( "and" term )
+    term        = "(" expression ")" / "not" "(" expression ")" / "boolean" "(" expression ")"
+                / "contains" "(" path "," string ")" / path [ operator literal ]
+    path        = [ "/" / "//" ] step *( ( "/" / "//" ) step )          in [...]: without the leading slash
+    step        = ( name / "*" / "." ) *( "[" expression "]" ) / "@" name
+    operator    = "=" / "!=" / "<" / "<=" / ">" / ">="
+    literal     = string / number
+
+It accepts somewhat more than the grammar of the standard, with the meaning of XPath 1.0. Names match by their local
+part: filters come with the prefix tt, with another, or with none. Beyond XPath 1.0, two xs:dateTime values compare as
+instants, so that EarliestRecording < "2024-01-01T00:00:00Z" means what it says.
+"""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import NoReturn, TypeAlias
+
+from nvr.model.errors import FormatError
+from nvr.model.time import parse_iso
+
+DIALECT = "http://www.onvif.org/ver10/tse/searchFilter"
+MAX_LENGTH = 4096
+MAX_DEPTH = 32
+"""Of brackets and parentheses: bounds the parser's recursion."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Node:
+    """An element: its local name, its own text, attributes by local name, child elements."""
+
+    name: str
+    text: str = ""
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    children: tuple[Node, ...] = ()
+
+    @property
+    def value(self) -> str:
+        """The string value: the text of the element and of all inside it."""
+        return self.text + "".join(child.value for child in self.children)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    name: str
+    """A local name, `*`, or `.` for the node itself."""
+    anywhere: bool = False
+    """Behind `//`: at any depth below."""
+    attribute: bool = False
+    predicates: tuple[Expression, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """True where it selects something."""
+
+    steps: tuple[Step, ...]
+    absolute: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """True where any node of the path compares so."""
+
+    path: Path
+    operator: str
+    literal: str | float
+
+
+@dataclass(frozen=True, slots=True)
+class Contains:
+    """True where the first node of the path holds the text."""
+
+    path: Path
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Not:
+    inner: Expression
+
+
+@dataclass(frozen=True, slots=True)
+class And:
+    terms: tuple[Expression, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Or:
+    terms: tuple[Expression, ...]
+
+
+Expression: TypeAlias = Path | Comparison | Contains | Not | And | Or
+
+
+def parse(text: str) -> Expression:
+    """Raises FormatError that names the place."""
+    if len(text) > MAX_LENGTH:
+        raise FormatError(f"the filter has {len(text)} characters, more than {MAX_LENGTH}")
+    return _Parser(text).whole()
+
+
+def matches(expression: Expression, root: Node) -> bool:
+    """Whether the expression is true for the document whose root element is `root`."""
+    return _holds(expression, Node("", children=(root,)), root)
+
+
+_TOKEN = re.compile(
+    r"""\s*(?:
+      (?P<string>"[^"]*"|'[^']*')
+    | (?P<number>[0-9]+(?:\.[0-9]*)?|\.[0-9]+)
+    | (?P<name>(?:[^\W\d][\w.\-]*:)?[^\W\d][\w.\-]*)
+    | (?P<sign>//|!=|<=|>=|\.\.|::|[/\[\]()@,=<>*.])
+    )""",
+    re.VERBOSE,
+)
+_OPERATORS: Mapping[str, Callable[[float | str, float | str], bool]] = {
+    "=": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+_NUMBER = re.compile(r"[ \t\r\n]*(-?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+))[ \t\r\n]*")
+
+
+class _Parser:
+    """Recursive descent over the tokens; each method leaves the place behind what it has read."""
+
+    def __init__(self, text: str) -> None:
+        self._tokens: list[tuple[str, str, int]] = []
+        """Kind, text, place; the kind of signs is the sign itself."""
+        self._at = 0
+        self._depth = 0
+        place, end = 0, len(text.rstrip())
+        while place < end:
+            m = _TOKEN.match(text, place)
+            if m is None:
+                raise FormatError(f"the filter has an unexpected {text[place:].lstrip()[:1]!r} at {place}")
+            kind = m.lastgroup
+            assert kind is not None
+            self._tokens.append((m[kind] if kind == "sign" else kind, m[kind], m.start(kind)))
+            place = m.end()
+        self._tokens.append(("end", "", len(text)))
+
+    def whole(self) -> Expression:
+        expression = self._expression(inside=False)
+        if self._kind != "end":
+            self._fail("the end")
+        return expression
+
+    @property
+    def _kind(self) -> str:
+        return self._tokens[self._at][0]
+
+    @property
+    def _text(self) -> str:
+        return self._tokens[self._at][1]
+
+    def _fail(self, expected: str) -> NoReturn:
+        kind, text, place = self._tokens[self._at]
+        found = "it ends" if kind == "end" else f"there is {text[:40]!r}"
+        raise FormatError(f"the filter needs {expected} at {place}, where {found}")
+
+    def _take(self, kind: str, expected: str) -> str:
+        if self._kind != kind:
+            self._fail(expected)
+        text = self._text
+        self._at += 1
+        return text
+
+    def _taken(self, kind: str) -> bool:
+        if self._kind != kind:
+            return False
+        self._at += 1
+        return True
+
+    def _word(self, word: str) -> bool:
+        if (self._kind, self._text) != ("name", word):
+            return False
+        self._at += 1
+        return True
+
+    def _calls(self, function: str) -> bool:
+        if self._text == function and self._kind == "name" and self._tokens[self._at + 1][0] == "(":
+            self._at += 2
+            return True
+        return False
+
+    def _expression(self, inside: bool) -> Expression:
+        """`inside` a predicate paths are relative."""
+        self._depth += 1
+        if self._depth > MAX_DEPTH:
+            raise FormatError(f"the filter nests deeper than {MAX_DEPTH}")
+        terms = [self._conjunction(inside)]
+        while self._word("or"):
+            terms.append(self._conjunction(inside))
+        self._depth -= 1
+        return terms[0] if len(terms) == 1 else Or(tuple(terms))
+
+    def _conjunction(self, inside: bool) -> Expression:
+        terms = [self._term(inside)]
+        while self._word("and"):
+            terms.append(self._term(inside))
+        return terms[0] if len(terms) == 1 else And(tuple(terms))
+
+    def _term(self, inside: bool) -> Expression:
+        if self._taken("(") or self._calls("boolean"):
+            inner = self._expression(inside)
+            self._take(")", "')'")
+            return inner
+        if self._calls("not"):
+            inner = self._expression(inside)
+            self._take(")", "')'")
+            return Not(inner)
+        if self._calls("contains"):
+            path = self._path(inside)
+            self._take(",", "','")
+            text = self._take("string", "a text in quotes")[1:-1]
+            self._take(")", "')'")
+            return Contains(path, text)
+        path = self._path(inside)
+        if self._kind not in _OPERATORS:
+            return path
+        sign = self._take(self._kind, "an operator")
+        if self._kind == "number":
+            return Comparison(path, sign, float(self._take("number", "a number")))
+        return Comparison(path, sign, self._take("string", "a text in quotes")[1:-1])
+
+    def _path(self, inside: bool) -> Path:
+        absolute = self._kind in ("/", "//")
+        if absolute and inside:
+            self._fail("a path that begins at the element in front of the bracket")
+        anywhere = self._kind == "//"
+        self._at += absolute
+        steps = [self._step(anywhere)]
+        while self._kind in ("/", "//"):
+            if steps[-1].attribute:
+                self._fail("nothing behind an attribute")
+            anywhere = self._taken("//") or not self._taken("/")
+            steps.append(self._step(anywhere))
+        return Path(tuple(steps), absolute)
+
+    def _step(self, anywhere: bool) -> Step:
+        if self._taken("@"):
+            return Step(_local(self._take("name", "the name of an attribute")), anywhere, attribute=True)
+        if self._kind in ("*", "."):
+            name = self._take(self._kind, "a name")
+        else:
+            name = _local(self._take("name", "the name of an element"))
+            if self._kind == "(":
+                self._at -= 1
+                self._fail("boolean, contains or not")
+        predicates = []
+        while self._taken("["):
+            predicates.append(self._expression(inside=True))
+            self._take("]", "']'")
+        return Step(name, anywhere, predicates=tuple(predicates))
+
+
+def _local(name: str) -> str:
+    return name.rpartition(":")[2]
+
+
+def _holds(expression: Expression, document: Node, context: Node) -> bool:
+    match expression:
+        case Path():
+            return any(True for _ in _select(expression, document, context))
+        case Comparison(path, sign, literal):
+            return any(_compares(_value(found), sign, literal) for found in _select(path, document, context))
+        case Contains(path, text):
+            first = next(_select(path, document, context), None)
+            return text in ("" if first is None else _value(first))
+        case Not(inner):
+            return not _holds(inner, document, context)
+        case And(terms):
+            return all(_holds(term, document, context) for term in terms)
+        case Or(terms):
+            return any(_holds(term, document, context) for term in terms)
+
+
+def _select(path: Path, document: Node, context: Node) -> Iterator[Node | str]:
+    """Nodes, or values of attributes, in document order, each once."""
+    found: list[Node | str] = [document if path.absolute else context]
+    for step in path.steps:
+        nodes = [node for node in found if isinstance(node, Node)]
+        if step.anywhere:
+            nodes = _unique(below for node in nodes for below in _walk(node))
+        if step.attribute:
+            found = [node.attributes[step.name] for node in nodes if step.name in node.attributes]
+            continue
+        if step.name != ".":
+            nodes = [child for node in nodes for child in node.children if step.name in ("*", child.name)]
+        found = [n for n in nodes if all(_holds(predicate, document, n) for predicate in step.predicates)]
+    if len(found) > 1 and all(isinstance(node, Node) for node in found):
+        # Children of nested elements come out of order: XPath 1.0 takes the first of the document.
+        place = {id(node): i for i, node in enumerate(_walk(document))}
+        found.sort(key=lambda node: place[id(node)])
+    return iter(found)
+
+
+def _walk(node: Node) -> Iterator[Node]:
+    """The node and all below it, in document order."""
+    yield node
+    for child in node.children:
+        yield from _walk(child)
+
+
+def _unique(nodes: Iterator[Node]) -> list[Node]:
+    return list({id(node): node for node in nodes}.values())
+
+
+def _value(found: Node | str) -> str:
+    return found if isinstance(found, str) else found.value
+
+
+def _compares(value: str, sign: str, literal: str | float) -> bool:
+    if isinstance(literal, str):
+        instants = _instant(value), _instant(literal)
+        if instants[0] is not None and instants[1] is not None:
+            return _OPERATORS[sign](instants[0], instants[1])
+        if sign in ("=", "!="):
+            return _OPERATORS[sign](value, literal)
+    return _OPERATORS[sign](_number(value), _number(literal))
+
+
+def _number(value: str | float) -> float:
+    """As number() of XPath 1.0: what is no number is NaN, which compares to nothing."""
+    if isinstance(value, float):
+        return value
+    m = _NUMBER.fullmatch(value)
+    return float(m[1]) if m else float("nan")
+
+
+def _instant(value: str) -> int | None:
+    try:
+        return parse_iso(value)
+    except FormatError:
+        return None
