@@ -24,7 +24,7 @@ from nvr.replay.session import TRANSITIONS, SessionState
 from nvr.replay.status import RequestRefused
 from tests.replay.conftest import PATH, TEN, Serve, worked_example
 from tests.support.replay_store import ManualClock, MemoryTrack, PlainAudio
-from tests.support.rtsp_client import Packet
+from tests.support.rtsp_client import Packet, until
 
 TCP = "RTP/AVP/TCP;unicast;interleaved=0-1"
 

@@ -101,7 +101,7 @@ class RtspClient:
     @classmethod
     async def connect(cls, port: int, limit: int = 1 << 16) -> RtspClient:
         """`limit`: bytes of each of the two receive buffers, the kernel's and asyncio's."""
-        sock = socket.socket()
+        sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # so asyncio sets TCP_NODELAY
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, limit)
         sock.setblocking(False)
         await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))

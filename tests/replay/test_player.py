@@ -1,0 +1,190 @@
+"""Pacing, RTP time and reports of the player, on clocks that tests turn."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections import deque
+from collections.abc import Sequence
+from fractions import Fraction
+
+import pytest
+
+from nvr.media.unit import CodecConfiguration
+from nvr.model.time import NS
+from nvr.replay.player import LATE_NS, Line, Pacing, Playback, Player
+from nvr.replay.sender import Buffer, Origin, RtpStream
+from nvr.replay.unit import Unit
+from tests.replay.conftest import TEN
+from tests.support.replay_store import HandTurnedClock, PlainAudio, PlainVideo, plain_packetizer
+
+RATE = 90_000
+
+
+class Listed:
+    """A source with everything at hand."""
+
+    def __init__(self, units: Sequence[Unit]) -> None:
+        self.left = list(units)
+
+    async def units(self) -> Sequence[Unit]:
+        units, self.left = self.left, []
+        return units
+
+    def close(self) -> None: ...
+
+
+class Recorded:
+    """A transport that keeps packets with the time at which they came; `slow_ns` is what each takes."""
+
+    def __init__(self, clock: HandTurnedClock, slow_ns: int = 0) -> None:
+        self.clock = clock
+        self.slow_ns = slow_ns
+        self.sent: list[tuple[int, bytes]] = []
+        self.reports: list[tuple[int, bytes]] = []
+
+    async def send(self, packets: Sequence[Buffer]) -> None:
+        self.sent += [(self.clock.now_ns, bytes(p)) for p in packets]
+        self.clock.now_ns += self.slow_ns
+
+    async def send_report(self, stream: RtpStream, report: bytes) -> None:
+        self.reports.append((self.clock.now_ns, report))
+
+    @property
+    def at_s(self) -> list[float]:
+        return [t / NS for t, _ in self.sent]
+
+    @property
+    def rtp_times(self) -> list[int]:
+        return [struct.unpack_from(">I", p, 4)[0] for _, p in self.sent]
+
+
+def unit(second: float, name: str = "u", skipped_s: int = 0, configuration: CodecConfiguration | None = None) -> Unit:
+    at = TEN + int(second * NS)
+    return Unit(0, at, at, name.encode(), configuration or PlainVideo(), True, skipped_ns=skipped_s * NS)
+
+
+async def play(
+    units: Sequence[Unit],
+    pacing: Pacing = Pacing.PLAYING_TIME,
+    scale: Fraction = Fraction(1),
+    slow_ns: int = 0,
+    base: int = 0,
+) -> Recorded:
+    clock = HandTurnedClock()
+    transport = Recorded(clock, slow_ns)
+    stream = RtpStream(PlainVideo(), 96, plain_packetizer(100), Origin(1, 65_535, base), None)
+    start = units[0].utc_ns
+    playback = Playback(Listed(units), start, deque(), start)
+    line = Line(start, 0, scale)
+    player = Player(playback, {0: stream}, transport, clock, pacing, line, TEN, 7, "here")
+    async with asyncio.timeout(5):
+        await player.run()
+    return transport
+
+
+@pytest.mark.requirement("PB-8.5.3-01", "PB-8.5.3-02", "PB-8.6.4-05")
+async def test_rate_control_delivers_in_real_time_and_rtp_time_follows() -> None:
+    sent = await play([unit(i / 10) for i in range(30)])
+    assert sent.at_s == pytest.approx([i / 10 for i in range(30)])
+    assert sent.rtp_times == [RATE * i // 10 for i in range(30)]
+
+
+@pytest.mark.requirement("PB-8.5.1-04")
+@pytest.mark.parametrize("scale", [Fraction(1, 4), Fraction(2), Fraction(32)])
+async def test_scale_presses_playing_time_and_rtp_time_alike(scale: Fraction) -> None:
+    sent = await play([unit(i) for i in range(60)], scale=scale)
+    assert sent.at_s[-1] == pytest.approx(float(59 / scale))
+    assert sent.rtp_times[-1] == pytest.approx(float(59 * RATE / scale), abs=1)
+
+
+@pytest.mark.requirement("PB-8.6.4-07")
+async def test_a_gap_is_skipped_under_rate_control() -> None:
+    sent = await play([unit(0), unit(1), unit(57, skipped_s=55), unit(58, skipped_s=55)])
+    assert sent.at_s == [0, 1, 2, 3]
+    assert sent.rtp_times == [0, RATE, 2 * RATE, 3 * RATE]
+
+
+@pytest.mark.requirement("PB-8.5.3-03", "PB-8.6.4-01")
+async def test_without_rate_control_nothing_waits_and_rtp_time_has_the_gaps() -> None:
+    sent = await play([unit(5), unit(6), unit(62, skipped_s=55)], Pacing.UNTHROTTLED)
+    assert sent.at_s == [0, 0, 0]
+    assert sent.rtp_times == [5 * RATE, 6 * RATE, 62 * RATE]
+    assert sent.reports == []
+
+
+async def test_rtp_time_and_sequence_numbers_wrap() -> None:
+    sent = await play([unit(i) for i in range(3)], Pacing.UNTHROTTLED, base=(1 << 32) - RATE)
+    assert sent.rtp_times == [(1 << 32) - RATE, 0, RATE]
+    assert [struct.unpack_from(">H", p, 2)[0] for _, p in sent.sent] == [65_535, 0, 1]
+
+
+async def test_a_client_that_held_up_delivery_gets_what_follows_in_real_time() -> None:
+    sent = await play([unit(i / 10) for i in range(100)], slow_ns=3 * LATE_NS)
+    assert all(later - earlier >= 3 for earlier, later in zip(sent.at_s, sent.at_s[1:], strict=False))
+
+
+async def test_units_that_are_due_together_are_written_together() -> None:
+    clock = HandTurnedClock()
+    transport = Recorded(clock)
+    writes: list[int] = []
+    original = transport.send
+
+    async def send(packets: Sequence[Buffer]) -> None:
+        writes.append(len(packets))
+        await original(packets)
+
+    transport.send = send  # type: ignore[method-assign]
+    streams = {i: RtpStream(PlainVideo(), 96, plain_packetizer(100), Origin(i, 0, 0), None) for i in range(2)}
+    units = []
+    for i in range(4):
+        for stream in range(2):
+            u = unit(i + stream / 1000)
+            u.stream = stream
+            units.append(u)
+    player = Player(
+        Playback(Listed(units), TEN, deque(), TEN), streams, transport, clock, Pacing.PLAYING_TIME,
+        Line(TEN, 0, Fraction(1)), TEN, 7, "here",
+    )  # fmt: skip
+    await player.run()
+    assert writes == [2, 2, 2, 2]
+
+
+@pytest.mark.requirement("PB-8.11-02")
+async def test_reports_tie_rtp_time_to_the_wall_clock_every_five_seconds() -> None:
+    sent = await play([unit(i) for i in range(12)])
+    assert [t / NS for t, _ in sent.reports] == [0, 5, 10]
+    started = HandTurnedClock().started_utc_ns
+    for at, report in sent.reports:
+        ntp, rtp_time, packets = struct.unpack_from(">QII", report, 8)
+        assert (ntp >> 32) - 2_208_988_800 == (started + at) // NS
+        assert rtp_time == RATE * at // NS
+        assert packets == at // NS
+        assert report[28:30] == bytes((0x81, 202))  # SDES behind it: the packet is a compound one
+
+
+async def test_a_unit_of_another_encoding_than_announced_is_left_out_and_said(caplog: pytest.LogCaptureFixture) -> None:
+    sent = await play([unit(0), unit(1, configuration=PlainAudio()), unit(2)])
+    assert len(sent.sent) == 2
+    assert "X-SOUND where X-TEST is announced" in caplog.text
+
+
+async def test_cancelling_at_any_moment_keeps_what_was_not_sent() -> None:
+    for turns in range(40):
+        clock = HandTurnedClock()
+        transport = Recorded(clock)
+        stream = RtpStream(PlainVideo(), 96, plain_packetizer(100), Origin(1, 0, 0), None)
+        playback = Playback(Listed([unit(i, str(i)) for i in range(10)]), TEN, deque(), TEN)
+        for _ in range(2):
+            line = Line(playback.position_ns, 0, Fraction(1))
+            player = Player(playback, {0: stream}, transport, clock, Pacing.PLAYING_TIME, line, TEN, 7, "here")
+            task = asyncio.create_task(player.run())
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.wait({task})
+        player = Player(
+            playback, {0: stream}, transport, clock, Pacing.UNTHROTTLED, Line(TEN, 0, Fraction(1)), TEN, 7, "here"
+        )
+        await player.run()
+        assert [p[28:] for _, p in transport.sent] == [str(i).encode() for i in range(10)]
