@@ -85,7 +85,7 @@ def test_a_loss_at_any_place_drops_only_its_frame() -> None:
 @pytest.mark.parametrize(
     ("payload", "why"),
     [
-        (b"", "a payload of 0 bytes without AU-headers-length"),
+        (b"\0", "a payload of 1 bytes without AU-headers-length"),
         (b"\x00\x00abc", "AU headers of 0 bits, the first of 16 and others of 16"),
         (b"\x00\x18\x00\x28\x00hello", "AU headers of 24 bits, the first of 16 and others of 16"),
         (b"\x01\x00\x00\x28", "AU headers of 256 bits in a payload of 4 bytes"),
@@ -98,6 +98,14 @@ def test_a_payload_that_breaks_the_format_is_dropped_and_says_why(payload: bytes
     made = depacketizer()
     assert push(made, payload) == []
     assert (made.last_error, made.dropped) == (why, 1)
+
+
+def test_a_packet_of_padding_alone_changes_nothing() -> None:
+    made = depacketizer()
+    first, second, third = packets_of(AacPacketizer(44), [(5, bytes(100))])
+    padding = Packet(b"", 5, True)
+    assert [u.data for u in feed(made, [padding, first, padding, second, padding, third])] == [bytes(100)]
+    assert made.dropped == 0
 
 
 def test_whole_frames_before_one_that_is_cut_short_are_delivered() -> None:
@@ -204,7 +212,7 @@ def test_frames_of_any_size_survive_packets_of_any_size(frames: list[bytes], max
     assert [(u.rtp_time, u.data) for u in feed(depacketizer(), packets, flush=False)] == units
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     st.lists(st.tuples(st.binary(max_size=30), st.integers(0, 2), st.booleans(), st.integers(0, 1)), max_size=20),
     st.sampled_from([HBR, LBR]),

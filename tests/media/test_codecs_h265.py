@@ -158,7 +158,7 @@ def test_open_gops_of_an_encoder_are_recorded_from_their_cra() -> None:
 ENCODINGS = {
     "main": ("", "yuv420p", 160, 96),
     "cropped": ("", "yuv420p", 178, 98),
-    "1080 lines": ("", "yuv420p", 1920, 1080),
+    "1080 lines": ("", "yuv420p", 128, 1080),
     "4:4:4": ("", "yuv444p", 162, 97),
     "temporal layers": ("temporal-layers=1:bframes=3", "yuv420p", 160, 96),
     "10 bit": ("", "yuv420p10le", 160, 96),

@@ -256,7 +256,7 @@ def test_nal_units_of_any_size_survive_packets_of_any_size(stream: Stream, sizes
 
 
 @both
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     packets=st.lists(
         st.tuples(
@@ -294,11 +294,22 @@ def test_after_garbage_the_stream_goes_on(stream: Stream) -> None:
     good = packets_of(packetizer_of(stream), units)
     at = next(i for i, p in enumerate(good) if p.rtp_time == units[4][0])
     depacketizer = described(stream)
-    found = feed(depacketizer, [*good[:at], Packet(b"", units[4][0], False), *good[at:]])
+    found = feed(depacketizer, [*good[:at], Packet(b"\x41", units[4][0], False), *good[at:]])
     assert [u.rtp_time for u in found] == [t for i, (t, _) in enumerate(units) if i != 4]
     assert depacketizer.dropped == 1
-    assert depacketizer.last_error == "a payload of 0 bytes"
+    assert depacketizer.last_error == "a payload of 1 bytes"
     assert [u.rtp_time for u in found if u.damaged] == [t for t, _ in units[5:8]]
+
+
+@both
+def test_packets_of_padding_alone_change_nothing(stream: Stream) -> None:
+    units = encoded(stream).units
+    packets: list[Packet] = []
+    for packet in packets_of(packetizer_of(stream), units):
+        packets += [Packet(b"", 77, False), packet, Packet(b"", packet.rtp_time, True)]
+    made = described(stream)
+    assert [(u.rtp_time, u.data) for u in feed(made, packets)] == units
+    assert made.dropped == 0
 
 
 @both

@@ -254,6 +254,8 @@ class AacDepacketizer:
     def push(
         self, buffer: memoryview, start: int, end: int, rtp_time: int, marker: bool
     ) -> list[AccessUnit] | tuple[()]:
+        if start >= end:
+            return ()  # nothing but padding
         try:
             sizes, at = self._headers(buffer, start, end)
             if self._parts and (rtp_time != self._time or sizes != [self._wanted]):

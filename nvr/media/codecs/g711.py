@@ -81,7 +81,9 @@ class G711Depacketizer:
         configuration = self._configuration
         channels = configuration.channels
         size = end - start
-        if size <= 0 or size % channels:
+        if size <= 0:
+            return ()  # nothing but padding
+        if size % channels:
             self.dropped += 1
             self.last_error = f"a payload of {size} bytes for {channels} channels of {configuration.encoding}"
             return ()

@@ -123,6 +123,8 @@ class MetadataDepacketizer:
     def push(
         self, buffer: memoryview, start: int, end: int, rtp_time: int, marker: bool
     ) -> list[AccessUnit] | tuple[()]:
+        if start >= end and (not marker or rtp_time != self._time):
+            return ()  # nothing but padding; yet an empty packet may bring the marker
         done: list[AccessUnit] | tuple[()] = ()
         if rtp_time != self._time:
             done = self.flush()
@@ -157,9 +159,7 @@ class MetadataDepacketizer:
         return ()
 
     def _take(self, data: bytes) -> None:
-        if not data:
-            self._skip("an empty payload")
-        elif not self._parts and not self._configuration.begins(data):
+        if not self._parts and not self._configuration.begins(data):
             # Behind a loss this is the rest of a document; else the camera sends something else than it said.
             self._skip(None if self._proof else f"no {self._configuration.encoding} begins with {data[:16]!r}")
         elif self._size + len(data) > MAXIMUM_DOCUMENT:

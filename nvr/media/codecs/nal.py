@@ -97,6 +97,8 @@ class NalDepacketizer(ABC):
         self, buffer: memoryview, start: int, end: int, rtp_time: int, marker: bool
     ) -> list[AccessUnit] | tuple[()]:
         """One payload; see Depacketizer. A codec answers the middle of a fragmented NAL unit by itself before this."""
+        if start >= end:
+            return ()  # nothing but padding: no part of any unit (RFC 3550 5.1)
         done: list[AccessUnit] | tuple[()] = ()
         if rtp_time != self._time:
             if self._time != NO_TIME:
