@@ -85,7 +85,7 @@ class UsernameTokenVerifier:
         expected = password_digest(nonce, token.created, password or "")
         right = hmac.compare_digest(expected.encode(), token.password.strip().encode("utf-8", "replace"))
         if password is None or not right:
-            return Verdict(None, f"wrong password or unknown user {token.username!r}")
+            return Verdict(None, f"wrong password or unknown user {token.username[:64]!r}")
         if not self._is_new((token.username, nonce), created_ns, now_ns):
             return Verdict(None, "the token was used before")
         return Verdict(token.username)

@@ -100,7 +100,7 @@ class RtpPacket:
 def payload_bounds(buffer: _Buffer, start: int, end: int) -> tuple[int, int]:
     """Where the payload of the packet `buffer[start:end]` begins and ends. Raises FormatError.
 
-    Costs 0.2 us for a plain packet and 0.5 us for one with everything; no objects but the two integers.
+    About 0.1 us for a plain packet and 0.3 us for one with everything in it (CPython 3.11 on an EPYC core).
     """
     if end - start < HEADER_SIZE:
         raise FormatError(f"an RTP packet of {end - start} bytes is shorter than its header")
@@ -123,16 +123,3 @@ def payload_bounds(buffer: _Buffer, start: int, end: int) -> tuple[int, int]:
             raise FormatError(f"an RTP packet with a payload of {end - position} bytes claims {padding} of padding")
         end -= padding
     return position, end
-
-
-def extension_bounds(buffer: _Buffer, start: int, end: int) -> tuple[int, int, int] | None:
-    """Profile of the header extension of the packet `buffer[start:end]`, and where its data begin and end.
-
-    None without an extension. Raises FormatError.
-    """
-    stop, _ = payload_bounds(buffer, start, end)
-    first = buffer[start]
-    if not first & EXTENSION_BIT:
-        return None
-    position = start + HEADER_SIZE + 4 * (first & 0x0F)
-    return buffer[position] << 8 | buffer[position + 1], position + 4, stop

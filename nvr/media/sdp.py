@@ -358,7 +358,8 @@ class _Parser:
 
     def _open_section(self, value: str, line: str) -> None:
         match = _MEDIA.fullmatch(value)
-        self.in_other = match is None or not match[3].upper().startswith("RTP/")
+        # `TCP/RTP/AVP` and `RTP/AVP/TCP` are both written for RTP on the RTSP connection.
+        self.in_other = match is None or "RTP/" not in match[3].upper()
         if match is None or self.in_other:
             self.other.append([line])
             if match is None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nvr.media.rtp import HEADER, RtpExtension, RtpPacket, extension_bounds, payload_bounds
+from nvr.media.rtp import HEADER, RtpExtension, RtpPacket, payload_bounds
 from nvr.model.errors import FormatError
 
 words = st.binary(max_size=40).map(lambda data: data[: len(data) // 4 * 4])
@@ -41,13 +41,6 @@ def test_payload_bounds_agree_with_the_packet_inside_a_larger_buffer(
     buffer = memoryview(before + data + after)
     start, end = payload_bounds(buffer, len(before), len(before) + len(data))
     assert bytes(buffer[start:end]) == packet.payload
-    bounds = extension_bounds(buffer, len(before), len(before) + len(data))
-    if packet.extension is None:
-        assert bounds is None
-    else:
-        assert bounds is not None
-        profile, first, last = bounds
-        assert RtpExtension(profile, bytes(buffer[first:last])) == packet.extension
 
 
 @settings(max_examples=500)

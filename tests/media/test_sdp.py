@@ -156,6 +156,12 @@ def test_sections_that_are_not_rtp_or_not_understood_do_not_leak_into_others() -
     assert sdp.faults == ("'m=what' is no m= line",)
 
 
+@pytest.mark.parametrize("protocol", ["RTP/AVP", "rtp/avp", "RTP/AVP/TCP", "TCP/RTP/AVP", "RTP/AVPF"])
+def test_every_spelling_of_rtp_opens_a_section(protocol: str) -> None:
+    (media,) = described(f"v=0\nm=video 0/2 {protocol} 26\n").media
+    assert (media.protocol, media.formats[0].encoding) == (protocol, "JPEG")
+
+
 def test_an_unknown_kind_of_media_over_rtp_is_a_section_like_the_others() -> None:
     assert section("a=rtpmap:99 smell/1000", kind="odour", types="99").kind == "odour"
 

@@ -235,23 +235,6 @@ class MessageParser:
             self._error = e
             raise
 
-    def rest(self) -> bytes:
-        """Take the bytes that belong to no event yet, to go on in a buffer of one's own; the parser is empty then.
-
-        A message whose head is complete and whose body is not is given back whole.
-        """
-        rest = bytes(self._buffer[self._position :])
-        self._buffer.clear()
-        self._position = self._scanned = 0
-        self._pending = None
-        return rest
-
-    def end(self) -> None:
-        """The peer closed the stream. Raises MessageError when that cut a message or frame."""
-        left = bytes(self._buffer[self._position :]).lstrip(b"\r\n")
-        if left:
-            raise MessageError(f"the stream ended inside a message, after {_evidence(left)}")
-
     def _next(self) -> Event | None:
         buffer, end = self._buffer, len(self._buffer)
         if self._pending is None:
@@ -266,18 +249,15 @@ class MessageParser:
             if found is None:
                 self._scanned = end
                 return None
-            head, body_start = found
-            # The head stays in the buffer until the body is there, so that `rest` can give it back.
-            message, length = _parse_head(head, self._limits)
-            self._pending = message, body_start - start + length
-        message, size = self._pending
+            head, self._position = found
+            self._pending = _parse_head(head, self._limits)
+        message, length = self._pending
         start = self._position
-        if end - start < size:
+        if end - start < length:
             return None
-        length = int((message.headers.get("Content-Length") or "0").strip())
         self._pending = None
-        self._position = start + size
-        return _with_body(message, bytes(buffer[start + size - length : start + size]))
+        self._position = start + length
+        return _with_body(message, bytes(buffer[start : start + length]))
 
     def _frame(self, start: int, end: int) -> Interleaved | None:
         if end - start < FRAME_HEADER_SIZE:

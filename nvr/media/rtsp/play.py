@@ -48,9 +48,6 @@ def parse_speed(value: str) -> Fraction:
     return speed
 
 
-format_speed = format_scale
-
-
 def parse_yes_no(name: str, value: str | None, default: bool) -> bool:
     """Rate-Control (absent: yes) and Immediate (absent: no). Raises FormatError."""
     if value is None:
@@ -59,10 +56,6 @@ def parse_yes_no(name: str, value: str | None, default: bool) -> bool:
     if text not in ("yes", "no"):
         raise FormatError(f"{name} {value[:32]!r} is neither yes nor no")
     return text == "yes"
-
-
-def format_yes_no(value: bool) -> str:
-    return "yes" if value else "no"
 
 
 class FrameSet(StrEnum):

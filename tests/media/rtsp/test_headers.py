@@ -24,7 +24,6 @@ from nvr.media.rtsp.range import ClockRange, NptRange, UnsupportedRange, parse_r
 from nvr.media.rtsp.rtp_info import RtpInfo, format_rtp_info, parse_rtp_info
 from nvr.media.rtsp.session import Session, parse_session
 from nvr.media.rtsp.transport import TransportSpec, format_transport, parse_transport
-from nvr.media.rtsp.uri import parse_media_uri, redacted
 from nvr.model.errors import FormatError
 from nvr.model.time import NS, parse_iso
 
@@ -192,7 +191,6 @@ def test_any_text_gives_a_value_or_a_format_error(text: str, start: str) -> None
         parse_scale,
         parse_speed,
         parse_frames,
-        parse_media_uri,
     ):
         with suppress(FormatError):
             parse(start + text)  # type: ignore[operator]
@@ -327,37 +325,3 @@ def test_yes_and_no_with_their_defaults() -> None:
 def test_tags_of_repeated_headers_come_once_each_in_order() -> None:
     assert parse_tags(["onvif-replay, x", " y ,onvif-replay", ""]) == ("onvif-replay", "x", "y")
     assert format_tags(("OPTIONS", "PLAY")) == "OPTIONS, PLAY"
-
-
-@pytest.mark.parametrize(
-    ("text", "host", "port", "uri", "username", "password"),
-    [
-        ("rtsp://192.0.2.1/s", "192.0.2.1", 554, "rtsp://192.0.2.1/s", None, None),
-        ("rtsp://u:p@h:8554/s?a=1", "h", 8554, "rtsp://h:8554/s?a=1", "u", "p"),
-        ("rtsp://u%40x:p%3A%2F@h/s", "h", 554, "rtsp://h/s", "u@x", "p:/"),
-        ("rtsp://admin:@h/s", "h", 554, "rtsp://h/s", "admin", ""),
-        ("rtsp://admin@h/s", "h", 554, "rtsp://h/s", "admin", None),
-        ("rtsp://u:p@ss@h/s", "h", 554, "rtsp://h/s", "u", "p@ss"),
-        ("RTSPS://[2001:db8::1]:322/x@y", "2001:db8::1", 322, "RTSPS://[2001:db8::1]:322/x@y", None, None),
-    ],
-)
-def test_media_uris_give_up_their_credentials(
-    text: str, host: str, port: int, uri: str, username: str | None, password: str | None
-) -> None:
-    parsed = parse_media_uri(text)
-    assert (parsed.host, parsed.port, parsed.uri) == (host, port, uri)
-    assert (parsed.username, parsed.password) == (username, password)
-    assert "password" not in repr(parsed)
-
-
-@pytest.mark.parametrize(
-    "text", ["", "h/s", "rtsp://", "rtsp://u:pw@", "ftp://h/", "rtsp://h:0/", "rtsp://u:pw@h:99999/", "rtsp://h/\r\nx"]
-)
-def test_malformed_media_uris_are_refused_without_showing_the_password(text: str) -> None:
-    with pytest.raises(FormatError) as caught:
-        parse_media_uri(text)
-    assert "pw" not in str(caught.value)
-
-
-def test_redacted_takes_credentials_out_of_any_text() -> None:
-    assert redacted("cannot reach rtsp://u:p/w@h/s now") == "cannot reach rtsp://h/s now"
