@@ -7,8 +7,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-_IOV_MAX = 64
-"""Far below the kernel's 1024; nothing here writes more than a handful of parts."""
+_IOV_MAX = 1024
+"""Parts that the kernel takes in one write (limits.h of Linux)."""
 
 
 class Disk:
@@ -37,8 +37,10 @@ class Disk:
 
     def write(self, fd: int, parts: Sequence[bytes], offset: int) -> None:
         """All parts at `offset`: one call to the kernel, more only when it takes less than it was given."""
+        if len(parts) > _IOV_MAX:
+            parts = [*parts[: _IOV_MAX - 1], b"".join(parts[_IOV_MAX - 1 :])]
         total = sum(map(len, parts))
-        written = self.write_once(fd, parts[:_IOV_MAX], offset)
+        written = self.write_once(fd, parts, offset)
         if written == total:
             return
         rest = memoryview(b"".join(parts))

@@ -105,7 +105,7 @@ class TrackFileWriter:
         Raises OSError, or ValueError for a fragment that cannot stand in this file.
         """
         built = self._builder.build(fragment, damaged_start=damaged_start)
-        parts = [built.head, built.body]
+        parts = [built.head, *built.body]
         offset = self.size
         if self._fd is None:
             self._disk.make_directories(self.path.parent, self._root)

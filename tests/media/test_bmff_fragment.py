@@ -16,10 +16,14 @@ from nvr.model.time import NS, ntp_from_utc, ticks_from_ns
 from tests.support.footage import START, video
 
 
+def body(built: BuiltFragment) -> bytes:
+    return b"".join(built.body)
+
+
 def decode_times(built: BuiltFragment) -> list[int]:
     """Decode times by tfdt and the durations in trun, as a player adds them up."""
     table = trun(built)
-    (dts,) = struct.unpack_from(">Q", built.body, find_box(built.body, b"moof/traf/tfdt").body + 4)
+    (dts,) = struct.unpack_from(">Q", body(built), find_box(body(built), b"moof/traf/tfdt").body + 4)
     times = [dts]
     for duration, *_ in table[:-1]:
         times.append(times[-1] + duration)
@@ -27,18 +31,18 @@ def decode_times(built: BuiltFragment) -> list[int]:
 
 
 def trun(built: BuiltFragment) -> list[tuple[int, ...]]:
-    found = find_box(built.body, b"moof/traf/trun")
-    flags, count = struct.unpack_from(">II", built.body, found.body)
+    found = find_box(body(built), b"moof/traf/trun")
+    flags, count = struct.unpack_from(">II", body(built), found.body)
     columns = bin(flags & 0xF00).count("1")
-    values = struct.unpack_from(f">{count * columns}i", built.body, found.body + 12)
+    values = struct.unpack_from(f">{count * columns}i", body(built), found.body + 12)
     return [values[i : i + columns] for i in range(0, len(values), columns)]
 
 
 def read(built: BuiltFragment, rate: int) -> list[Sample]:
     header = FragmentBox.parse(built.head)
     assert header is not None
-    check_body(header, built.body)
-    return parse_samples(header, built.body, START, rate)
+    check_body(header, body(built))
+    return parse_samples(header, body(built), START, rate)
 
 
 def fragment(utcs: list[int], *, clean: bool = True, end_ns: int | None = None) -> Fragment:
@@ -100,9 +104,9 @@ def test_prft_ties_media_time_to_ntp_time() -> None:
     builder = FragmentBuilder(START, 90_000)
     builder.build(fragment([START]))
     built = builder.build(fragment([START + 2 * NS]))
-    prft = next(iter_boxes(built.body))
+    prft = next(iter_boxes(body(built)))
     assert prft.type == b"prft"
-    assert struct.unpack_from(">IIQQ", built.body, prft.body) == (
+    assert struct.unpack_from(">IIQQ", body(built), prft.body) == (
         1 << 24 | 24,
         1,
         ntp_from_utc(START + 2 * NS),
@@ -139,7 +143,7 @@ def test_any_flipped_byte_is_noticed(data: st.DataObject) -> None:
     built = FragmentBuilder(START, 90_000).build(
         fragment([START + i * NS for i in random.Random(3).sample(range(9), 9)])
     )
-    whole = bytearray(built.head + built.body)
+    whole = bytearray(built.head + body(built))
     whole[data.draw(st.integers(0, len(whole) - 1))] ^= data.draw(st.integers(1, 255))
     with suppress(FormatError):
         header = FragmentBox.parse(whole)

@@ -13,7 +13,8 @@ from __future__ import annotations
 import struct
 import uuid
 from dataclasses import dataclass
-from itertools import pairwise
+from math import gcd
+from operator import sub
 from typing import NamedTuple
 from zlib import crc32
 
@@ -50,6 +51,7 @@ _SYNC = 0x0200_0000
 _NON_SYNC = 0x0101_0000
 _MDAT = struct.Struct(">I4s")
 _MAX_INT32 = 0x7FFF_FFFF
+_HALF = NS // 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,10 +127,13 @@ class FragmentEntry:
 
 
 class BuiltFragment(NamedTuple):
-    """`head` is the fragment box, `body` prft, moof and mdat; `entry` has offset 0 until it is known where they go."""
+    """`head` is the fragment box, `body` prft, moof and mdat in parts: the samples themselves are not copied.
+
+    `entry` has offset 0 until it is known where they go.
+    """
 
     head: bytes
-    body: bytes
+    body: list[bytes]
     entry: FragmentEntry
 
 
@@ -141,6 +146,8 @@ class FragmentBuilder:
         self._rate = rate
         self._next_dts = 0
         self._sequence = 0
+        common = gcd(NS, rate)
+        self._ns_of_ticks = (2 * NS // common, rate // common, 2 * rate // common)
 
     def build(self, fragment: Fragment, *, damaged_start: bool = False) -> BuiltFragment:
         """The bytes of one fragment.
@@ -151,28 +158,34 @@ class FragmentBuilder:
         samples = fragment.samples
         count = len(samples)
         base, rate = self._base_ns, self._rate
-        # Measured (50 samples): comprehensions 14 us, with ticks_from_ns and ns_from_ticks called per sample 38 us.
+        # Written out for speed: ticks_from_ns and ns_from_ticks, with divisors below 2**30, which Python divides by
+        # in one pass (50 samples: 8 us instead of 14 us for each line).
         since = [s.utc_ns - base for s in samples]
-        pts = [(t * rate * 2 + NS) // (2 * NS) for t in since]
-        remainders = [t - (p * NS * 2 + rate) // (2 * rate) for t, p in zip(since, pts, strict=True)]
+        pts = [(t * rate + _HALF) // NS for t in since]
+        multiplier, half, divisor = self._ns_of_ticks
+        remainders = [t - (p * multiplier + half) // divisor for t, p in zip(since, pts, strict=True)]
         dts = self._decode_times(pts)
         last = min(max(ticks_from_ns(fragment.end_ns - base, rate) - dts[-1], 1), _MAX_INT32)
-        columns = [[*(b - a for a, b in pairwise(dts)), last], [len(s.data) for s in samples]]
+        data = [s.data for s in samples]
+        sizes = list(map(len, data))
+        columns = [[*map(sub, dts[1:], dts), last], sizes]
         trun_flags = _TRUN_BASE
         if not all(s.clean_point for s in samples):
             columns.append([_SYNC if s.clean_point else _NON_SYNC for s in samples])
             trun_flags |= _TRUN_FLAGS
         if dts != pts:
-            columns.append([p - d for p, d in zip(pts, dts, strict=True)])
+            columns.append(list(map(sub, pts, dts)))
             trun_flags |= _TRUN_OFFSETS
+        width = len(columns)
+        cells = [0] * (count * width)
+        for i, column in enumerate(columns):
+            cells[i::width] = column
         # Every column is below 2**31, so that one signed format packs all of them.
-        table_format = f">{count * len(columns)}i"
         try:
-            table = struct.pack(table_format, *[v for row in zip(*columns, strict=True) for v in row])
+            table = struct.pack(f">{count * width}i", *cells)
             tail = struct.pack(f">{count}i", *remainders)
         except struct.error as e:
             raise ValueError(f"fragment at {fragment.start_ns} does not fit a file that starts at {base}: {e}") from e
-        size = sum(columns[1])
         moof = self._moof(dts[0], count, trun_flags, len(table))
         prft = _PRFT.pack(
             _PRFT.size,
@@ -182,7 +195,10 @@ class FragmentBuilder:
             ntp_from_utc(fragment.start_ns),
             max(ticks_from_ns(fragment.start_ns - base, rate), 0),
         )
-        body = b"".join((prft, moof, table, _MDAT.pack(size + 8, b"mdat"), *[s.data for s in samples]))
+        front = b"".join((prft, moof, table, _MDAT.pack(sum(sizes) + 8, b"mdat")))
+        length, crc = len(front) + sum(sizes), crc32(front)
+        for part in data:
+            crc = crc32(part, crc)
         ranges = _damaged_ranges(samples, damaged_start)
         flags = (_CLEAN_START if samples[0].clean_point else 0) | (_DAMAGED if ranges else 0)
         head_size = _HEAD.size + len(ranges) * 8 + len(tail) + 4
@@ -197,8 +213,8 @@ class FragmentBuilder:
                     fragment.end_ns,
                     fragment.lost_packets,
                     fragment.dropped_units,
-                    len(body),
-                    crc32(body),
+                    length,
+                    crc,
                     count,
                     len(ranges),
                 ),
@@ -211,7 +227,7 @@ class FragmentBuilder:
         self._sequence += 1
         entry = FragmentEntry(
             offset=0,
-            length=head_size + len(body),
+            length=head_size + length,
             moof_distance=head_size + _PRFT.size,
             media_time=pts[0],
             start_ns=fragment.start_ns,
@@ -222,7 +238,7 @@ class FragmentBuilder:
             lost_packets=fragment.lost_packets,
             dropped_units=fragment.dropped_units,
         )
-        return BuiltFragment(head, body, entry)
+        return BuiltFragment(head, [front, *data], entry)
 
     def _decode_times(self, pts: list[int]) -> list[int]:
         """Strictly rising over all fragments; equal to `pts` wherever these rise by themselves (no B-frames)."""
