@@ -4,20 +4,30 @@ from __future__ import annotations
 
 import pytest
 
+from nvr.model.job import JobState, RecordingJobState, SourceReference, SourceState, TrackState
+from nvr.model.tokens import AUDIO001, VIDEO001, JobToken, RecordingToken
 from tests.support.soap_house import (
     AUTO_SOURCE,
+    NAMESPACES,
     SoapHouse,
     create_job,
     create_recording,
+    find_recordings,
+    get_replay_uri,
     job_of,
+    job_request,
     receiver_of,
+    receiver_xml,
     recording_of,
+    recording_request,
     source_token,
     source_xml,
     tokens,
+    track_xml,
 )
 
 RECEIVER = "http://www.onvif.org/ver10/schema/Receiver"
+PROFILE = "http://www.onvif.org/ver10/schema/Profile"
 
 
 # Recordings
@@ -43,7 +53,9 @@ async def test_each_new_recording_is_listed_with_the_default_tracks(house: SoapH
 @pytest.mark.requirement("RC-5.3.1-09", "RC-5.3.1-10", "RC-5.3.1-11")
 async def test_descriptive_fields_come_back_as_they_were_sent(house: SoapHouse) -> None:
     long_id, address = "urn:x:" + "i" * 122, "http://camera.example/" + "a" * 106
-    source = source_xml(long_id, "Tor Süd &lt;1&gt; &amp; Innenhof Nord", "Größe ½ 監視", "  two  spaces\ttab ", address)
+    source = source_xml(
+        long_id, "Tor Süd &lt;1&gt; &amp; Innenhof Nord", "Größe ½ 監視", "  two  spaces\ttab ", address
+    )
     await house.send(create_recording(source, content="&lt;b&gt; &#x1F3A5;"))
     listed = await house.send("<trc:GetRecordings/>")
     at = "trc:RecordingItem/tt:Configuration"
@@ -316,8 +328,9 @@ async def test_a_mode_that_is_none_is_refused(house: SoapHouse, mode: str) -> No
     assert (await house.send("<trc:GetRecordingJobs/>")).xml == before.xml
 
 
-@pytest.mark.requirement("RC-5.19-04", "RC-5.19-06", "RC-5.19-07", "RC-5.19-08", "RC-5.19-13")
-async def test_the_state_of_an_idle_job_mirrors_its_configuration(house: SoapHouse) -> None:
+@pytest.mark.requirement("RC-5.19-04", "RC-5.19-06", "RC-5.19-07", "RC-5.19-08", "RC-5.19-17")
+@pytest.mark.parametrize("mode", ["Idle", "Active"])
+async def test_the_state_of_a_job_mirrors_its_configuration(house: SoapHouse, mode: str) -> None:
     recording, receiver = await recording_of(house), await receiver_of(house)
     mapped = source_token(receiver).replace(
         "</tt:Source>",
@@ -327,7 +340,7 @@ async def test_the_state_of_an_idle_job_mirrors_its_configuration(house: SoapHou
         "</tt:Source>",
         "<tt:Tracks><tt:SourceTag>a</tt:SourceTag><tt:Destination>AUDIO001</tt:Destination></tt:Tracks></tt:Source>",
     )
-    answer = await house.send(create_job(recording, mapped + second))
+    answer = await house.send(create_job(recording, mapped + second, mode))
     state = await house.send(
         f"<trc:GetRecordingJobState><trc:JobToken>{answer.text('trc:JobToken')}</trc:JobToken>"
         "</trc:GetRecordingJobState>"
@@ -397,12 +410,92 @@ async def test_capabilities_are_static_and_do_not_promise_what_is_missing(house:
     assert (await house.send("<trc:ExportRecordedData/>")).fault == "Receiver/ActionNotSupported"
 
 
+FOREIGN = '<v:Extra xmlns:v="urn:vendor" v:a="1"><v:Deep>x</v:Deep></v:Extra>'
+
+
 @pytest.mark.requirement("RX-B.5-02")
 async def test_foreign_elements_and_attributes_are_tolerated(house: SoapHouse) -> None:
-    request_ = create_recording().replace(
-        "</tt:Source>", '<v:Extra xmlns:v="urn:vendor" v:a="1"><v:Deep/></v:Extra></tt:Source>'
+    def vendored(request_: str, *ends: str) -> str:
+        """With a foreign element at the end of each named element, and a foreign attribute on it."""
+        for end in ends:
+            assert f"</{end}>" in request_
+            request_ = request_.replace(f"</{end}>", f"{FOREIGN}</{end}>")
+            request_ = request_.replace(f"<{end}>", f'<{end} xmlns:v="urn:vendor" v:note="x">')
+        return request_
+
+    made = await house.send(vendored(create_recording(), "tt:Source", "trc:RecordingConfiguration"))
+    recording = made.text("trc:RecordingToken")
+    extension = AUTO_SOURCE.replace("</tt:Source>", f"<tt:Extension>{FOREIGN}</tt:Extension></tt:Source>")
+    job = vendored(create_job(recording, extension), "trc:JobConfiguration")
+    receiver = vendored(
+        f"<trv:CreateReceiver>{receiver_xml()}</trv:CreateReceiver>", "trv:Configuration", "tt:StreamSetup"
     )
-    request_ = request_.replace("<tt:Source>", '<tt:Source xmlns:v="urn:vendor" v:note="x">')
-    recording = (await house.send(request_)).text("trc:RecordingToken")
-    source = AUTO_SOURCE.replace("</tt:Source>", '<tt:Extension><v:X xmlns:v="urn:vendor"/></tt:Extension></tt:Source>')
-    assert (await house.send(create_job(recording, source))).fault is None
+    track = vendored(recording_request("CreateTrack", recording, track_xml()), "trc:TrackConfiguration")
+    uri = vendored(get_replay_uri(recording), "trp:StreamSetup")
+    scope = find_recordings(f"<tt:Extension>{FOREIGN}</tt:Extension>")
+    for request_ in (job, receiver, track, uri, scope):
+        assert (await house.send(request_)).fault is None
+
+
+@pytest.mark.requirement("RC-5.3.3-14")
+async def test_receiver_tokens_are_accepted_since_there_is_a_receiver_service_and_no_other_sources(
+    house: SoapHouse,
+) -> None:
+    services = await house.send(
+        "<tds:GetServices><tds:IncludeCapability>false</tds:IncludeCapability></tds:GetServices>"
+    )
+    namespaces = services.texts("tds:Service/tds:Namespace")
+    assert NAMESPACES["trv"] in namespaces
+    assert not [n for n in namespaces if "/media/" in n]
+    recording, receiver = await recording_of(house), await receiver_of(house)
+    assert (await house.send(create_job(recording, source_token(receiver)))).fault is None
+    profile = source_token(receiver).replace("<tt:SourceToken>", f'<tt:SourceToken Type="{PROFILE}">')
+    assert (await house.send(create_job(recording, profile))).fault == "Sender/InvalidArgVal/BadConfiguration"
+
+
+@pytest.mark.requirement("RC-5.5-06")
+async def test_a_deleted_recording_is_unknown_to_all_services(house: SoapHouse) -> None:
+    recording = await recording_of(house)
+    await house.send(recording_request("DeleteRecording", recording))
+    control = await house.send(recording_request("GetRecordingConfiguration", recording))
+    assert control.fault == "Sender/InvalidArgVal/NoRecording"
+    search = await house.send(
+        f"<tse:GetRecordingInformation><tse:RecordingToken>{recording}</tse:RecordingToken>"
+        "</tse:GetRecordingInformation>"
+    )
+    assert search.fault == "Sender/InvalidArgVal/InvalidToken"
+    assert house.footage.deleted == [recording]
+
+
+ACTIVE, IDLE, ERROR = RecordingJobState.ACTIVE, RecordingJobState.IDLE, RecordingJobState.ERROR
+
+
+@pytest.mark.parametrize(
+    ("video", "audio", "source", "job"),
+    [
+        pytest.param(IDLE, IDLE, "Idle", "Idle", marks=pytest.mark.requirement("RC-5.19-13")),
+        pytest.param(ACTIVE, IDLE, "PartiallyActive", "PartiallyActive", marks=pytest.mark.requirement("RC-5.19-14")),
+        pytest.param(ACTIVE, ACTIVE, "Active", "Active", marks=pytest.mark.requirement("RC-5.19-15")),
+        pytest.param(ACTIVE, ERROR, "Error", "Error", marks=pytest.mark.requirement("RC-5.19-16")),
+        pytest.param(IDLE, ERROR, "Error", "Error", marks=pytest.mark.requirement("RC-5.19-10")),
+    ],
+)
+async def test_states_are_gathered_from_the_tracks_upwards(
+    house: SoapHouse, video: RecordingJobState, audio: RecordingJobState, source: str, job: str
+) -> None:
+    recording, receiver = await recording_of(house), await receiver_of(house)
+    lines = "".join(
+        f"<tt:Tracks><tt:SourceTag/><tt:Destination>{track}</tt:Destination></tt:Tracks>"
+        for track in ("VIDEO001", "AUDIO001")
+    )
+    token = await job_of(house, recording, source_token(receiver).replace("</tt:Source>", f"{lines}</tt:Source>"))
+    tracks = (TrackState("", VIDEO001, video), TrackState("", AUDIO001, audio, "no data" if audio is ERROR else None))
+    house.engine.jobs[JobToken(token)] = JobState(
+        RecordingToken(recording), (SourceState(SourceReference(receiver), tracks),)
+    )
+    state = await house.send(job_request("GetRecordingJobState", token))
+    assert state.text("trc:State/tt:State") == job
+    assert state.text("trc:State/tt:Sources/tt:State") == source
+    assert state.texts("trc:State/tt:Sources/tt:Tracks/tt:Track/tt:State") == [video, audio]
+    errors = state.texts("trc:State/tt:Sources/tt:Tracks/tt:Track/tt:Error")
+    assert errors == (["no data"] if audio is ERROR else [])

@@ -1,4 +1,4 @@
-"""Every operation called by zeep, from the official WSDL and from ours, with answers that the official schema accepts."""
+"""Every operation called by zeep, from the official WSDL and from ours, with answers the official schema accepts."""
 
 from __future__ import annotations
 
@@ -8,9 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
+import zeep
+from requests.auth import HTTPDigestAuth
 
 from tests.soap.conftest import LIMITS
+from tests.support.official_schema import ValidatingTransport
 from tests.support.soap_house import SoapHouse, create_job, job_request, receiver_of, recording_of, source_token
+from tests.support.soap_http import PASSWORDS, a_device
 
 SOURCE = {"SourceId": "urn:x:1", "Name": "Gate", "Location": "", "Description": "", "Address": "http://camera.example/"}
 CONFIGURATION = {"Source": SOURCE, "Content": "", "MaximumRetentionTime": "P30D"}
@@ -22,7 +27,7 @@ both = pytest.mark.parametrize("own", [False, True], ids=["official WSDL", "own 
 @both
 @pytest.mark.requirement(
     "RC-5.4-01", "RC-5.5-01", "RC-5.6-01", "RC-5.7-01", "RC-5.8-01", "RC-5.9-01", "RC-5.10-01", "RC-5.11-01",
-    "RC-5.12-01", "RC-5.20-01", "RC-5.24-01",
+    "RC-5.12-01", "RC-5.20-01", "RC-5.24-01", "RX-B.5-01",
 )  # fmt: skip
 async def test_recordings_and_tracks(house: SoapHouse, own: bool) -> None:
     call = house.zeep("recording", own=own)
@@ -170,3 +175,26 @@ async def test_what_has_been_answered_is_there_again_after_a_crash(house: SoapHo
         assert [(await restarted.send(question)).xml for question in questions] == before
     finally:
         await restarted.close()
+
+
+async def test_clients_are_built_from_the_served_wsdl_and_talk_to_the_address_in_it(house: SoapHouse) -> None:
+    """Over HTTP with Digest; files come from nowhere but the device itself."""
+    recording, receiver = await recording_of(house), await receiver_of(house)
+    services = [house.soap.service(path).service for path in house.soap.paths if "device" not in path]
+
+    def talk(base: str) -> None:
+        with requests.Session() as session:
+            session.auth = HTTPDigestAuth("otto", PASSWORDS["otto"])
+
+            def service(name: str) -> Any:
+                transport = ValidatingTransport(session=session)
+                return zeep.Client(f"{base}/onvif/{name}_service?wsdl", transport=transport).service
+
+            assert service("recording").GetRecordings()[0].RecordingToken == recording
+            assert service("search").GetRecordingSummary().NumberRecordings == 1
+            assert service("receiver").GetReceivers()[0].Token == receiver
+            uri = service("replay").GetReplayUri(StreamSetup=SETUP, RecordingToken=recording)
+            assert uri == f"rtsp://127.0.0.1:8554/replay/{recording}"
+
+    async with a_device(services=services) as device:
+        await asyncio.to_thread(talk, device.base)

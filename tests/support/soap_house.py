@@ -4,6 +4,7 @@ against the official schema."""
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +16,13 @@ from nvr.auth.access import Role, Verdict
 from nvr.control.receivers import Receivers
 from nvr.control.recordings import RecordingControl
 from nvr.control.state import ControlSettings, ControlState
-from nvr.model.errors import UnknownToken
 from nvr.model.job import JobState, RecordingJob
 from nvr.model.receiver import Receiver, ReceiverState
 from nvr.model.recording import Recording
-from nvr.model.search import RecordingInformation, RecordingStatus, RecordingSummary, SearchScope, SearchState
-from nvr.model.tokens import JobToken, ReceiverToken, RecordingToken, SearchToken, TrackKey, new_search_token
+from nvr.model.time import NS
+from nvr.model.timeline import Timeline
+from nvr.model.tokens import JobToken, ReceiverToken, RecordingToken, TrackKey
+from nvr.search.sessions import SearchSessions, SearchSettings
 from nvr.soap.device import DeviceService, DeviceSettings
 from nvr.soap.names import ENV, PREFIXES
 from nvr.soap.protocol import Request, Soap
@@ -35,6 +37,7 @@ from tests.support.configuration import XorSealer
 from tests.support.official_schema import official_client, own_client, validate_response
 
 NAMESPACES = {prefix: namespace for namespace, prefix in PREFIXES.items()}
+_TIMES = re.compile(rb"\d{4}-\d\d-\d\dT[^<\"]*")
 HOST = "recorder.example:8080"
 
 
@@ -71,51 +74,34 @@ class ReportingEngine:
         return self.receivers.get(token, ReceiverState.NOT_CONNECTED)
 
 
-class NoFootage:
-    """Storage in which nothing has been recorded; notes what it is told to delete."""
+class MonotonicClock:
+    """Nanoseconds; time passes when a test says so."""
 
     def __init__(self) -> None:
+        self.now_ns = 0
+
+    def __call__(self) -> int:
+        return self.now_ns
+
+    def advance(self, seconds: float) -> None:
+        self.now_ns += int(seconds * NS)
+
+
+class ToldFootage:
+    """Storage that has recorded what a test says in `timelines`; notes what it is told to delete."""
+
+    def __init__(self) -> None:
+        self.timelines: dict[TrackKey, Timeline] = {}
         self.deleted: list[TrackKey | RecordingToken] = []
+
+    def timeline(self, key: TrackKey) -> Timeline:
+        return self.timelines.get(key, Timeline())
 
     async def delete_track(self, key: TrackKey) -> None:
         self.deleted.append(key)
 
     async def delete_recording(self, token: RecordingToken) -> None:
         self.deleted.append(token)
-
-
-class EmptySearches:
-    """Searches over recordings without data, all of them delivered at once."""
-
-    def __init__(self, control: RecordingControl) -> None:
-        self._control = control
-        self._open: dict[SearchToken, list[RecordingInformation]] = {}
-
-    def summary(self) -> RecordingSummary:
-        return RecordingSummary(0, 0, len(self._control.recordings()))
-
-    def information(self, token: RecordingToken) -> RecordingInformation:
-        configuration = self._control.recording(token).configuration
-        return RecordingInformation(
-            token, configuration.source, None, None, configuration.content, (), RecordingStatus.INITIATED
-        )
-
-    def find_recordings(self, scope: SearchScope, max_matches: int | None, keep_alive_ns: int) -> SearchToken:
-        token = new_search_token()
-        self._open[token] = [self.information(r.token) for r in self._control.recordings()]
-        return token
-
-    async def recording_results(
-        self, token: SearchToken, minimum: int | None, maximum: int | None, wait_ns: int | None
-    ) -> tuple[SearchState, list[RecordingInformation]]:
-        if token not in self._open:
-            raise UnknownToken("Search", token)
-        return SearchState.COMPLETED, self._open.pop(token)
-
-    def end(self, token: SearchToken) -> int:
-        if self._open.pop(token, None) is None:
-            raise UnknownToken("Search", token)
-        return 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +148,8 @@ class SoapHouse:
     """
 
     engine: ReportingEngine
-    footage: NoFootage
+    footage: ToldFootage
+    clock: MonotonicClock
 
     def __init__(self, services: Sequence[Service]) -> None:
         self.soap = Soap(services, believing_security())
@@ -172,19 +159,21 @@ class SoapHouse:
     @classmethod
     async def open(cls, data: Path, limits: ControlSettings) -> SoapHouse:
         store = ConfigurationStore.open(data / "config.db", XorSealer())
-        engine, footage = ReportingEngine(), NoFootage()
+        engine, footage = ReportingEngine(), ToldFootage()
         state = await ControlState.load(store, engine, limits)
         control = RecordingControl(state, footage)
         control.start()
+        clock = MonotonicClock()
+        searches = SearchSessions(control, footage, SearchSettings(sessions=4), monotonic=clock)
         services: list[Service] = [
             RecordingService(control, limits),
-            SearchService(EmptySearches(control)),
+            SearchService(searches),
             ReceiverService(Receivers(state), limits),
             ReplayService(control, RtspAddress(8554)),
         ]
         device = DeviceService(DeviceSettings(), "serial", services, lambda: 0)
         house = cls([device, *services])
-        house.engine, house.footage = engine, footage
+        house.engine, house.footage, house.clock = engine, footage, clock
         house._close = [control.stop, lambda: asyncio.to_thread(store.close)]
         return house
 
@@ -198,6 +187,7 @@ class SoapHouse:
         declared = " ".join(f'xmlns:{p}="{n}"' for p, n in NAMESPACES.items())
         envelope = f"<env:Envelope {declared}><env:Body>{body}</env:Body></env:Envelope>"
         status, xml = await self._exchange(self._paths[prefix], envelope.encode(), user, host)
+        assert all(time.endswith(b"Z") for time in _TIMES.findall(xml)), "a time in an answer is not UTC with Z (6.2.6)"
         return Reply(status, validate_response(xml), xml)
 
     async def _exchange(self, path: str, envelope: bytes, user: str | None, host: str = HOST) -> tuple[int, bytes]:
@@ -354,3 +344,23 @@ async def tokens(house: SoapHouse, what: str) -> list[str]:
         "receivers": ("<trv:GetReceivers/>", "trv:Receivers/tt:Token"),
     }[what]
     return (await house.send(request)).texts(path)
+
+
+def information_request(recording: str) -> str:
+    return (
+        f"<tse:GetRecordingInformation><tse:RecordingToken>{recording}</tse:RecordingToken>"
+        "</tse:GetRecordingInformation>"
+    )
+
+
+def results_request(search: str, minimum: int | None = None, maximum: int | None = None, wait: str = "PT0S") -> str:
+    least = "" if minimum is None else f"<tse:MinResults>{minimum}</tse:MinResults>"
+    most = "" if maximum is None else f"<tse:MaxResults>{maximum}</tse:MaxResults>"
+    return (
+        f"<tse:GetRecordingSearchResults><tse:SearchToken>{search}</tse:SearchToken>{least}{most}"
+        f"<tse:WaitTime>{wait}</tse:WaitTime></tse:GetRecordingSearchResults>"
+    )
+
+
+def end_search(search: str) -> str:
+    return f"<tse:EndSearch><tse:SearchToken>{search}</tse:SearchToken></tse:EndSearch>"
