@@ -24,7 +24,7 @@ from nvr.ingest.settings import IngestSettings
 from nvr.model.errors import FormatError, OperatorError
 from nvr.model.time import NS
 from nvr.replay.server import RtspSettings
-from nvr.search.settings import SearchSettings
+from nvr.search.sessions import SearchSettings
 from nvr.soap.device import DeviceSettings
 from nvr.storage.settings import StorageSettings
 
@@ -53,7 +53,7 @@ def _quantity(text: str, units: dict[str, int], form: str) -> int:
     if m is None or m[3] not in units:
         raise FormatError(f"{text!r} is not {form}")
     decimals = m[2] or ""
-    return int(m[1] + decimals) * units[m[3]] // 10 ** len(decimals)
+    return int(int(m[1] + decimals) * units[m[3]] // 10 ** len(decimals))
 
 
 @dataclass(frozen=True, slots=True)
