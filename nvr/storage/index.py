@@ -7,7 +7,6 @@ no loss: opening it names the command.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from nvr.storage.database import Database, DatabaseDamaged, History, keep_aside
 from nvr.storage.rows import FileState, FootageIndex, TrackFileRow
 from nvr.storage.schema import track_files
 
+COLUMNS = tuple(column.name for column in track_files.columns)
 SHOWN = (FileState.OPEN, FileState.CLOSED)
 BATCH = 500
 """Ids in one statement: databases bound the number of parameters."""
@@ -217,7 +217,7 @@ def _plain(values: Mapping[str, object]) -> dict[str, object]:
 
 
 def _values(row: TrackFileRow) -> dict[str, object]:
-    return _plain(asdict(row))
+    return _plain({name: getattr(row, name) for name in COLUMNS})
 
 
 def _row(found: sa.RowMapping) -> TrackFileRow:

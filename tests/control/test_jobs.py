@@ -190,7 +190,7 @@ async def test_receivers_for_all_sources_or_for_none(c: Controlled) -> None:
     await c.control.create_job(configured(by_receiver("rcv-1")))  # no receiver is asked for: the limit does not matter
 
 
-@pytest.mark.requirement("RC-5.1-07", "RC-5.14-04", "RC-5.14-05")
+@pytest.mark.requirement("RC-5.1-07", "RC-5.14-05")
 async def test_an_auto_created_receiver_lives_as_long_as_any_job_refers_to_it(c: Controlled) -> None:
     first = await c.control.create_job(configured(auto("VIDEO001"), by_receiver("rcv-1", "AUDIO001")))
     made = c.receivers.receivers()[-1].token
@@ -203,7 +203,7 @@ async def test_an_auto_created_receiver_lives_as_long_as_any_job_refers_to_it(c:
     assert c.footage.deleted == []
 
 
-@pytest.mark.requirement("RC-5.16-06", "RC-5.16-08", "RC-5.16-09", "RC-5.16-10", "RC-5.17-04")
+@pytest.mark.requirement("RC-5.16-08", "RC-5.16-09", "RC-5.16-10", "RC-5.17-04")
 async def test_a_new_configuration_trades_receivers_in_one_step(c: Controlled) -> None:
     job = await c.control.create_job(configured(auto("VIDEO001")))
     old = c.receivers.receivers()[-1].token
@@ -227,7 +227,7 @@ async def test_a_job_stays_with_its_recording(c: Controlled) -> None:
     assert c.everything() == before
 
 
-@pytest.mark.requirement("RC-5.18-04", "RC-5.18-05", "RC-5.1-05")
+@pytest.mark.requirement("RC-5.18-04")
 async def test_setting_the_mode_changes_the_mode_only(c: Controlled) -> None:
     job = await c.control.create_job(configured(by_receiver("rcv-1", "VIDEO001"), priority=3))
     for mode in (ACTIVE, IDLE, ACTIVE):

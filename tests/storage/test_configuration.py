@@ -50,7 +50,7 @@ def fill(store: ConfigurationStore) -> StoredConfiguration:
     return replace(stored, deletions=tuple(reversed(stored.deletions)))  # by key
 
 
-@pytest.mark.requirement("RC-5.2-01", "RC-5.2-02", "RX-10.3-01", "RX-10.3-02")
+@pytest.mark.requirement("RC-5.2-01", "RX-10.3-01", "RX-10.3-02")
 def test_every_field_of_every_object_survives_the_death_of_the_process_in_the_order_of_creation(
     tmp_path: Path,
 ) -> None:
