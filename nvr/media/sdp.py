@@ -254,7 +254,7 @@ def _attribute_lines(attributes: tuple[Attribute, ...]) -> list[str]:
 
 _LINE_END = re.compile(rb"\r\n|\n|\r|\0")
 _MEDIA = re.compile(r"(\S+)\s+(\d{1,5})(?:/\d+)?\s+(\S+)((?:\s+\S+)*)\s*", re.ASCII)
-_RTPMAP = re.compile(r"(\d{1,3})\s+([^/\s]+)\s*(?:/\s*(\d+)?\s*(?:/\s*(\d+))?)?.*", re.ASCII)
+_RTPMAP = re.compile(r"(\d{1,3})\s+([^/\s]+)\s*(?:/\s*(\d{1,10}(?!\d))?\s*(?:/\s*(\d{1,3}(?!\d)))?)?.*", re.ASCII)
 _FMTP = re.compile(r"(\d{1,3})(?:\s+(.*))?", re.ASCII)
 _DIRECTIONS = {d.value: d for d in Direction}
 _DEFAULT_RATE = {"video": 90_000, "application": 90_000, "audio": 8_000}
@@ -367,7 +367,7 @@ class _Parser:
             return
         types = []
         for t in match[4].split():
-            if t.isdigit() and int(t) < 128:
+            if t.isascii() and t.isdigit() and len(t) < 4 and int(t) < 128:
                 types.append(int(t))
             else:
                 self.faults.append(f"{t[:16]!r} is no RTP payload type in {line[:80]!r}")

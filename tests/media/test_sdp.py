@@ -134,7 +134,12 @@ def test_an_rtpmap_for_a_type_that_the_m_line_forgot_is_offered_too() -> None:
 
 @pytest.mark.parametrize(
     ("line", "kind", "rate"),
-    [("a=rtpmap:96 H264", "video", 90_000), ("a=rtpmap:96 H264/", "video", 90_000), ("a=rtpmap:96 X/0", "audio", 8000)],
+    [
+        ("a=rtpmap:96 H264", "video", 90_000),
+        ("a=rtpmap:96 H264/", "video", 90_000),
+        ("a=rtpmap:96 X/0", "audio", 8000),
+        (f"a=rtpmap:96 X/{'9' * 5000}/{'9' * 5000}", "video", 90_000),
+    ],
 )
 def test_a_missing_clock_rate_is_assumed_and_named_as_a_fault(line: str, kind: str, rate: int) -> None:
     sdp = described(f"v=0\nm={kind} 0 RTP/AVP 96\n{line}")
@@ -180,6 +185,12 @@ def test_sloppy_lines_are_skipped_and_named() -> None:
     assert sdp.media[0].kind == "video"
     assert sdp.media[0].formats == (PayloadFormat(96, "H264", 90_000),)
     assert len(sdp.faults) == 5
+
+
+def test_digits_of_other_scripts_are_no_payload_types() -> None:
+    sdp = SessionDescription.parse(b"v=0\nm=video 0 RTP/AVP 26 \xb97 " + b"9" * 5000)
+    assert [f.payload_type for f in sdp.media[0].formats] == [26]
+    assert len(sdp.faults) == 2
 
 
 def test_bytes_beyond_ascii_are_utf8_where_they_can_be_and_else_latin_1() -> None:

@@ -110,7 +110,7 @@ def _spec(text: str) -> TransportSpec:
             if not re.fullmatch(r"(0[xX])?[0-9A-Fa-f]{1,8}", value):
                 raise FormatError(f"ssrc {value[:20]!r} of a transport is no SSRC")
             numbers[key] = int(value, 16)
-        elif key == "ttl" and value.isascii() and value.isdigit() and int(value) < 256:
+        elif key == "ttl" and re.fullmatch(r"[0-9]{1,3}", value) and int(value) < 256:
             numbers[key] = int(value)
         elif key in ("mode", "destination", "source") and value:
             texts.setdefault(key, value.upper() if key == "mode" else value)
