@@ -42,7 +42,7 @@ from nvr.soap.device import DeviceService
 from nvr.soap.protocol import Soap
 from nvr.soap.receiver import ReceiverService
 from nvr.soap.recording import RecordingService
-from nvr.soap.replay import ReplayService, RtspAddress
+from nvr.soap.replay import ReplayService
 from nvr.soap.search import SearchService
 from nvr.soap.security import Security
 from nvr.soap.wsdl import Contract, contract_directory
@@ -112,7 +112,7 @@ class Daemon:
             RecordingService(control, settings.control),
             ReceiverService(receivers, settings.control),
             SearchService(searches),
-            ReplayService(control, RtspAddress(self.rtsp.port)),
+            ReplayService(control, self.rtsp.port, settings.replay),
         )
         device = DeviceService(
             settings.device, configuration.installation, services, time.time_ns, tls=settings.http.tls

@@ -26,6 +26,7 @@ from nvr.model.time import NS
 from nvr.replay.server import RtspSettings
 from nvr.search.sessions import SearchSettings
 from nvr.soap.device import DeviceSettings
+from nvr.soap.replay import ReplaySettings
 from nvr.storage.settings import StorageSettings
 
 T = TypeVar("T")
@@ -183,6 +184,7 @@ class Settings:
     control: ControlSettings = field(default_factory=ControlSettings)
     ingest: IngestSettings = field(default_factory=IngestSettings)
     search: SearchSettings = field(default_factory=SearchSettings)
+    replay: ReplaySettings = field(default_factory=ReplaySettings)
 
 
 def load(file: Path | None, data: Path, *, http: str | None = None, rtsp: str | None = None) -> Settings:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from urllib.parse import quote
 
 from nvr.control.recordings import RecordingControl
 from nvr.model.errors import BadConfiguration
@@ -15,23 +15,24 @@ from nvr.soap.names import TRP
 from nvr.soap.receiver import decode_stream_setup
 from nvr.soap.service import AccessClass, Call, Result, Service, operation
 
+_AUTHORITY = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)(?::(\d{1,5}))?", re.ASCII)
+
 
 @dataclass(frozen=True, slots=True)
-class RtspAddress:
-    """Where clients reach the RTSP server.
+class ReplaySettings:
+    """`public_address` is HOST or HOST:PORT at which clients reach the RTSP server, IPv6 in brackets.
 
-    `port` is the port it listens on. `public` is HOST or HOST:PORT as clients see it, IPv6 in brackets, for a device
-    behind a translation of addresses; without it the host is the one by which the client reached this service.
+    It is for a device behind a translation of addresses or ports; without it replay URIs name the host by which the
+    client reached the replay service, and the port on which the RTSP server listens.
     """
 
-    port: int
-    public: str | None = None
+    public_address: str | None = None
 
-    def uri(self, path: str, host: str) -> str:
-        """An rtsp URI; `host` is that of the request, in brackets for IPv6."""
-        authority = self.public or host
-        has_port = ":" in authority.rpartition("]")[2]
-        return f"rtsp://{authority}{'' if has_port else f':{self.port}'}{quote(path)}"
+    def __post_init__(self) -> None:
+        if self.public_address is not None:
+            m = _AUTHORITY.fullmatch(self.public_address)
+            if m is None or (m[1] is not None and not 0 < int(m[1]) < 65536):
+                raise ValueError(f"public_address {self.public_address!r} is neither HOST nor HOST:PORT")
 
 
 class Capabilities(Struct):
@@ -53,12 +54,14 @@ class ReplayService(Service):
     def __init__(
         self,
         control: RecordingControl,
-        address: RtspAddress,
+        rtsp_port: int,
+        settings: ReplaySettings | None = None,
         transports: frozenset[TransportProtocol] = frozenset({TransportProtocol.RTSP}),
     ) -> None:
-        """`transports` are those that the RTSP server speaks."""
+        """`rtsp_port` is the one on which the RTSP server listens, `transports` are those that it speaks."""
         self._control = control
-        self._address = address
+        self._rtsp_port = rtsp_port
+        self._settings = settings or ReplaySettings()
         self._transports = transports
 
     def capabilities(self) -> Capabilities:
@@ -78,7 +81,13 @@ class ReplayService(Service):
     def get_replay_uri(self, call: Call) -> Result:
         self._check(decode_stream_setup(call.request.StreamSetup))
         recording = self._control.recording(RecordingToken(call.request.RecordingToken))
-        return {"Uri": self._address.uri(f"/replay/{recording.token}", call.host)}
+        return {"Uri": f"rtsp://{self._authority(call.host)}/replay/{recording.token}"}
+
+    def _authority(self, host: str) -> str:
+        """Host and port of the RTSP server as the client sees them; `host` is that of the request."""
+        authority = self._settings.public_address or host
+        has_port = ":" in authority.rpartition("]")[2]
+        return authority if has_port else f"{authority}:{self._rtsp_port}"
 
     def _check(self, setup: StreamSetup) -> None:
         """Raises BadConfiguration, which is InvalidStreamSetup in this service (7.1)."""

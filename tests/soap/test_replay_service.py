@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from nvr.soap.replay import RtspAddress
+from nvr.soap.replay import ReplaySettings
+from tests.soap.conftest import LIMITS
 from tests.support.soap_house import SoapHouse, get_replay_uri, recording_of, recording_request
 
 
@@ -21,17 +24,32 @@ async def test_the_uri_names_the_recording_at_the_host_that_the_client_knows(hou
 
 
 @pytest.mark.parametrize(
-    ("public", "expected"),
+    ("public", "authority"),
     [
-        (None, "rtsp://seen.example:8554/replay/r"),
-        ("nvr.example.org", "rtsp://nvr.example.org:8554/replay/r"),
-        ("nvr.example.org:554", "rtsp://nvr.example.org:554/replay/r"),
-        ("[2001:db8::1]", "rtsp://[2001:db8::1]:8554/replay/r"),
-        ("[2001:db8::1]:554", "rtsp://[2001:db8::1]:554/replay/r"),
+        ("nvr.example.org", "nvr.example.org:8554"),
+        ("nvr.example.org:554", "nvr.example.org:554"),
+        ("192.0.2.7", "192.0.2.7:8554"),
+        ("[2001:db8::1]", "[2001:db8::1]:8554"),
+        ("[2001:db8::1]:554", "[2001:db8::1]:554"),
     ],
 )
-def test_an_explicit_public_address_wins_over_the_host_of_the_request(public: str | None, expected: str) -> None:
-    assert RtspAddress(8554, public).uri("/replay/r", "seen.example") == expected
+async def test_an_explicit_public_address_wins_over_the_host_of_the_request(
+    tmp_path: Path, public: str, authority: str
+) -> None:
+    house = await SoapHouse.open(tmp_path, LIMITS, ReplaySettings(public_address=public))
+    recording = await recording_of(house)
+    reply = await house.send(get_replay_uri(recording))
+    assert reply.text("trp:Uri") == f"rtsp://{authority}/replay/{recording}"
+    await house.close()
+
+
+@pytest.mark.parametrize(
+    "public",
+    ["", "rtsp://nvr.example.org", "nvr.example.org/x", "2001:db8::1", "host:0", "host:65536", "a b", "user@h"],
+)
+def test_a_public_address_that_is_none_is_refused_at_start(public: str) -> None:
+    with pytest.raises(ValueError, match="public_address"):
+        ReplaySettings(public_address=public)
 
 
 @pytest.mark.requirement("RP-7.1-04", "RP-7.1-10", "RP-7.1-11")

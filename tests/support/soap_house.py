@@ -28,7 +28,7 @@ from nvr.soap.names import ENV, PREFIXES
 from nvr.soap.protocol import Request, Soap
 from nvr.soap.receiver import ReceiverService
 from nvr.soap.recording import RecordingService
-from nvr.soap.replay import ReplayService, RtspAddress
+from nvr.soap.replay import ReplayService, ReplaySettings
 from nvr.soap.search import SearchService
 from nvr.soap.security import Security
 from nvr.soap.service import Service
@@ -157,7 +157,7 @@ class SoapHouse:
         self._close: list[Callable[[], Awaitable[None]]] = []
 
     @classmethod
-    async def open(cls, data: Path, limits: ControlSettings) -> SoapHouse:
+    async def open(cls, data: Path, limits: ControlSettings, replay: ReplaySettings | None = None) -> SoapHouse:
         store = ConfigurationStore.open(data / "config.db", XorSealer())
         engine, footage = ReportingEngine(), ToldFootage()
         state = await ControlState.load(store, engine, limits)
@@ -169,7 +169,7 @@ class SoapHouse:
             RecordingService(control, limits),
             SearchService(searches),
             ReceiverService(Receivers(state), limits),
-            ReplayService(control, RtspAddress(8554)),
+            ReplayService(control, 8554, replay),
         ]
         device = DeviceService(DeviceSettings(), "serial", services, lambda: 0)
         house = cls([device, *services])
