@@ -98,11 +98,6 @@ class TrackPipeline:
             self.skipped += 1
             return
         self._lost_since_sample = False
-        if self._mark_damaged:
-            if sample.clean_point:
-                self._mark_damaged = False
-            elif not sample.damaged:
-                sample = Sample(sample.utc_ns, sample.data, False, True)  # other tracks may hold the one given
         if self._samples:
             step = sample.utc_ns - self._latest
             if 0 < step <= NS:
@@ -114,6 +109,11 @@ class TrackPipeline:
                 or (self._video and sample.clean_point and span >= self._settings.short_span_ns)
             ):
                 self._close(max(sample.utc_ns, self._latest + 1))
+        if self._mark_damaged:
+            if sample.clean_point:
+                self._mark_damaged = False
+            elif not sample.damaged:
+                sample = Sample(sample.utc_ns, sample.data, False, True)  # other tracks may hold the one given
         if not self._samples:
             self._start = self._latest = sample.utc_ns
         elif sample.utc_ns > self._latest:
