@@ -35,7 +35,7 @@ def movie(configuration: CodecConfiguration, units: list[tuple[int, bytes]], tic
     end = START_NS + ns_from_ticks(max(t for t, _ in units) + ticks, rate)
     identity = Identity("f", "v", "r", "t", "run", 0, None, START_NS, configuration.encoding)
     built = FragmentBuilder(START_NS, rate).build(Fragment(configuration, samples, end))
-    return build_head(configuration, identity) + built.head + built.body
+    return b"".join((build_head(configuration, identity), built.head, *built.body))
 
 
 @pytest.mark.parametrize(

@@ -76,6 +76,30 @@ def test_any_sample_entry_is_read_or_refused(entry: bytes) -> None:
         return
 
 
+NAMES = (
+    "packetization-mode", "sprop-parameter-sets", "sprop-vps", "sprop-sps", "sprop-pps", "sprop-max-don-diff",
+    "tx-mode", "mode", "config", "sizelength", "indexlength", "indexdeltalength", "maxdisplacement",
+)  # fmt: skip
+
+
+@given(
+    st.sampled_from(["H264", "H265", "MPEG4-GENERIC", "PCMU", "PCMA", "VND.ONVIF.METADATA", "VND.ONVIF.METADATA.GZIP"]),
+    st.sampled_from([0, 8000, 48000, 90000, 2**31]),
+    st.sampled_from([None, 0, 1, 2, 100_000]),
+    st.dictionaries(
+        st.sampled_from(NAMES),
+        st.one_of(st.none(), st.text(max_size=12), st.sampled_from(["0", "1", "AAC-hbr", "1190"])),
+    ),
+)
+def test_any_parameters_are_taken_or_refused(
+    encoding: str, rate: int, channels: int | None, fmtp: dict[str, str | None]
+) -> None:
+    try:
+        depacketizer_for(encoding, rate, channels, fmtp)
+    except FormatError:
+        return
+
+
 def test_streams_of_a_session_description_find_their_codecs() -> None:
     description = SessionDescription.parse(
         b"v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\n"

@@ -21,6 +21,7 @@ from nvr.media.bmff.boxes import box
 from nvr.media.codecs.bits import Bits, without_emulation
 from nvr.media.codecs.nal import (
     DELIMITER,
+    LONGEST_SET,
     MAXIMUM_UNIT,
     OTHER,
     PICTURE_SET,
@@ -75,7 +76,7 @@ class SequenceParameters:
 
 def parse_sps(nal: bytes) -> SequenceParameters:
     """A sequence parameter set NAL unit (7.3.2.2.1). Raises FormatError."""
-    rbsp = without_emulation(nal[2:])
+    rbsp = without_emulation(nal[2:LONGEST_SET])
     bits = Bits(rbsp, "sequence parameter set")
     bits.skip(4)  # sps_video_parameter_set_id
     sub_layers, nesting = bits.u(3) + 1, bits.flag()

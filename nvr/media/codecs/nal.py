@@ -32,6 +32,9 @@ START_CODE = b"\0\0\1"
 MAXIMUM_UNIT = 16 << 20
 """Bytes of one access unit; a camera that never ends its units cannot take the memory."""
 
+LONGEST_SET = 2048
+"""Bytes of a parameter set that are looked at, so that none holds the event loop. Encoders write fewer than 100."""
+
 NO_TIME = -1
 
 DELIMITER, VIDEO_SET, SEQUENCE_SET, PICTURE_SET, PREFIX, SLICE, OTHER = range(7)
