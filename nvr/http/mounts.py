@@ -56,7 +56,7 @@ def _service(settings: HttpSettings, soap: Soap, contract: Contract, path: str) 
                 body=body,
             ),
         )
-        return _response(answer)
+        return await _send(request, answer)
 
     return handle
 
@@ -86,12 +86,23 @@ def _refused(status: int) -> web.Response:
     return response
 
 
-def _response(answer: Answer) -> web.Response:
-    response = web.Response(status=answer.status, body=answer.body)
+async def _send(request: web.Request, answer: Answer) -> web.StreamResponse:
+    """Large answers go out piece by piece, at the pace of the client."""
+    response: web.StreamResponse
+    if len(answer.pieces) > 1:
+        response = web.StreamResponse(status=answer.status)
+        response.content_length = sum(map(len, answer.pieces))
+    else:
+        response = web.Response(status=answer.status, body=answer.body)
     for name, value in answer.headers:
         response.headers.add(name, value)
     if answer.content_type is not None:
         response.headers["Content-Type"] = answer.content_type
+    if not isinstance(response, web.Response):
+        await response.prepare(request)
+        for piece in answer.pieces:
+            await response.write(piece)
+        await response.write_eof()
     return response
 
 

@@ -39,8 +39,8 @@ def write(message: Struct, tag: str, out: list[str]) -> Iterator[None]:
     """Appends the envelope around `message`, whose element is `tag` in Clark notation, to `out`; pauses after each
     repeated item.
 
-    Raises ValueError or TypeError when the message breaks its declaration: a required member is absent, a value has the
-    wrong type.
+    At a pause the caller may take the texts out. Raises ValueError or TypeError when the message breaks its
+    declaration: a required member is absent, a value has the wrong type.
     """
     namespace, _, name = tag[1:].partition("}")
     label = f"{PREFIXES[namespace]}:{name}"
@@ -64,9 +64,7 @@ def _declared(cls: Any, *more: str) -> str:
 
 def _sliced(value: Struct, label: str, out: list[str], declared: str = "") -> Iterator[None]:
     """Writes one element and pauses after each repeated item directly below it, or below its single children."""
-    attributes = declared + _attributes(value)
-    position = len(out)
-    out.append(f"<{label}{attributes}>")
+    out.append(f"<{label}{declared}{_attributes(value)}>")
     for element in plan_of(type(value)).elements:
         content = getattr(value, element.member)
         if element.struct is not None and element.repeats:
@@ -81,7 +79,7 @@ def _sliced(value: Struct, label: str, out: list[str], declared: str = "") -> It
         else:
             _member(element, content, value, out)
     _foreign(value, out)
-    _close(label, attributes, position, out)
+    out.append(f"</{label}>")
 
 
 def _whole(value: Struct, label: str, out: list[str], declared: str = "") -> None:
@@ -91,10 +89,6 @@ def _whole(value: Struct, label: str, out: list[str], declared: str = "") -> Non
     for element in plan_of(type(value)).elements:
         _member(element, getattr(value, element.member), value, out)
     _foreign(value, out)
-    _close(label, attributes, position, out)
-
-
-def _close(label: str, attributes: str, position: int, out: list[str]) -> None:
     if len(out) == position + 1:
         out[position] = f"<{label}{attributes}/>"
     else:

@@ -279,6 +279,15 @@ async def test_a_large_answer_leaves_the_loop_to_others_while_it_is_written() ->
     while not task.done():
         await asyncio.sleep(0)
         turns += 1
-    body = task.result()
+    body = b"".join(task.result())
     assert body.count(b"<tev:Item ") == 20_000
     assert turns > 20
+
+
+async def test_a_large_answer_arrives_whole_over_http() -> None:
+    async with a_device(services=[EchoService(items=5000)]) as device:
+        reply = await device.call_as("ute", "<tev:GetMany/>", PATH)
+    assert reply.status == 200
+    assert int(reply.headers["Content-Length"]) == len(reply.body)
+    names = [e.text for e in etree.fromstring(reply.body).iter(f"{{{NS['tt']}}}Name")]
+    assert names == [f"Item {i}" for i in range(5000)]
