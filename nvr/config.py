@@ -27,6 +27,7 @@ from nvr.replay.server import RtspSettings
 from nvr.search.sessions import SearchSettings
 from nvr.soap.device import DeviceSettings
 from nvr.soap.replay import ReplaySettings
+from nvr.soap.replay import ReplaySettings
 from nvr.storage.settings import StorageSettings
 
 T = TypeVar("T")
@@ -184,6 +185,7 @@ class Settings:
     control: ControlSettings = field(default_factory=ControlSettings)
     ingest: IngestSettings = field(default_factory=IngestSettings)
     search: SearchSettings = field(default_factory=SearchSettings)
+    replay: ReplaySettings = field(default_factory=ReplaySettings)
     replay: ReplaySettings = field(default_factory=ReplaySettings)
 
 

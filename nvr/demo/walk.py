@@ -191,7 +191,7 @@ class Walk:
             time.sleep(0.1)
 
     def find_and_get_uri(self) -> str:
-        """FindRecordings, GetRecordingSearchResults, EndSearch, GetReplayUri."""
+        """FindRecordings, GetRecordingSearchResults, GetReplayUri."""
         search = self._search.FindRecordings(
             Scope={"RecordingInformationFilter": 'boolean(//Track[TrackType = "Video"])'},
             MaxMatches=10,
@@ -204,8 +204,7 @@ class Walk:
             )
             found += results.RecordingInformation
             if results.SearchState == "Completed":
-                break
-        self._search.EndSearch(SearchToken=search)
+                break  # which ends the session as well (6.2.3)
         mine = [f for f in found if f.RecordingToken == self._recording_token]
         if len(mine) != 1:
             raise DemoFailed(f"the search found {[f.RecordingToken for f in found]}, not {self._recording_token}")
