@@ -35,7 +35,6 @@ def test_parsing_is_the_inverse_of_writing(extension: ReplayExtension) -> None:
     assert ReplayExtension.parse(read) == extension
 
 
-@pytest.mark.requirement("PB-8.3.1-01", "PB-8.3.1-02", "PB-8.3.1-03")
 def test_the_first_packet_of_the_worked_example_byte_by_byte() -> None:
     extension = ReplayExtension.at(TEN + 63 * 10**9, cseq=263, clean_point=True, discontinuity=True)
     packet = RtpPacket(96, 5000, 6_670_000, 0x01020304, b"\x65", extension=extension.extension())
@@ -44,7 +43,6 @@ def test_the_first_packet_of_the_worked_example_byte_by_byte() -> None:
     )
 
 
-@pytest.mark.requirement("PB-8.3.1-09")
 @pytest.mark.parametrize(
     ("flags", "byte"),
     [
@@ -76,7 +74,6 @@ def test_the_time_is_utc_to_the_nanosecond_whatever_the_ntp_era() -> None:
         assert ReplayExtension.at(utc).utc_ns(near_ns=utc + 10**18) == utc
 
 
-@pytest.mark.requirement("PB-8.3.1-11")
 def test_reserved_bits_padding_and_foreign_words_are_ignored_when_read() -> None:
     data = bytes.fromhex("ed00c42000000000" + "8f07ffff" + "12345678")
     assert ReplayExtension.parse(RtpExtension(PROFILE, data)) == ReplayExtension.at(TEN, cseq=7, clean_point=True)
