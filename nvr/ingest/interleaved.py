@@ -57,9 +57,12 @@ class InterleavedParser:
                 position = after
                 continue
             after = position + 4 + length
-            if after > end:
-                return position
             stream = channels[channel]
+            if after > end:
+                if stream is not None and first >> 6 != 2:  # no frame: do not wait for its end
+                    position = self._resynchronise(view, position, end)
+                    continue
+                return position
             if (
                 stream is not None
                 and sequence == (order := stream.order).in_order
