@@ -22,11 +22,7 @@ from nvr.model.timeline import GapReason, Run, Timeline
 from nvr.model.tokens import RecordingToken, TrackKey
 from nvr.storage.disk import Disk
 from nvr.storage.footage import Footage, FootageReader
-from nvr.storage.rows import FootageIndex, FragmentRef
-from nvr.storage.settings import StorageSettings
-from nvr.storage.track import TrackFootage, TrackRecorder
-from nvr.storage.volume import MostFree, Placement, Volume, VolumeRegistry, VolumeStatus
-from nvr.storage.writer import (
+from nvr.storage.orders import (
     Append,
     Appended,
     Barrier,
@@ -39,9 +35,13 @@ from nvr.storage.writer import (
     Lost,
     Order,
     Recovered,
-    VolumeWriter,
-    WriterThread,
 )
+from nvr.storage.rows import FootageIndex, FragmentRef
+from nvr.storage.settings import StorageSettings
+from nvr.storage.track import TrackFootage, TrackRecorder
+from nvr.storage.volume import MostFree, Placement, Volume, VolumeRegistry, VolumeStatus
+from nvr.storage.writer import VolumeWriter
+from nvr.storage.writer_thread import WriterThread
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +67,9 @@ class StorageEngine:
         self._disk = disk or Disk()
         self._now = now
         self._utc = utc
+        self.lost = 0
+        """Fragments that were accepted and could not be written, since the start."""
+        self._refused = 0
         self._growing: dict[str, GrowingFile] = {}
         self._threads: list[WriterThread] = []
         self._tracks: dict[TrackKey, TrackFootage] = {}
@@ -155,8 +158,8 @@ class StorageEngine:
 
     @property
     def refused(self) -> int:
-        """Fragments refused because a queue was full, since the start."""
-        return sum(t.refused for t in self._threads)
+        """Fragments refused since the start, because a queue was full or no volume took footage."""
+        return self._refused + sum(t.refused for t in self._threads)
 
     @property
     def queued_bytes(self) -> int:
@@ -167,6 +170,8 @@ class StorageEngine:
         """All footage of a track: unlinked before this returns where the volume can be reached; where not, it is only
         hidden, and unlinked when the volume is back. Raises StorageError when the index cannot be written.
         """
+        if not self._threads:
+            raise StorageError("footage can be deleted only while the daemon runs")
         recorder = self._recorders.get(key)
         if recorder is not None:
             recorder.end_run(GapReason.JOB_STOPPED)
@@ -187,7 +192,10 @@ class StorageEngine:
             self._tracks.pop(key, None)
 
     def place(self, key: TrackKey, current: Volume | None) -> Volume | None:
-        return self._placement.place(key, [t.writer.volume for t in self._threads], current)
+        """For recorders, as `offer` and `order`."""
+        found = self._placement.place(key, [t.writer.volume for t in self._threads], current)
+        self._refused += found is None
+        return found
 
     def offer(self, volume: Volume, order: Append) -> bool:
         return self._thread_of(volume.id).offer(order)
@@ -252,6 +260,7 @@ class StorageEngine:
                     if file.row.key in self._recorders:
                         self._recorders[file.row.key].on_failed(file)
                 case Lost(file, _):
+                    self.lost += 1
                     if file.row.key in self._recorders:
                         self._recorders[file.row.key].on_lost()
                 case Done(order, error):

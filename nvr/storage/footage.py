@@ -14,9 +14,9 @@ from nvr.media.unit import CodecConfiguration, Sample
 from nvr.model.errors import FormatError, StorageError
 from nvr.model.time import UtcNs
 from nvr.model.tokens import TrackKey
+from nvr.storage.orders import GrowingFile, fragment_ref
 from nvr.storage.rows import FileState, FootageDamaged, FootageIndex, FragmentRef, TrackFileRow
 from nvr.storage.track_file import open_for_reading, read_closing, read_fragment, read_head, scan
-from nvr.storage.writer import GrowingFile, fragment_ref
 
 log = logging.getLogger(__name__)
 

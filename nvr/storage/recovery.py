@@ -103,7 +103,7 @@ def _reason(text: str | None) -> GapReason | None:
 def recover_volume(
     disk: Disk, volume: Volume, index: FootageIndex, reasons: dict[str, GapReason] | None = None
 ) -> set[tuple[TrackKey, str]]:
-    """Settles every file of a volume that the index believes open, and finishes what deletions had begun.
+    """Settles every file of a volume that the index believes open, and files that it does not know.
 
     `reasons`: why single files were left open; a daemon that died is the reason of all others.
     Returns track and id of each run whose rows changed. Errors of single files are logged and leave their rows;
@@ -119,9 +119,6 @@ def recover_volume(
         adopted = _adopt_stray(disk, volume, index, path)
         if adopted is not None:
             changed.add((adopted.key, adopted.run_id))
-    deleting = index.deleting_files(volume.id)
-    if deleting:
-        delete_files(disk, volume, index, deleting)
     return changed
 
 
@@ -236,11 +233,10 @@ def _row_of_file(disk: Disk, volume: Volume, path: Path, *, verify_all: bool) ->
 
 
 def delete_files(disk: Disk, volume: Volume, index: FootageIndex, rows: Sequence[TrackFileRow]) -> None:
-    """Tombstones, unlinks, forces the directories to the disk, then the rows go. Each step may be repeated.
+    """For rows with tombstones: unlinks, forces the directories to the disk, then the rows go. May be repeated.
 
-    Raises OSError or StorageError; what is left has its tombstone and is finished at the next start.
+    Raises OSError or StorageError; what is left has its tombstone and is finished by the next recovery.
     """
-    index.mark_deleting([r.file_id for r in rows])
     directories = set()
     for row in rows:
         path = volume.path(row.path)

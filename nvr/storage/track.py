@@ -17,10 +17,10 @@ from nvr.model.recording import TrackType
 from nvr.model.time import UtcNs
 from nvr.model.timeline import GapReason, Run, Timeline
 from nvr.model.tokens import TrackKey
+from nvr.storage.orders import Append, Close, CorrectEnd, GrowingFile, Order
 from nvr.storage.rows import FileState, FragmentRef, TrackFileRow
 from nvr.storage.track_file import track_directory, track_file_path
 from nvr.storage.volume import Volume
-from nvr.storage.writer import Append, Close, CorrectEnd, GrowingFile, Order
 
 log = logging.getLogger(__name__)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -251,6 +252,41 @@ async def test_running_out_of_file_descriptors_fails_one_file_and_not_the_volume
     await engine.stop()
 
 
+async def test_a_rotation_whose_next_file_cannot_be_made_ends_the_run_in_the_index_too(tmp_path: Path) -> None:
+    house = House(settings_in(tmp_path, rotation_ns=2 * NS, retry_ns=NEVER))
+    house.scripts.pop(SOUND)
+    engine = await house.start()
+    await house.record(2)
+    house.disk.fail("open", code=errno.EMFILE)
+    await house.record(8)
+    await engine.stop()
+    first, second = engine.timeline(CAMERA).runs
+    assert first.end_reason is GapReason.STORAGE
+    assert house.index.runs(CAMERA) == [first, second]
+    house.scripts[SOUND] = a_track(PCMU)
+    house.check_settled()
+
+
+async def test_deleting_thousands_of_files_does_not_keep_footage_waiting(tmp_path: Path) -> None:
+    house = House(settings_in(tmp_path, rotation_ns=400_000_000))
+    engine = await house.start()
+    house.scripts[SOUND].with_gop(count=150).feed(engine.recorder(SOUND, TrackType.AUDIO))
+    await engine.flush()
+    assert house.disk.counts.get("unlink", 0) <= 1
+    deletion = asyncio.ensure_future(engine.delete_track(SOUND))
+    unlinked_before_written = []
+    engine.on_append(CAMERA, lambda ref: unlinked_before_written.append(house.disk.counts["unlink"]))
+    recorder = engine.recorder(CAMERA, TrackType.VIDEO)
+    while not deletion.done():
+        house.scripts[CAMERA].with_gop()
+        assert recorder.append(house.scripts[CAMERA].fragments[-1])
+        await engine.flush()
+    assert len({count // 32 for count in unlinked_before_written}) >= 3, "appends went between the slices"
+    await deletion
+    assert [p.parent.parent.name for p in (tmp_path / "default").rglob("*.mp4") if AUDIO001 in str(p)] == []
+    await engine.stop()
+
+
 async def test_a_second_process_is_refused_with_a_message(tmp_path: Path) -> None:
     house = House(settings_in(tmp_path))
     await house.start()
@@ -294,8 +330,7 @@ async def test_deletion_on_a_missing_volume_is_finished_when_it_is_back(tmp_path
     assert list(engine.footage(CAMERA).fragments(0)) == []
     assert engine.timeline(CAMERA).runs == ()
     (tmp_path / "unplugged").rename(root)
-    await house.online()
-    assert [r.key for r in house.index.rows.values()] == [SOUND]
+    await until(lambda: [r.key for r in house.index.rows.values()] == [SOUND])
     assert [p.parent.parent.name for p in root.rglob("*.mp4")] == [AUDIO001]
     await engine.stop()
 
@@ -318,7 +353,7 @@ async def test_a_deletion_that_is_cut_short_is_finished_by_the_next_start(kind: 
     house.index.fail_at = None
     assert any(r.key == CAMERA for r in house.index.rows.values())
     await house.start()
-    assert {r.key for r in house.index.rows.values()} == {SOUND}
+    await until(lambda: {r.key for r in house.index.rows.values()} == {SOUND})
     assert not [p for p in (tmp_path / "default").rglob("*.mp4") if "VIDEO001" in str(p)]
     await house.engine.stop()
 

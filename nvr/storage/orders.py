@@ -1,0 +1,131 @@
+"""What passes between the event loop and the writer threads: growing files, orders to a writer, events from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from nvr.media.bmff.fragment import FragmentEntry
+from nvr.media.unit import CodecConfiguration, Fragment
+from nvr.model.time import UtcNs
+from nvr.model.timeline import GapReason, Run
+from nvr.model.tokens import TrackKey
+from nvr.storage.rows import FragmentRef, TrackFileRow
+
+
+@dataclass(slots=True, eq=False)
+class GrowingFile:
+    """A file between the decision to make it and its close. Made on the loop; the writer fills `entries`, readers on
+    other threads walk them. `failed` once it takes no more fragments because of an error."""
+
+    row: TrackFileRow
+    configuration: CodecConfiguration
+    previous: TrackFileRow | None = None
+    """The file before it in its run."""
+    entries: list[FragmentEntry] = field(default_factory=list)
+    failed: bool = False
+
+    def ref(self, entry: FragmentEntry) -> FragmentRef:
+        return fragment_ref(self.row, entry, self.configuration, first_of_file=entry is self.entries[0])
+
+
+def fragment_ref(
+    row: TrackFileRow, entry: FragmentEntry, configuration: CodecConfiguration, *, first_of_file: bool
+) -> FragmentRef:
+    return FragmentRef(
+        file_id=row.file_id,
+        offset=entry.offset,
+        length=entry.length,
+        start_ns=entry.start_ns,
+        end_ns=entry.end_ns,
+        clean_point=entry.clean_point,
+        samples=entry.samples,
+        run_id=row.run_id,
+        configuration=configuration,
+        first_of_run=first_of_file and row.run_place == 0,
+        damaged=entry.damaged,
+        volume_id=row.volume_id,
+        path=row.path,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    file: GrowingFile
+    fragment: Fragment
+    damaged_start: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    file: GrowingFile
+    end_reason: GapReason | None
+
+
+@dataclass(frozen=True, slots=True)
+class CorrectEnd:
+    """The run ended with this closed file: the next one of the run could not be made."""
+
+    file_id: str
+    end_reason: GapReason
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Delete:
+    """All files of a track on this volume."""
+
+    key: TrackKey
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Barrier:
+    """Done when everything queued before it is done."""
+
+
+Order: TypeAlias = Append | Close | CorrectEnd | Delete | Barrier
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    file: GrowingFile
+    entry: FragmentEntry
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    file: GrowingFile
+    end_reason: GapReason | None
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The file takes no more fragments: its run ended with reason STORAGE."""
+
+    file: GrowingFile
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """A fragment was accepted and could not be written."""
+
+    file: GrowingFile
+    fragment_ns: UtcNs
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The order has been done. With an error, the index still shows footage of a track that was to be deleted."""
+
+    order: Delete | Barrier
+    error: Exception | None
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """Files were settled: what has become of the runs they belong to. None: no fragment of it was left."""
+
+    runs: list[tuple[TrackKey, str, Run | None]]
+
+
+Event: TypeAlias = Appended | Closed | Failed | Lost | Done | Recovered

@@ -1,0 +1,132 @@
+"""A volume's queue, bounded in bytes, and the one thread that does all that changes files there."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from functools import partial
+
+from nvr.model.time import NS
+from nvr.storage.orders import Append, Event, Order
+from nvr.storage.writer import VolumeWriter
+
+log = logging.getLogger(__name__)
+
+_BATCH = 32
+"""Orders between two reports to the loop."""
+
+
+class WriterThread:
+    """The queue in front of a `VolumeWriter`, and its thread.
+
+    The queue is bounded in bytes of sample data. When a fragment does not fit, it is refused, and so are all that
+    follow until the queue is half empty: one gap, not many.
+    """
+
+    def __init__(
+        self,
+        writer: VolumeWriter,
+        queue_bytes: int,
+        publish: Callable[[list[Event]], None],
+        now: Callable[[], int],
+    ) -> None:
+        """`publish` is called on the thread with what happened, in order."""
+        self.writer = writer
+        self.refused = 0
+        """Fragments refused since the start."""
+        self.queued_bytes = 0
+        self.ready: Future[None] = Future()
+        """Done when the volume is recovered; carries the OperatorError that forbids the start."""
+        self._limit = queue_bytes
+        self._publish = publish
+        self._now = now
+        self._orders: deque[tuple[Order, int]] = deque()
+        self._wake = threading.Condition()
+        self._refusing = 0
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name=f"writer {writer.volume.root.name}", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def offer(self, order: Append) -> bool:
+        """Queues a fragment, or refuses it. Never blocks."""
+        size = order.fragment.size
+        with self._wake:
+            level = self._limit // 2 if self._refusing else self._limit - size
+            if self._stopping or (self.queued_bytes > max(level, 0)):
+                if not self._refusing:
+                    log.error(
+                        "volume %s cannot keep up: %d bytes wait, fragments are refused until half of them are written",
+                        self.writer.volume.root,
+                        self.queued_bytes,
+                    )
+                self._refusing += 1
+                self.refused += 1
+                return False
+            if self._refusing:
+                log.warning("volume %s keeps up again; %d fragments refused", self.writer.volume.root, self._refusing)
+                self._refusing = 0
+            self._orders.append((order, size))
+            self.queued_bytes += size
+            self._wake.notify()
+        return True
+
+    def order(self, order: Order) -> None:
+        """Queues what is not footage; it is never refused."""
+        with self._wake:
+            self._orders.append((order, 0))
+            self._wake.notify()
+
+    def stop(self) -> None:
+        """Writes what is queued, closes everything, and waits for it. Blocking."""
+        with self._wake:
+            self._stopping = True
+            self._wake.notify()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def _run(self) -> None:
+        writer = self.writer
+        try:
+            writer.open()
+        except BaseException as e:
+            writer.volume.close()
+            self.ready.set_exception(e)
+            return
+        self._flush()
+        self.ready.set_result(None)
+        while batch := self._take():
+            for order, size in batch:
+                if order is not None:
+                    self._guarded(partial(writer.handle, order))
+                with self._wake:
+                    self.queued_bytes -= size
+            self._guarded(writer.tick)
+            self._flush()
+        self._guarded(writer.shut_down)
+        self._flush()
+
+    def _guarded(self, work: Callable[[], None]) -> None:
+        """A fault of ours must not end the thread: the other tracks of the volume go on."""
+        try:
+            work()
+        except Exception:
+            log.exception("volume %s: the writer failed at %r", self.writer.volume.root, work)
+
+    def _take(self) -> list[tuple[Order | None, int]]:
+        """The next orders, or one empty order when the clock asks for work. Empty: the end."""
+        with self._wake:
+            if not self._orders and not self._stopping:
+                self._wake.wait(max(self.writer.next_due_ns() - self._now(), 0) / NS)
+            if not self._orders:
+                return [] if self._stopping else [(None, 0)]
+            return [self._orders.popleft() for _ in range(min(len(self._orders), _BATCH))]
+
+    def _flush(self) -> None:
+        events, self.writer.events = self.writer.events, []
+        if events:
+            self._publish(events)
