@@ -43,6 +43,7 @@ async def raw(base: str) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.St
         writer.close()
 
 
+@pytest.mark.requirement("CO-07")
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "HEAD", "OPTIONS", "PATCH", "GET"])
 async def test_any_method_but_post_is_405(method: str) -> None:
     async with a_device() as device, device.session.request(method, device.base + DEVICE) as response:
@@ -242,12 +243,12 @@ def certificate(directory: Path) -> tuple[Path, Path]:
     return directory / "cert.pem", directory / "key.pem"
 
 
+@pytest.mark.requirement("CO-17")
 async def test_tls_serves_https_addresses_in_answers_and_refuses_old_versions(tmp_path: Path) -> None:
     cert, key = certificate(tmp_path)
     listener = a_listener(HttpSettings(certificate=cert, key=key))
     (address,) = await listener.start([Address("127.0.0.1", 0, tls=True)])
     url = f"https://localhost:{address.port}{DEVICE}"
-    trusting = ssl.create_default_context(cafile=str(cert))
     old = ssl.create_default_context(cafile=str(cert))
     old.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
     old.set_ciphers("ALL:@SECLEVEL=0")
@@ -255,8 +256,11 @@ async def test_tls_serves_https_addresses_in_answers_and_refuses_old_versions(tm
         old.maximum_version = ssl.TLSVersion.TLSv1_1
     body = envelope("<tds:GetServices><tds:IncludeCapability>0</tds:IncludeCapability></tds:GetServices>")
     async with aiohttp.ClientSession(headers={"Content-Type": SOAP_TYPE}) as session:
-        async with session.post(url, data=body, ssl=trusting) as response:
-            assert url in await response.text()
+        for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
+            trusting = ssl.create_default_context(cafile=str(cert))
+            trusting.minimum_version = trusting.maximum_version = version
+            async with session.post(url, data=body, ssl=trusting) as response:
+                assert url in await response.text()
         with pytest.raises(aiohttp.ClientConnectorError):
             await session.post(url, data=body, ssl=old)
     await listener.stop()

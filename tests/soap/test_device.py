@@ -17,6 +17,7 @@ from tests.support.soap_http import DEVICE, Device, a_device
 NS = {prefix: namespace for namespace, prefix in PREFIXES.items()}
 
 
+@pytest.mark.requirement("CO-23")
 async def test_get_services_names_every_service_under_the_host_of_the_request() -> None:
     async with a_device() as device:
         reply = await device.call(
@@ -62,6 +63,7 @@ async def test_get_capabilities_of_the_device_alone() -> None:
     assert [child.tag.partition("}")[2] for child in reply.find("tds:Capabilities")] == ["Device"]
 
 
+@pytest.mark.requirement("CO-26")
 @pytest.mark.parametrize("category", ["Analytics", "Events", "Imaging", "Media", "PTZ"])
 async def test_a_category_without_service_is_answered_with_no_such_service(category: str) -> None:
     async with a_device() as device:
@@ -69,12 +71,14 @@ async def test_a_category_without_service_is_answered_with_no_such_service(categ
     assert (reply.status, reply.fault) == (500, "Receiver/ActionNotSupported/NoSuchService")
 
 
+@pytest.mark.requirement("CO-06")
 async def test_a_category_that_the_schema_does_not_know_is_an_invalid_value() -> None:
     async with a_device() as device:
         reply = await device.call("<tds:GetCapabilities><tds:Category>Video</tds:Category></tds:GetCapabilities>")
     assert (reply.status, reply.fault) == (400, "Sender/InvalidArgVal")
 
 
+@pytest.mark.requirement("CO-24")
 async def test_service_capabilities_are_the_same_as_in_get_services() -> None:
     async with a_device() as device:
         own = await device.call("<tds:GetServiceCapabilities/>")
@@ -87,6 +91,7 @@ async def test_service_capabilities_are_the_same_as_in_get_services() -> None:
         assert dict(alone) == dict(listed.find(f"tds:Service/tds:Capabilities/tds:Capabilities/{name}").attrib)
 
 
+@pytest.mark.requirement("CO-27")
 async def test_device_information_needs_a_user_and_tells_the_serial_number() -> None:
     async with a_device() as device:
         refused = await device.call("<tds:GetDeviceInformation/>")
@@ -96,6 +101,7 @@ async def test_device_information_needs_a_user_and_tells_the_serial_number() -> 
     assert reply.find("tds:SerialNumber").text == "8f3a"
 
 
+@pytest.mark.requirement("CO-01", "CO-28")
 async def test_system_date_and_time_is_that_of_the_clock_with_time_before_date() -> None:
     async with a_device() as device:
         device.clock.advance(3661)
@@ -106,6 +112,7 @@ async def test_system_date_and_time_is_that_of_the_clock_with_time_before_date()
     assert reply.find("tds:SystemDateAndTime/tt:TimeZone/tt:TZ").text == "CET-1CEST,M3.5.0,M10.5.0/3"
 
 
+@pytest.mark.requirement("CO-30")
 async def test_scopes_are_percent_encoded_path_segments() -> None:
     async with a_device() as device:
         reply = await device.call_as("ute", "<tds:GetScopes/>")
@@ -120,6 +127,7 @@ def test_an_empty_location_makes_no_scope() -> None:
     assert not any("location" in scope for scope in scopes(DeviceSettings()))
 
 
+@pytest.mark.requirement("CO-03")
 async def test_operations_of_the_official_wsdl_that_are_missing_answer_action_not_supported() -> None:
     async with a_device() as device:
         for name in ("GetHostname", "SetSystemFactoryDefault", "GetUsers"):

@@ -26,6 +26,7 @@ from nvr.soap.names import TDS, TRC, TRP, TRV, TSE
 from tests.support.official_schema import validate_response
 
 
+@pytest.mark.requirement("CO-05")
 @pytest.mark.parametrize(
     ("error", "service", "expected"),
     [

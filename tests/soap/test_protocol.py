@@ -32,6 +32,7 @@ async def sent(body: bytes, content_type: str | None = SOAP_TYPE) -> Reply:
         return await device.post(body, content_type=content_type)
 
 
+@pytest.mark.requirement("CO-04")
 @pytest.mark.parametrize(
     "content_type", ["application/soap+xml", "text/xml; charset=utf-8", 'Application/Soap+XML; action="x"']
 )
@@ -39,17 +40,20 @@ async def test_content_types_of_soap_are_accepted(content_type: str) -> None:
     assert (await sent(PING, content_type)).status == 200
 
 
+@pytest.mark.requirement("CO-07")
 @pytest.mark.parametrize("content_type", ["application/json", "text/plain", "multipart/related", None])
 async def test_any_other_content_type_is_415(content_type: str | None) -> None:
     assert (await sent(PING, content_type)).status == 415
 
 
+@pytest.mark.requirement("CO-04")
 async def test_the_answer_is_soap_in_utf_8() -> None:
     reply = await sent(PING)
     assert reply.headers["Content-Type"] == "application/soap+xml; charset=utf-8"
     assert reply.body.startswith(b'<?xml version="1.0" encoding="UTF-8"?>')
 
 
+@pytest.mark.requirement("CO-06")
 @pytest.mark.parametrize(
     "body",
     [
@@ -126,6 +130,7 @@ async def test_comments_prefixes_and_a_wrong_soap_action_do_not_matter() -> None
     assert (await sent(body.encode("utf-16"))).status == 200
 
 
+@pytest.mark.requirement("CO-06")
 async def test_an_element_that_no_service_knows_is_an_unknown_action() -> None:
     for element in (
         "<tds:NoSuch/>",
@@ -151,6 +156,7 @@ async def test_a_missing_operation_of_the_service_is_not_supported() -> None:
         assert (await device.call("<tev:Later/>", PATH)).fault == "Receiver/ActionNotSupported"
 
 
+@pytest.mark.requirement("CO-05", "CO-06")
 async def test_invalid_arguments_are_the_senders_and_say_which() -> None:
     reply = await sent(envelope("<tds:GetServices/>"))
     assert (reply.status, reply.fault) == (400, "Sender/InvalidArgs")
@@ -166,6 +172,7 @@ async def test_arguments_are_not_looked_at_before_the_credentials_are() -> None:
     assert (reply.status, reply.fault) == (401, "Sender/NotAuthorized")
 
 
+@pytest.mark.requirement("CO-05")
 async def test_an_unexpected_error_answers_without_its_text_and_is_logged_with_its_traceback(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -236,6 +243,17 @@ async def test_what_an_open_type_does_not_know_comes_back() -> None:
     item = etree.fromstring(reply.body)[0][0][0]
     assert item.get("{urn:x}f") == "1"
     assert item.findtext("{urn:x}Own/{urn:x}a") == "b"
+
+
+@pytest.mark.requirement("CO-08")
+async def test_characters_beyond_ascii_and_markup_come_back_as_they_were() -> None:
+    text = "Zufahrt <Süd> & \"Tor\" '1' \u4e2d\u6587 \U0001f6aa"
+    escaped = text.replace("&", "&amp;").replace("<", "&lt;")
+    async with a_device(services=[EchoService()]) as device:
+        body = f"<tev:Echo><tev:Item><tt:Name>{escaped}</tt:Name></tev:Item></tev:Echo>"
+        reply = await device.call_as("ute", body, PATH)
+    assert reply.headers["Content-Type"].endswith("charset=utf-8")
+    assert etree.fromstring(reply.body).findtext(f".//{{{NS['tt']}}}Name") == text
 
 
 async def test_a_synchronous_handler_without_result_answers_the_empty_response() -> None:

@@ -40,6 +40,7 @@ async def with_digest(device: Device, user: str, password: str, body: str = INFO
     return await device.call(body, header=header, Authorization=authorization)
 
 
+@pytest.mark.requirement("CO-09", "CO-10")
 async def test_without_credentials_the_answer_is_401_with_a_digest_challenge() -> None:
     async with a_device() as device:
         challenge = await challenge_of(device)
@@ -47,6 +48,7 @@ async def test_without_credentials_the_answer_is_401_with_a_digest_challenge() -
     assert 'qop="auth"' in challenge
 
 
+@pytest.mark.requirement("CO-09")
 async def test_digest_lets_a_user_in_and_a_wrong_password_gets_a_new_challenge() -> None:
     async with a_device() as device:
         assert (await with_digest(device, "ute", PASSWORDS["ute"])).status == 200
@@ -100,6 +102,7 @@ async def test_an_independent_digest_client_gets_in_and_keeps_its_session() -> N
         assert await asyncio.to_thread(drive, device.base) == [200, 200, 200]
 
 
+@pytest.mark.requirement("CO-14", "CO-15")
 async def test_a_username_token_lets_a_user_in_once() -> None:
     async with a_device() as device:
         token = username_token("ute", PASSWORDS["ute"], device.clock())
@@ -108,6 +111,7 @@ async def test_a_username_token_lets_a_user_in_once() -> None:
     assert (replayed.status, replayed.fault, replayed.challenges) == (400, "Sender/NotAuthorized", [])
 
 
+@pytest.mark.requirement("CO-13", "CO-14", "CO-15")
 async def test_bad_username_tokens_are_refused_with_400() -> None:
     async with a_device() as device:
         now = device.clock()
@@ -120,6 +124,7 @@ async def test_bad_username_tokens_are_refused_with_400() -> None:
             username_token("ute", PASSWORDS["ute"], now, type_=PASSWORD_TEXT),
             good.replace("wsse:Nonce", "wsse:Other"),
             good.replace("wsu:Created", "wsu:Other"),
+            good.replace("<wsu:Created>2026-03-01T12:00:00Z", "<wsu:Created>2026-03-01T12:00:01Z"),
             good.replace("wsse:Password", "wsse:Other"),
             good + username_token("otto", PASSWORDS["otto"], now),
         ):
@@ -127,6 +132,7 @@ async def test_bad_username_tokens_are_refused_with_400() -> None:
             assert (reply.status, reply.fault) == (400, "Sender/NotAuthorized"), bad
 
 
+@pytest.mark.requirement("CO-12")
 async def test_both_kinds_of_credentials_must_pass_and_name_the_same_user() -> None:
     async with a_device() as device:
         for digest_user, digest_password, token_user, token_password, status in (
@@ -147,6 +153,7 @@ async def test_the_time_can_be_asked_for_with_credentials_that_a_wrong_clock_spo
         assert (await device.call(DATE, Authorization="Digest nonsense")).status == 200
 
 
+@pytest.mark.requirement("CO-06")
 async def test_a_role_below_the_access_class_is_refused_with_400_and_reaches_no_handler() -> None:
     service = EchoService()
     async with a_device(services=[service]) as device:
