@@ -176,6 +176,31 @@ def test_a_camera_without_markers_is_served_by_the_time(stream: Stream) -> None:
 
 
 @both
+def test_a_camera_with_a_marker_on_every_slice_is_served_by_the_time_once_that_shows(stream: Stream) -> None:
+    units = encoded(stream).units
+    packets: list[Packet] = []
+    for time, data in units:
+        *before, one, other = nals_of(data)
+        packets += packets_of(packetizer_of(stream), [(time, sample_form(*before, one)), (time, sample_form(other))])
+    made = described(stream)
+    found = feed(made, packets)
+    assert found[0].data + found[1].data == units[0][1]
+    assert [u.clean_point for u in found[:2]] == [True, False]
+    assert [(u.rtp_time, u.data) for u in found[2:]] == units[1:]
+    assert (made.dropped, made.last_error) == (0, None)
+
+
+@both
+def test_a_picture_cut_off_by_the_end_of_the_stream_is_not_delivered(stream: Stream) -> None:
+    units = encoded(stream).units
+    last = packets_of(packetizer_of(stream, 60000), [units[8]])
+    for count in range(1, len(last)):
+        made = described(stream)
+        found = feed(made, [*packets_of(packetizer_of(stream), units[:8]), *last[:count]])
+        assert [u.rtp_time for u in found] == [t for t, _ in units[:8]]
+
+
+@both
 def test_without_markers_a_loss_drops_its_unit_and_not_the_next(stream: Stream) -> None:
     units = encoded(stream, True).units
     packets = [replace(p, marker=False) for p in packets_of(packetizer_of(stream), units)]

@@ -2,7 +2,9 @@
 
 An access unit ends with the packet that has the marker bit; cameras that never set it are served too: a new RTP time
 ends the unit before it. A marker behind nothing but parameter sets ends nothing (cameras that send each NAL unit with
-it): what stands before the first slice belongs to the picture that follows, with that picture's time.
+it): what stands before the first slice belongs to the picture that follows, with that picture's time. A camera that
+sets the marker inside a picture, which shows when the rest of it follows with the same time, is served by the time from
+then on.
 
 Losses. A unit that misses a packet is dropped whole. The unit behind a loss is delivered only when its beginning is
 there: its first slice begins the picture, and its first NAL unit stands at least as early in the order of an access
@@ -48,12 +50,14 @@ class NalDepacketizer(ABC):
         "_begins",
         "_damaged",
         "_dirty",
+        "_ended",
         "_first_role",
         "_fragment",
         "_fragment_from",
         "_fragment_type",
         "_gap",
         "_known",
+        "_markers",
         "_opening",
         "_parts",
         "_proof",
@@ -94,6 +98,8 @@ class NalDepacketizer(ABC):
         self._gap = True
         self._damaged = True
         self._opening = {False: SLICE, True: SLICE}
+        self._markers: bool | None = None
+        self._ended = NO_TIME
         self._reset()
 
     def push(
@@ -123,7 +129,8 @@ class NalDepacketizer(ABC):
         if marker:
             if self._skipping:
                 self._reset()
-            elif self._vcl:
+            elif self._vcl and self._markers is not False:
+                self._markers = True
                 return [*done, *self._complete()]
         return done
 
@@ -134,9 +141,11 @@ class NalDepacketizer(ABC):
             self._gap = True
 
     def flush(self) -> list[AccessUnit] | tuple[()]:
-        """The unit that waited for its marker, when it is whole as far as can be seen."""
+        """The unit in hand. Where units end with markers, one without is cut off; else all that came of it is there."""
         done: list[AccessUnit] | tuple[()] = ()
-        if self._time != NO_TIME:
+        if self._markers and self._vcl:
+            self._break_off()
+        elif self._time != NO_TIME:
             done = self._time_changed()
         self._reset()
         self._gap = self._damaged = True
@@ -186,6 +195,9 @@ class NalDepacketizer(ABC):
         return ()  # parameter sets or SEI alone: they go with the picture that comes now
 
     def _complete(self) -> list[AccessUnit] | tuple[()]:
+        if not self._begins and not self._proof and self._time == self._ended:
+            self._markers = False  # the unit before this was the first part of the same picture
+        self._ended = self._time
         clean = self._begins and self._random_access()
         whole = not self._proof or (self._begins and self._first_role <= self._opening[clean])
         if whole and self._first_role == DELIMITER:
