@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -15,9 +16,11 @@ from typing import Final, Protocol
 from nvr.auth.access import Role
 from nvr.auth.credentials import Vault
 from nvr.auth.digest import Algorithm, ha1
-from nvr.model.errors import LimitReached, Refused
+from nvr.model.errors import LimitReached, OperatorError, Refused
 
 __all__ = ["Role", "User", "UserFault", "UserPersistence", "UserRefused", "UserStore"]
+
+log = logging.getLogger(__name__)
 
 REALM: Final = "nvr"
 """The realm of HTTP and RTSP Digest. Part of every HA1, so it stays as it is."""
@@ -68,17 +71,21 @@ class UserPersistence(Protocol):
 @dataclass(frozen=True, slots=True)
 class _Account:
     user: User
-    password: str = field(repr=False)
+    password: str | None = field(repr=False)
+    """None: the secret does not open, the account is locked."""
     ha1: dict[Algorithm, str] = field(repr=False)
 
 
 class UserStore:
-    """Reading methods are plain functions; changing ones are coroutines that return when the change is on the disk."""
+    """Reading methods are plain functions; changing ones are coroutines that return when the change is on the disk.
+
+    An account whose secret does not open (the catalogue came back from a snapshot, the key file did not) is locked: it
+    is there and lets nobody in, until it is given a password by `change`, or by `add` as if it were new.
+    """
 
     def __init__(
         self, vault: Vault, persistence: UserPersistence, users: Iterable[User] = (), realm: str = REALM
     ) -> None:
-        """Raises OperatorError when a stored secret does not open with the key of this data directory."""
         self.realm = realm
         self._vault = vault
         self._persistence = persistence
@@ -86,10 +93,11 @@ class UserStore:
         self._changing = asyncio.Lock()
 
     def __len__(self) -> int:
-        return len(self._accounts)
+        """How many accounts can be used."""
+        return sum(account.password is not None for account in self._accounts.values())
 
     def users(self) -> tuple[User, ...]:
-        """All accounts, by name."""
+        """All accounts, by name, locked ones included."""
         return tuple(self._accounts[name].user for name in sorted(self._accounts))
 
     def user(self, name: str) -> User | None:
@@ -103,17 +111,17 @@ class UserStore:
     def verify(self, name: str, password: str) -> User | None:
         """The user when the password is theirs; takes the same time for a wrong password and an unknown name."""
         account = self._accounts.get(name)
-        expected = account.password if account else ""
-        same = hmac.compare_digest(expected.encode(), password.encode())
-        return account.user if account and same else None
+        expected = account.password if account else None
+        same = hmac.compare_digest((expected or "").encode(), password.encode())
+        return account.user if account and expected and same else None
 
     def ha1(self, name: str, algorithm: Algorithm) -> str | None:
-        """H(name:realm:password) for Digest; None for an unknown name."""
+        """H(name:realm:password) for Digest; None for an unknown or locked name."""
         account = self._accounts.get(name)
-        return account.ha1[algorithm] if account else None
+        return account.ha1.get(algorithm) if account else None
 
     def password(self, name: str) -> str | None:
-        """The clear password, which WS-UsernameToken needs; None for an unknown name."""
+        """The clear password, which WS-UsernameToken needs; None for an unknown or locked name."""
         account = self._accounts.get(name)
         return account.password if account else None
 
@@ -122,9 +130,10 @@ class UserStore:
         _check_name(name)
         _check_password(password)
         async with self._changing:
-            if name in self._accounts:
+            there = self._accounts.get(name)
+            if there is not None and there.password is not None:
                 raise UserRefused(UserFault.USERNAME_CLASH, f"user {name!r} exists already")
-            if len(self._accounts) >= MAX_USERS:
+            if there is None and len(self._accounts) >= MAX_USERS:
                 raise LimitReached("User", MAX_USERS)
             return await self._save(User(name, role, self._seal(name, password)))
 
@@ -161,15 +170,19 @@ class UserStore:
         return account.user
 
     def _keep_an_administrator(self, leaving: User) -> None:
-        others = (a.user for a in self._accounts.values() if a.user.name != leaving.name)
-        if leaving.role is Role.ADMINISTRATOR and not any(u.role is Role.ADMINISTRATOR for u in others):
+        others = (a for a in self._accounts.values() if a.user.name != leaving.name and a.password is not None)
+        if leaving.role is Role.ADMINISTRATOR and not any(a.user.role is Role.ADMINISTRATOR for a in others):
             raise UserRefused(UserFault.FIXED_USER, f"user {leaving.name!r} is the last administrator")
 
     def _seal(self, name: str, password: str) -> bytes:
         return self._vault.seal(password, f"user {name}")
 
     def _account(self, user: User) -> _Account:
-        password = self._vault.open(user.secret, f"user {user.name}")
+        try:
+            password = self._vault.open(user.secret, f"user {user.name}")
+        except OperatorError as e:
+            log.error("user %r is locked: %s", user.name, e)
+            return _Account(user, None, {})
         return _Account(user, password, {a: ha1(a, user.name, self.realm, password) for a in Algorithm})
 
 

@@ -10,7 +10,7 @@ from nvr.auth.access import Role
 from nvr.auth.credentials import Vault
 from nvr.auth.digest import Algorithm, ha1
 from nvr.auth.users import MAX_NAME, MAX_PASSWORD, MAX_USERS, User, UserFault, UserRefused, UserStore
-from nvr.model.errors import LimitReached, OperatorError, StorageError
+from nvr.model.errors import LimitReached, StorageError
 
 VAULT = Vault(bytes(32))
 
@@ -166,8 +166,35 @@ async def test_of_two_equal_names_at_once_one_is_refused() -> None:
     assert store.password("bob") == "1"
 
 
-async def test_accounts_under_another_key_are_an_operators_error() -> None:
+async def test_accounts_whose_key_is_lost_are_locked_until_they_get_a_new_password(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     disk = Disk()
-    await a_store(disk).add("admin", Role.ADMINISTRATOR, "a")
-    with pytest.raises(OperatorError, match="user admin"):
-        UserStore(Vault(bytes([1] * 32)), disk, disk.users.values())
+    await a_store(disk).add("admin", Role.ADMINISTRATOR, "old")
+    await a_store(disk).add("bob", Role.USER, "old")
+    store = UserStore(Vault(bytes([1] * 32)), disk, disk.users.values())
+    assert "user 'admin' is locked" in caplog.text
+    assert "secret.key" in caplog.text
+    assert len(store) == 0, "nobody can log in"
+    assert [user.name for user in store.users()] == ["admin", "bob"]
+    for password in ("old", ""):
+        assert store.verify("admin", password) is None
+    assert store.password("admin") is None
+    assert store.ha1("admin", Algorithm.MD5) is None
+    await store.add("admin", Role.ADMINISTRATOR, "new")
+    await store.change("bob", password="new")
+    for name in ("admin", "bob"):
+        assert store.verify(name, "new")
+    assert len(store) == 2
+    with pytest.raises(UserRefused, match="exists already"):
+        await store.add("admin", Role.ADMINISTRATOR, "other")
+
+
+async def test_a_locked_administrator_does_not_count_as_one_that_is_left() -> None:
+    disk = Disk()
+    await a_store(disk).add("locked", Role.ADMINISTRATOR, "x")
+    store = UserStore(Vault(bytes([1] * 32)), disk, disk.users.values())
+    await store.add("admin", Role.ADMINISTRATOR, "y")
+    with pytest.raises(UserRefused, match="last administrator"):
+        await store.remove("admin")
+    await store.remove("locked")
