@@ -19,6 +19,7 @@ from tests.support.rtp_streams import Packet, encode_video, feed, nals_of, packe
 # 1280 x 720, Main profile, level 3.1: written out by hand from 7.3.2.1.1.
 SPS = bytes.fromhex("674d001f96540280 2dc8".replace(" ", ""))
 PPS = bytes.fromhex("68ee3c80")
+OTHER_PPS = bytes.fromhex("685ee3c8")  # pic_parameter_set_id 1
 IDR = b"\x65\x88\x84\x01\x02\x03"  # first_mb_in_slice 0, slice_type 7 (I)
 IDR_REST = b"\x65\x48\x84\x01"  # first_mb_in_slice 1
 P_SLICE = b"\x41\x9a\x01\x02\x03"  # first_mb_in_slice 0, slice_type 5 (P)
@@ -239,19 +240,18 @@ def test_parameter_sets_with_start_codes_or_without_padding_are_understood() -> 
 
 @pytest.mark.parametrize("code", [b"\0\0\1", b"\0\0\0\1"])
 def test_parameter_sets_in_one_packet_with_start_codes_between_are_told_apart(code: bytes) -> None:
-    joined = SPS + code + PPS
+    joined = SPS + code + PPS + code + OTHER_PPS
     for payloads in ([joined, IDR], [b"\x7c\x87" + joined[1:9], b"\x7c\x47" + joined[9:], IDR]):
         made = depacketizer_for("H264", 90000)
         [unit] = feed(made, [Packet(p, 5, p is IDR) for p in payloads])
-        assert unit.data == sample_form(SPS, PPS, IDR)
-        assert unit.configuration == H264Configuration((SPS,), (PPS,))
+        assert unit.data == sample_form(SPS, PPS, OTHER_PPS, IDR)
+        assert unit.configuration == H264Configuration((SPS,), (PPS, OTHER_PPS))
 
 
 def test_several_parameter_sets_are_told_apart_by_their_ids() -> None:
-    other_pps = bytes.fromhex("685ee3c8")  # pic_parameter_set_id 1
     made = depacketizer()
-    [unit] = feed(made, [Packet(n, 1, n is IDR) for n in (SPS, PPS, other_pps, IDR)])
-    assert unit.configuration == H264Configuration((SPS,), (PPS, other_pps))
+    [unit] = feed(made, [Packet(n, 1, n is IDR) for n in (SPS, PPS, OTHER_PPS, IDR)])
+    assert unit.configuration == H264Configuration((SPS,), (PPS, OTHER_PPS))
 
 
 def test_the_packetizer_makes_single_nal_units_and_fu_a() -> None:

@@ -314,6 +314,21 @@ def test_no_payload_raises(stream: Stream, packets: list[tuple[bytes, int, bool,
 
 
 @both
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_a_stream_with_bytes_changed_on_the_way_never_raises(stream: Stream, data: st.DataObject) -> None:
+    packets = packets_of(packetizer_of(stream, 300), encoded(stream).units[:10])
+    for _ in range(data.draw(st.integers(1, 8))):
+        at = data.draw(st.integers(0, len(packets) - 1))
+        payload = bytearray(packets[at].payload)
+        payload[data.draw(st.integers(0, min(len(payload), 24) - 1))] = data.draw(st.integers(0, 255))
+        packets[at] = replace(packets[at], payload=bytes(payload))
+    for unit in feed(depacketizer_for(stream.encoding, 90000), packets):
+        assert b"".join(sample_form(nal) for nal in nals_of(unit.data)) == unit.data
+        assert from_sample_entry(unit.configuration.sample_entry()) == unit.configuration
+
+
+@both
 def test_after_garbage_the_stream_goes_on(stream: Stream) -> None:
     units = encoded(stream, True).units
     good = packets_of(packetizer_of(stream), units)

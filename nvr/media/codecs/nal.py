@@ -256,11 +256,11 @@ class NalDepacketizer(ABC):
     def _before_slices(self, kind: int, nal: bytes) -> None:
         """A parameter set or SEI. Some cameras put several sets into one packet, with the start codes of a byte stream
         (Annex B) between them, which can stand in no NAL unit: they are told apart here."""
-        first, *others = nal.split(START_CODE) if self.ROLES[kind] != PREFIX and START_CODE in nal else (nal,)
-        if others:
-            first = first.rstrip(b"\0")
-        self._add(first)
-        self._whole(kind, first)
+        others: list[bytes] = []
+        if self.ROLES[kind] != PREFIX and START_CODE in nal:
+            nal, *others = (part.rstrip(b"\0") for part in nal.split(START_CODE))
+        self._add(nal)
+        self._whole(kind, nal)
         for other in others:
             self._nal(memoryview(other), 0, len(other))
 
