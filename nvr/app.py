@@ -112,7 +112,7 @@ class Daemon:
             RecordingService(control, settings.control),
             ReceiverService(receivers, settings.control),
             SearchService(searches),
-            ReplayService(control, self.rtsp.port, settings.replay),
+            ReplayService(control, self.rtsp.port, settings.rtsp.session_timeout_ns, settings.replay),
         )
         device = DeviceService(
             settings.device, configuration.installation, services, time.time_ns, tls=settings.http.tls

@@ -7,6 +7,8 @@
     ├── Refused                         a request of a client that is well formed and cannot be carried out
     │   ├── UnknownToken                the object named does not exist
     │   ├── BadConfiguration            the configuration given is invalid
+    │   │   ├── BadMode             the mode is none that the standard knows
+    │   │   └── CannotModify        the configuration is valid, and this device cannot apply it
     │   ├── LimitReached                the maximum number of objects exists
     │   ├── CannotDelete                the object cannot be deleted now
     │   └── AccessDenied                not authenticated, or the role is too low
@@ -56,6 +58,10 @@ class BadConfiguration(Refused):
 
 class BadMode(BadConfiguration):
     """The mode is none of the values that the standard knows."""
+
+
+class CannotModify(BadConfiguration):
+    """The configuration is valid, but this device cannot apply it; the message says what it can."""
 
 
 class LimitReached(Refused):

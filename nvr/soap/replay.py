@@ -6,8 +6,9 @@ import re
 from dataclasses import dataclass
 
 from nvr.control.recordings import RecordingControl
-from nvr.model.errors import BadConfiguration
+from nvr.model.errors import BadConfiguration, CannotModify
 from nvr.model.receiver import StreamSetup, StreamType, TransportProtocol
+from nvr.model.time import NS
 from nvr.model.tokens import RecordingToken
 from nvr.soap import types
 from nvr.soap.model import AnyURI, Boolean, FloatList, ReferenceToken, Struct, attribute, required
@@ -49,24 +50,30 @@ class ReplayService(Service):
     namespace = TRP
     path = "/onvif/replay_service"
     contract = "replay.wsdl"
-    not_implemented = frozenset({"GetReplayConfiguration", "SetReplayConfiguration"})
 
     def __init__(
         self,
         control: RecordingControl,
         rtsp_port: int,
+        session_timeout_ns: int,
         settings: ReplaySettings | None = None,
         transports: frozenset[TransportProtocol] = frozenset({TransportProtocol.RTSP}),
     ) -> None:
-        """`rtsp_port` is the one on which the RTSP server listens, `transports` are those that it speaks."""
+        """Of the RTSP server: the port on which it listens, the time-out of its sessions, the transports it speaks."""
         self._control = control
         self._rtsp_port = rtsp_port
+        self._session_timeout_ns = session_timeout_ns
         self._settings = settings or ReplaySettings()
         self._transports = transports
 
     def capabilities(self) -> Capabilities:
-        """An absent SessionTimeoutRange means the time-out of RTSP, 60 s; an absent RTSPWebSocketUri no such tunnel."""
-        return Capabilities(ReversePlayback=False, RTP_RTSP_TCP=TransportProtocol.RTSP in self._transports)
+        """The time-out of sessions is the operator's setting: a range of one value. No tunnel is offered."""
+        timeout_s = self._session_timeout_ns / NS
+        return Capabilities(
+            ReversePlayback=False,
+            SessionTimeoutRange=(timeout_s, timeout_s),
+            RTP_RTSP_TCP=TransportProtocol.RTSP in self._transports,
+        )
 
     @operation("GetServiceCapabilities", AccessClass.PRE_AUTH, response={"Capabilities": required(Capabilities)})
     def get_service_capabilities(self, _: Call) -> Result:
@@ -96,3 +103,22 @@ class ReplayService(Service):
         if setup.protocol not in self._transports:
             spoken = ", ".join(sorted(self._transports))
             raise BadConfiguration(f"recordings are not replayed over {setup.protocol}, but over {spoken}")
+
+    @operation(
+        "GetReplayConfiguration",
+        AccessClass.READ_MEDIA,
+        response={"Configuration": required(types.ReplayConfiguration)},
+    )
+    def get_replay_configuration(self, _: Call) -> Result:
+        return {"Configuration": types.ReplayConfiguration(SessionTimeout=self._session_timeout_ns)}
+
+    @operation(
+        "SetReplayConfiguration",
+        AccessClass.ACTUATE,
+        request={"Configuration": required(types.ReplayConfiguration)},
+        bad_value=CannotModify,
+    )
+    def set_replay_configuration(self, call: Call) -> None:
+        """Takes what is in force and refuses the rest: clients may not change what the operator has set (7.3)."""
+        if call.request.Configuration.SessionTimeout != self._session_timeout_ns:
+            raise CannotModify(f"SessionTimeout: only {self._session_timeout_ns // NS} s can be set")

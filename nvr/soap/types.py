@@ -214,6 +214,12 @@ class ReceiverStateInformation(Struct):
     AutoCreated = required(Boolean)
 
 
+class ReplayConfiguration(Struct):
+    __namespace__ = TT
+
+    SessionTimeout = required(Duration)
+
+
 # Search
 
 

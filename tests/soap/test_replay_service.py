@@ -92,5 +92,36 @@ async def test_capabilities_are_attributes_that_stay_and_promise_nothing_that_is
     await recording_of(house)
     assert (await house.send("<trp:GetServiceCapabilities/>")).xml == before.xml
     (capabilities,) = before.all("trp:Capabilities")
-    assert dict(capabilities.attrib) == {"ReversePlayback": "false", "RTP_RTSP_TCP": "true"}
+    assert dict(capabilities.attrib) == {
+        "ReversePlayback": "false",
+        "SessionTimeoutRange": "60.0 60.0",
+        "RTP_RTSP_TCP": "true",
+    }
     assert len(capabilities) == 0
+
+
+def set_timeout(text: str) -> str:
+    return (
+        f"<trp:SetReplayConfiguration><trp:Configuration><tt:SessionTimeout>{text}</tt:SessionTimeout>"
+        "</trp:Configuration></trp:SetReplayConfiguration>"
+    )
+
+
+@pytest.mark.requirement("RP-7.2-01", "RP-7.3-05")
+async def test_the_session_timeout_in_force_is_read_and_may_be_set(house: SoapHouse) -> None:
+    (capabilities,) = (await house.send("<trp:GetServiceCapabilities/>")).all("trp:Capabilities")
+    assert {float(bound) for bound in capabilities.attrib["SessionTimeoutRange"].split()} == {60}
+    for same in ("PT60S", "PT1M"):
+        done = await house.send(set_timeout(same))
+        assert (done.name, len(done.element)) == ("SetReplayConfigurationResponse", 0)
+    read = await house.send("<trp:GetReplayConfiguration/>")
+    assert read.text("trp:Configuration/tt:SessionTimeout") == "PT1M"
+
+
+@pytest.mark.requirement("RP-7.3-02")
+@pytest.mark.parametrize("text", ["PT0S", "PT59S", "PT61S", "-PT60S", "P1Y", "soon"])
+async def test_another_session_timeout_cannot_be_applied(house: SoapHouse, text: str) -> None:
+    before = await house.send("<trp:GetReplayConfiguration/>")
+    reply = await house.send(set_timeout(text))
+    assert (reply.status, reply.fault) == (400, "Sender/InvalidArgVal/ConfigModify")
+    assert (await house.send("<trp:GetReplayConfiguration/>")).xml == before.xml

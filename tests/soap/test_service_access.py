@@ -50,6 +50,8 @@ OPERATIONS = [
     pytest.param("trv:GetReceiverState", READ_MEDIA, marks=pytest.mark.requirement("RX-10.5.7-02")),
     pytest.param("trv:GetServiceCapabilities", PRE_AUTH, marks=pytest.mark.requirement("RX-10.6-02")),
     pytest.param("trp:GetReplayUri", READ_MEDIA, marks=pytest.mark.requirement("RP-7.1-07")),
+    pytest.param("trp:GetReplayConfiguration", READ_MEDIA, marks=pytest.mark.requirement("RP-7.4-02")),
+    pytest.param("trp:SetReplayConfiguration", ACTUATE, marks=pytest.mark.requirement("RP-7.3-03")),
     pytest.param("trp:GetServiceCapabilities", PRE_AUTH, marks=pytest.mark.requirement("RP-7.5-02")),
 ]
 """Each operation with those who may call it under the default policy; None calls without credentials."""

@@ -133,13 +133,16 @@ async def test_searches(house: SoapHouse, own: bool) -> None:
 
 
 @both
-@pytest.mark.requirement("RP-7.1-01")
+@pytest.mark.requirement("RP-7.1-01", "RP-7.3-01", "RP-7.4-01")
 async def test_replay(house: SoapHouse, own: bool) -> None:
     call = house.zeep("replay", own=own)
     recording = await recording_of(house)
     assert (await call.GetServiceCapabilities()).RTP_RTSP_TCP is True
     uri = await call.GetReplayUri(StreamSetup=SETUP, RecordingToken=recording)
     assert uri == f"rtsp://recorder.example:8554/replay/{recording}"
+    configuration = await call.GetReplayConfiguration()
+    assert configuration.SessionTimeout.total_seconds() == 60
+    await call.SetReplayConfiguration(Configuration=configuration)
 
 
 @pytest.mark.requirement("RC-5.24-03", "RS-6.16-03", "RX-10.6-03", "RP-7.5-08", "RC-5.24-26")

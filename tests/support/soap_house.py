@@ -169,7 +169,7 @@ class SoapHouse:
             RecordingService(control, limits),
             SearchService(searches),
             ReceiverService(Receivers(state), limits),
-            ReplayService(control, 8554, replay),
+            ReplayService(control, 8554, 60 * NS, replay),
         ]
         device = DeviceService(DeviceSettings(), "serial", services, lambda: 0)
         house = cls([device, *services])
