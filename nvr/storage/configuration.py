@@ -1,8 +1,7 @@
 """The configuration that survives everything: recordings, jobs, receivers and users in one database, and a snapshot of
 it on each volume.
 
-    apply(changes)   one transaction, on the disk when it returns (synchronous FULL); then the snapshots are rewritten.
-                     A snapshot that cannot be written is counted and logged: the change itself is safe.
+    apply(changes)   one transaction, on the disk when it returns (synchronous FULL); the snapshots follow on a thread.
     open(...)        a database that is damaged or gone is restored from the newest valid snapshot; the damaged file is
                      kept aside. Without a snapshot a damaged database stops the start, a missing one begins empty.
 """
@@ -10,7 +9,6 @@ it on each volume.
 from __future__ import annotations
 
 import logging
-import threading
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
 from nvr.auth.users import User
-from nvr.model.errors import FormatError, OperatorError, StorageError
+from nvr.model.errors import OperatorError, StorageError
 from nvr.model.job import RecordingJob
 from nvr.model.receiver import Receiver
 from nvr.model.recording import Recording
@@ -39,6 +37,7 @@ from nvr.storage.changes import (
 from nvr.storage.database import Database, DatabaseDamaged, History, keep_aside, upgrade
 from nvr.storage.records import Sealer
 from nvr.storage.snapshot import Snapshot
+from nvr.storage.snapshot_writer import SnapshotWriter
 
 log = logging.getLogger(__name__)
 
@@ -49,15 +48,11 @@ class ConfigurationStore:
     def __init__(self, database: Database, sealer: Sealer, snapshot_roots: Sequence[Path] = ()) -> None:
         self._database = database
         self._sealer = sealer
-        self._roots = tuple(snapshot_roots)
-        self._lock = threading.Lock()
-        self._examined: set[Path] = set()
-        """Roots whose earlier snapshot is known to be ours and not newer."""
-        self.snapshot_failures = 0
-        """Snapshots that could not be written since the start."""
         with database.write() as connection:
             self.installation = _fact(connection, "installation", uuid.uuid4().hex)
             _fact(connection, "serial", "0")
+        self._snapshots = SnapshotWriter(self._take_snapshot, snapshot_roots)
+        self._snapshots.request()
 
     @classmethod
     def open(cls, path: Path, sealer: Sealer, snapshot_roots: Sequence[Path] = ()) -> ConfigurationStore:
@@ -70,11 +65,11 @@ class ConfigurationStore:
             database = None
         if database is None:
             database = _restored(path, snapshot_roots, lost)
-        store = cls(database, sealer, snapshot_roots)
-        store.write_snapshots()
-        return store
+        return cls(database, sealer, snapshot_roots)
 
     def close(self) -> None:
+        """The snapshots hold every change when this returns."""
+        self._snapshots.close()
         self._database.close()
 
     def load(self) -> StoredConfiguration:
@@ -101,15 +96,12 @@ class ConfigurationStore:
 
     def apply(self, changes: Sequence[Change]) -> None:
         """All of the changes or none, in their order. Raises StorageError, and then nothing has changed."""
-        with self._lock:
-            with self._database.write() as connection:
-                for change in changes:
-                    self._apply(connection, change)
-                serial = int(_fact(connection, "serial", "0")) + 1
-                connection.execute(
-                    sa.update(schema.facts).where(schema.facts.c.name == "serial").values(value=str(serial))
-                )
-            self._write_snapshots()
+        with self._database.write() as connection:
+            for change in changes:
+                self._apply(connection, change)
+            serial = int(_fact(connection, "serial", "0")) + 1
+            connection.execute(sa.update(schema.facts).where(schema.facts.c.name == "serial").values(value=str(serial)))
+        self._snapshots.request()
 
     def _apply(self, connection: sa.Connection, change: Change) -> None:
         match change:
@@ -161,32 +153,18 @@ class ConfigurationStore:
         self.apply([DeleteUser(name)])
 
     def set_snapshot_roots(self, roots: Sequence[Path]) -> None:
-        """The roots of the volumes that are there now; each gets a snapshot at once."""
-        with self._lock:
-            self._roots = tuple(roots)
-            self._examined &= set(roots)
-            self._write_snapshots()
+        """The roots of the volumes that are there now; each has a snapshot when this returns."""
+        self._snapshots.set_roots(roots)
+        self._snapshots.flush()
 
-    def write_snapshots(self) -> None:
-        """Writes the snapshot to each root, whether or not anything has changed."""
-        with self._lock:
-            self._write_snapshots()
+    def flush_snapshots(self) -> None:
+        """Returns when the snapshots hold every change made so far."""
+        self._snapshots.flush()
 
-    def _write_snapshots(self) -> None:
-        roots = [root for root in self._roots if root.is_dir()]  # a volume that is missing gets its snapshot when back
-        if not roots:
-            return
-        taken = self._take_snapshot()
-        for root in roots:
-            try:
-                if root not in self._examined:
-                    self._examine(root, taken)
-                    self._examined.add(root)
-                snapshot.write(taken, root)
-            except OSError as e:
-                self.snapshot_failures += 1
-                self._examined.discard(root)
-                log.error("the configuration snapshot %s cannot be written: %s", root / snapshot.NAME, e)
+    @property
+    def snapshot_failures(self) -> int:
+        """Snapshots that could not be written since the start."""
+        return self._snapshots.failures
 
     def _take_snapshot(self) -> Snapshot:
         with self._database.read() as connection:
@@ -199,19 +177,6 @@ class ConfigurationStore:
         revision = self._database.revision()
         assert revision is not None
         return Snapshot(self.installation, serial, revision, tables)
-
-    def _examine(self, root: Path, ours: Snapshot) -> None:
-        """Keeps a snapshot of another recorder, or one newer than the database, from being overwritten."""
-        try:
-            found = snapshot.read(root)
-        except FormatError as e:
-            log.error("the configuration snapshot %s is replaced: %s", root / snapshot.NAME, e)
-            return
-        if found is None or (found.installation == ours.installation and found.serial <= ours.serial):
-            return
-        kept = snapshot.set_aside(root, found)
-        why = "a newer state of this" if found.installation == ours.installation else "the configuration of another"
-        log.error("the volume %s held %s recorder; it is kept as %s", root, why, kept.name)
 
 
 def _open(path: Path) -> Database:

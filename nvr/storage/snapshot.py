@@ -4,7 +4,7 @@ One JSON file at the root of a volume, replaced as a whole after each change (wr
 the directory):
 
     {"format": "nvr configuration", "version": 1, "sha256": hex digits of the canonical JSON of content,
-     "content": {"installation": "...", "serial": 7, "revision": "c0001", "tables": {"recordings": [{...}, ...], ...}}}
+     "content": {"installation": "...", "revision": "c0001", "serial": 7, "tables": {"recordings": [{...}, ...], ...}}}
 
 The tables hold the rows as they stand in the database at that revision of its schema, so that migrations serve both.
 Bytes stand as {"base64": "..."}; secrets are sealed before they come here.
@@ -44,14 +44,17 @@ class Snapshot:
     tables: Mapping[str, Sequence[Row]]
 
     def __bytes__(self) -> bytes:
-        content = {
-            "installation": self.installation,
-            "serial": self.serial,
-            "revision": self.revision,
-            "tables": {name: [_encoded(row) for row in rows] for name, rows in self.tables.items()},
-        }
-        whole = {"format": FORMAT, "version": VERSION, "sha256": _digest(content), "content": content}
-        return json.dumps(whole, indent=1, ensure_ascii=False).encode() + b"\n"
+        # Row by row: the encoder does not let other threads run before it is done.
+        tables = []
+        for name in sorted(self.tables):
+            rows = ",".join(_canonical(_encoded(row)) for row in self.tables[name])
+            tables.append(f"{_canonical(name)}:[{rows}]")
+        content = (
+            f'{{"installation":{_canonical(self.installation)},"revision":{_canonical(self.revision)},'
+            f'"serial":{self.serial},"tables":{{{",".join(tables)}}}}}'
+        ).encode()
+        head = f'{{"format":{_canonical(FORMAT)},"version":{VERSION},"sha256":"{_digest(content)}",\n"content":'
+        return head.encode() + content + b"}\n"
 
     @classmethod
     def parse(cls, data: bytes) -> Snapshot:
@@ -65,7 +68,7 @@ class Snapshot:
         if whole.get("version") != VERSION:
             raise FormatError(f"a configuration snapshot has version {whole.get('version')!r}, not {VERSION}")
         content = whole.get("content")
-        if not isinstance(content, dict) or whole.get("sha256") != _digest(content):
+        if not isinstance(content, dict) or whole.get("sha256") != _digest(_canonical(content).encode()):
             raise FormatError("the checksum of a configuration snapshot does not match")
         try:
             tables: dict[str, Sequence[Row]] = {
@@ -76,14 +79,14 @@ class Snapshot:
             raise FormatError(f"a configuration snapshot lacks what its format owes: {e!r}") from e
 
 
-def write(snapshot: Snapshot, root: Path) -> None:
+def write(data: bytes, root: Path) -> None:
     """Replaces the snapshot at the root of a volume; when it returns the new one is on the disk. Raises OSError."""
     path = root / NAME
     beside = path.with_name(NAME + ".new")
     try:
         descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "wb") as file:
-            file.write(bytes(snapshot))
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())
         beside.replace(path)
@@ -134,9 +137,13 @@ def newest(roots: Iterable[Path]) -> tuple[Snapshot, Path] | None:
     return max(found, key=lambda pair: pair[0].serial, default=None)
 
 
-def _digest(content: object) -> str:
-    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return hashlib.sha256(canonical.encode()).hexdigest()
+def _canonical(value: object) -> str:
+    """JSON in ASCII, without white space, names in order: the text that the checksum covers."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def _encoded(row: Row) -> dict[str, object]:

@@ -100,10 +100,12 @@ def test_changes_are_applied_all_or_none(tmp_path: Path) -> None:
     (tmp_path / "volume").mkdir()
     store = open_store(tmp_path, tmp_path / "volume")
     stored = fill(store)
+    store.flush_snapshots()
     before = snapshot.read(tmp_path / "volume")
     with pytest.raises(StorageError):
         store.apply([Save(a_recording("rec-7")), DeleteRecording(RecordingToken("rec-2"))])  # job-1 records into it
     assert store.load() == stored
+    store.flush_snapshots()
     assert snapshot.read(tmp_path / "volume") == before
     store.close()
 
@@ -112,6 +114,7 @@ def test_credentials_of_a_media_uri_stand_in_no_file(tmp_path: Path) -> None:
     (tmp_path / "volume").mkdir()
     store = open_store(tmp_path, tmp_path / "volume")
     fill(store)
+    store.flush_snapshots()
     files = [p for p in tmp_path.rglob("*") if p.is_file()]
     assert {"config.db-wal", snapshot.NAME} <= {p.name for p in files}
     for path in files:
@@ -140,6 +143,7 @@ def test_each_change_reaches_the_snapshot_on_every_volume(tmp_path: Path) -> Non
     store = open_store(tmp_path, *roots)
     for serial, name in enumerate(("x", "y"), 1):
         store.save_user(User(name, Role.USER, b""))
+        store.flush_snapshots()
         for root in roots:
             taken = snapshot.read(root)
             assert taken is not None
@@ -157,6 +161,7 @@ def test_a_lost_or_damaged_database_is_restored_from_the_newest_snapshot(
         root.mkdir()
     store = open_store(tmp_path, *roots)
     store.save_user(User("old", Role.USER, b""))
+    store.flush_snapshots()
     old = (roots[0] / snapshot.NAME).read_bytes()
     stored = fill(store)
     stored = replace(stored, users=(*stored.users, User("old", Role.USER, b"")))
@@ -181,6 +186,7 @@ def test_a_lost_or_damaged_database_is_restored_from_the_newest_snapshot(
     assert f"{roots[1] / snapshot.NAME} (change 2)" in caplog.text
     kept = list(tmp_path.glob("config.db.damaged-*"))
     assert len(kept) == (1 if harm in ("header", "cut") else 0)
+    store.flush_snapshots()
     assert snapshot.read(roots[0]) == snapshot.read(roots[1])
     store.save_user(User("new", Role.USER, b""))
     store.close()
@@ -199,11 +205,11 @@ def test_a_damaged_database_without_a_snapshot_stops_the_start_and_is_left_alone
 
 def test_a_snapshot_that_does_not_fit_its_schema_is_refused(tmp_path: Path) -> None:
     bad = snapshot.Snapshot("here", 1, "c0001", {"jobs": [{"id": 1, "token": "job-1"}]})
-    snapshot.write(bad, tmp_path)
+    snapshot.write(bytes(bad), tmp_path)
     with pytest.raises(OperatorError, match="cannot be restored"):
         open_store(tmp_path, tmp_path)
     unknown = replace(bad, revision="c9999")
-    snapshot.write(unknown, tmp_path)
+    snapshot.write(bytes(unknown), tmp_path)
     with pytest.raises(OperatorError, match="does not know"):
         open_store(tmp_path, tmp_path)
 
@@ -249,7 +255,7 @@ def test_a_snapshot_newer_than_the_database_is_kept_aside(tmp_path: Path) -> Non
     store = open_store(tmp_path, root)
     newer = snapshot.Snapshot(store.installation, 99, "c0001", {})
     store.close()
-    snapshot.write(newer, root)
+    snapshot.write(bytes(newer), root)
     open_store(tmp_path, root).close()
     aside = root / f"configuration.{store.installation}.99.json"
     assert snapshot.Snapshot.parse(aside.read_bytes()) == newer
@@ -265,15 +271,17 @@ def test_a_snapshot_that_cannot_be_written_is_counted_and_the_change_stands(
     good.mkdir()
     bad.mkdir()
     store = open_store(tmp_path, bad, good, missing)
+    store.flush_snapshots()
     real = snapshot.write
 
-    def write(taken: snapshot.Snapshot, root: Path) -> None:
+    def write(data: bytes, root: Path) -> None:
         if root == bad:
             raise OSError(30, "Read-only file system")
-        real(taken, root)
+        real(data, root)
 
     monkeypatch.setattr(snapshot, "write", write)
     store.save_user(User("x", Role.USER, b""))
+    store.flush_snapshots()
     assert store.snapshot_failures == 1
     assert "Read-only file system" in caplog.text
     taken = snapshot.read(good)
@@ -282,6 +290,7 @@ def test_a_snapshot_that_cannot_be_written_is_counted_and_the_change_stands(
     assert not missing.exists()
     monkeypatch.undo()
     store.save_user(User("y", Role.USER, b""))
+    store.flush_snapshots()
     taken = snapshot.read(bad)
     assert taken is not None
     assert taken.serial == 2
@@ -304,6 +313,7 @@ def test_changes_of_several_threads_are_all_kept(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert len(store.load().users) == 20
+    store.flush_snapshots()
     taken = snapshot.read(root)
     assert taken is not None
     assert taken.serial == 20
@@ -320,3 +330,55 @@ def test_a_value_of_a_newer_version_is_told_not_guessed(tmp_path: Path) -> None:
     with pytest.raises(OperatorError, match=r"'Paused' is not a valid RecordingJobMode.*run the version that wrote it"):
         store.load()
     store.close()
+
+
+def test_closing_leaves_the_last_change_in_the_snapshot_and_no_thread(tmp_path: Path) -> None:
+    root = tmp_path / "volume"
+    root.mkdir()
+    before = threading.active_count()
+    store = open_store(tmp_path, root)
+    for n in range(5):
+        store.save_user(User(str(n), Role.USER, b""))
+    store.close()
+    taken = snapshot.read(root)
+    assert taken is not None
+    assert taken.serial == 5
+    assert threading.active_count() == before
+
+
+def test_a_fault_in_the_snapshot_thread_is_counted_and_does_not_end_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = tmp_path / "volume"
+    root.mkdir()
+    store = open_store(tmp_path, root)
+    store.flush_snapshots()
+
+    def fail(data: bytes, root: Path) -> None:
+        raise RuntimeError("a fault")
+
+    monkeypatch.setattr(snapshot, "write", fail)
+    store.save_user(User("x", Role.USER, b""))
+    store.flush_snapshots()
+    assert store.snapshot_failures == 1
+    assert "a fault" in caplog.text
+    monkeypatch.undo()
+    store.save_user(User("y", Role.USER, b""))
+    store.close()
+    taken = snapshot.read(root)
+    assert taken is not None
+    assert taken.serial == 2
+
+
+def test_a_change_that_was_not_in_the_snapshot_when_the_process_died_is_there_after_the_next_start(
+    tmp_path: Path,
+) -> None:
+    root = tmp_path / "volume"
+    root.mkdir()
+    store = open_store(tmp_path)
+    store.save_user(User("x", Role.USER, b""))
+    store.close()
+    open_store(tmp_path, root).close()
+    taken = snapshot.read(root)
+    assert taken is not None
+    assert taken.serial == 1

@@ -59,28 +59,28 @@ def test_content_that_lacks_a_part_is_refused_even_with_a_right_checksum() -> No
     for missing in ("installation", "serial", "revision", "tables"):
         whole = json.loads(bytes(a_snapshot()))
         del whole["content"][missing]
-        whole["sha256"] = snapshot._digest(whole["content"])
+        whole["sha256"] = snapshot._digest(snapshot._canonical(whole["content"]).encode())
         with pytest.raises(FormatError, match="lacks what its format owes"):
             Snapshot.parse(json.dumps(whole).encode())
 
 
 def test_writing_replaces_the_snapshot_and_leaves_nothing_else(tmp_path: Path) -> None:
     for serial in (1, 2):
-        snapshot.write(a_snapshot(serial), tmp_path)
+        snapshot.write(bytes(a_snapshot(serial)), tmp_path)
         assert snapshot.read(tmp_path) == a_snapshot(serial)
     assert [p.name for p in tmp_path.iterdir()] == [NAME]
     assert stat.S_IMODE((tmp_path / NAME).stat().st_mode) == 0o600
 
 
 def test_a_write_that_fails_leaves_the_snapshot_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    snapshot.write(a_snapshot(1), tmp_path)
+    snapshot.write(bytes(a_snapshot(1)), tmp_path)
 
     def fail(_: int) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", fail)
     with pytest.raises(OSError, match="No space"):
-        snapshot.write(a_snapshot(2), tmp_path)
+        snapshot.write(bytes(a_snapshot(2)), tmp_path)
     assert snapshot.read(tmp_path) == a_snapshot(1)
     assert [p.name for p in tmp_path.iterdir()] == [NAME]
 
@@ -89,7 +89,7 @@ def test_the_newest_valid_snapshot_is_found(tmp_path: Path, caplog: pytest.LogCa
     roots = [tmp_path / name for name in ("a", "b", "c", "gone")]
     for root, serial in zip(roots, (3, 7, 9), strict=False):
         root.mkdir()
-        snapshot.write(a_snapshot(serial), root)
+        snapshot.write(bytes(a_snapshot(serial)), root)
     (roots[2] / NAME).write_bytes(b"{")
     assert snapshot.newest(roots) == (a_snapshot(7), roots[1])
     assert "cannot be used: a configuration snapshot is no JSON" in caplog.text
@@ -99,6 +99,6 @@ def test_the_newest_valid_snapshot_is_found(tmp_path: Path, caplog: pytest.LogCa
 def test_snapshots_of_several_recorders_are_left_to_the_operator(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
-        snapshot.write(a_snapshot(installation=name), tmp_path / name)
+        snapshot.write(bytes(a_snapshot(installation=name)), tmp_path / name)
     with pytest.raises(OperatorError, match=r"snapshots of several recorders: .*recorder a.*recorder b"):
         snapshot.newest([tmp_path / "a", tmp_path / "b"])

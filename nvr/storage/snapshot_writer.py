@@ -1,0 +1,115 @@
+"""The thread that keeps the snapshot on each volume up to date.
+
+A change of the configuration is safe when its transaction is committed; the snapshot follows at once, on this thread,
+so that no client waits for it. Changes that come while it writes share the next one. What could not be written is
+counted, logged, and written with the next change or the next start.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from nvr.model.errors import FormatError, NvrError
+from nvr.storage import snapshot
+from nvr.storage.snapshot import Snapshot
+
+log = logging.getLogger(__name__)
+
+
+class SnapshotWriter:
+    """Safe to call from several threads. `take` gives the present state; it may raise NvrError."""
+
+    def __init__(self, take: Callable[[], Snapshot], roots: Sequence[Path]) -> None:
+        self.failures = 0
+        """Snapshots that could not be written since the start."""
+        self._take = take
+        self._roots = tuple(roots)
+        self._examined: set[Path] = set()
+        """Roots whose earlier snapshot is known to be ours and not newer."""
+        self._changed = threading.Condition()
+        self._asked = 0
+        self._written = 0
+        """Of the requests `_asked`, so many are answered."""
+        self._closing = False
+        # A process that dies without `close` must not wait for it: the next start writes what is missing.
+        self._thread = threading.Thread(target=self._run, name="configuration-snapshot", daemon=True)
+        self._thread.start()
+
+    def request(self) -> None:
+        """The configuration has changed."""
+        with self._changed:
+            self._asked += 1
+            self._changed.notify_all()
+
+    def set_roots(self, roots: Sequence[Path]) -> None:
+        """The roots of the volumes that are there now; those that are no directory are passed over."""
+        with self._changed:
+            self._roots = tuple(roots)
+        self.request()
+
+    def flush(self) -> None:
+        """Returns when every request so far has been answered."""
+        with self._changed:
+            asked = self._asked
+            self._changed.wait_for(lambda: self._written >= asked)
+
+    def close(self) -> None:
+        """Answers what has been requested, then ends the thread."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._closing or self._asked > self._written)
+                if self._asked == self._written:
+                    return
+                asked, roots = self._asked, self._roots
+            try:
+                self._write([root for root in roots if root.is_dir()])
+            except NvrError as e:
+                self.failures += 1
+                log.error("the configuration snapshots cannot be written: %s", e)
+            except Exception:
+                self.failures += 1
+                log.exception("fault while the configuration snapshots are written")
+            finally:
+                with self._changed:
+                    self._written = asked
+                    self._changed.notify_all()
+
+    def _write(self, roots: Sequence[Path]) -> None:
+        if not roots:
+            return
+        taken = self._take()
+        data = bytes(taken)
+        self._examined &= set(roots)  # a volume that went away may come back with another's snapshot
+        for root in roots:
+            try:
+                if root not in self._examined:
+                    _examine(root, taken)
+                    self._examined.add(root)
+                snapshot.write(data, root)
+            except OSError as e:
+                self.failures += 1
+                self._examined.discard(root)
+                log.error("the configuration snapshot %s cannot be written: %s", root / snapshot.NAME, e)
+
+
+def _examine(root: Path, ours: Snapshot) -> None:
+    """Keeps a snapshot of another recorder, or one newer than the database, from being overwritten."""
+    try:
+        found = snapshot.read(root)
+    except FormatError as e:
+        log.error("the configuration snapshot %s is replaced: %s", root / snapshot.NAME, e)
+        return
+    if found is None or (found.installation == ours.installation and found.serial <= ours.serial):
+        return
+    kept = snapshot.set_aside(root, found)
+    why = "a newer state of this" if found.installation == ours.installation else "the configuration of another"
+    log.error("the volume %s held %s recorder; it is kept as %s", root, why, kept.name)
