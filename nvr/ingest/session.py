@@ -170,7 +170,8 @@ class Session:
                 self._restart_clock(stream)
             stream.lost_told, stream.dropped_told = stream.receiver.order.lost, stream.receiver.dropped
             if stream.receiver.depacketizer is not None:
-                stream.receiver.depacketizer.lost(1)  # it joins in the middle of a unit
+                if stream.receiver.packets:
+                    stream.receiver.depacketizer.lost(1)  # packets before were not taken: it joins inside a unit
                 stream.receiver.take = True
         if sink is not None:
             stream.sinks.append(sink)
