@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,7 +12,10 @@ from typing import Literal, Protocol
 from aiohttp import web
 
 PATH = "/metrics"
+FAILING = "nvr_metrics_sources_failing"
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+log = logging.getLogger(__name__)
 
 _NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 _LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
@@ -69,7 +73,16 @@ def render(metrics: Iterable[Metric]) -> str:
 
 def metrics_route(sources: Sequence[MetricSource]) -> web.RouteDef:
     async def handle(request: web.Request) -> web.Response:
-        text = render(metric for source in sources for metric in source.metrics())
+        found: list[Metric] = []
+        failing = 0
+        for source in sources:
+            try:
+                found += source.metrics()
+            except Exception:  # what the other parts count is needed most when one of them fails
+                failing += 1
+                log.exception("%s cannot give its metrics", type(source).__name__)
+        found.append(Metric(FAILING, "Parts that could not give their metrics.", "gauge", [Sample(float(failing))]))
+        text = render(found)
         return web.Response(body=text.encode(), headers={"Content-Type": CONTENT_TYPE, "Cache-Control": "no-store"})
 
     return web.get(PATH, handle)

@@ -87,6 +87,16 @@ async def test_other_authorization_headers_are_refused_with_a_challenge(authoriz
     assert (reply.status, len(reply.challenges)) == (401, 1)
 
 
+async def test_an_empty_request_is_challenged_since_libcurl_asks_so_before_it_sends_the_body() -> None:
+    async with a_device() as device:
+        asked = await device.post(b"")
+        assert (asked.status, asked.fault, len(asked.challenges)) == (401, "Sender/NotAuthorized", 1)
+        authorization = digest_authorization(asked.challenges[0], "ute", PASSWORDS["ute"], DEVICE)
+        assert (await device.call(INFORMATION, Authorization=authorization)).status == 200
+        empty = await device.post(b"", Authorization=authorization)
+        assert (empty.status, empty.fault) == (400, "Sender/WellFormed")
+
+
 async def test_an_independent_digest_client_gets_in_and_keeps_its_session() -> None:
     def drive(base: str) -> list[int]:
         with requests.Session() as session:

@@ -62,6 +62,33 @@ async def test_metrics_are_text_of_prometheus_with_those_of_http_and_soap() -> N
     assert expected in lines
 
 
+class Broken:
+    name = "broken"
+
+    def problems(self) -> Sequence[str]:
+        raise KeyError("secret")
+
+    def metrics(self) -> Iterable[Metric]:
+        raise StopIteration
+
+
+async def test_a_part_that_fails_to_report_is_told_and_logged_and_hides_no_other(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    source = Counting([Metric("nvr_frames_total", "Frames.", "counter", [Sample(3)])])
+    async with a_device(parts=[Broken(), Room("rtsp")], sources=[Broken(), source]) as device:
+        async with device.session.get(device.base + "/healthz") as response:
+            assert response.status == 503
+            text = await response.text()
+        async with device.session.get(device.base + "/metrics") as response:
+            lines = (await response.text()).splitlines()
+    assert "broken" in text
+    assert "secret" not in text
+    assert "nvr_frames_total 3" in lines
+    assert "nvr_metrics_sources_failing 1" in lines
+    assert len([r for r in caplog.records if r.exc_info]) == 2
+
+
 def test_two_sources_of_one_metric_become_one_family() -> None:
     text = render(
         [Metric("a_total", "A.", "counter", [Sample(1, {"x": "1"})]), Metric("a_total", "A.", "counter", [Sample(2)])]
