@@ -76,7 +76,9 @@ class IngestObservation:
             [Sample(float(self._ingest.receiver_state(t) is ReceiverState.CONNECTED), {"receiver": t}) for t in tokens],
         )
         counted = self._ingest.counters()
-        for name in (f.name for f in fields(next(iter(counted.values()))) if counted):
+        if not counted:
+            return
+        for name in (f.name for f in fields(next(iter(counted.values())))):
             samples = [Sample(float(getattr(c, name)), {"receiver": t}) for t, c in counted.items()]
             if name == "clock_overruled":
                 text = "Whether the clock of a source is not believed now."
