@@ -61,6 +61,9 @@ class Database:
         try:
             self._check()
             self._migrate(revision)
+        except (StorageError, UnicodeDecodeError) as e:  # the driver's own messages quote what it found in the file
+            self._engine.dispose()
+            raise DatabaseDamaged(f"{path} is damaged: {e}") from e
         except BaseException:
             self._engine.dispose()
             raise
@@ -87,6 +90,8 @@ class Database:
             yield
         except SQLAlchemyError as e:
             raise StorageError(f"cannot {what} {self.path}: {_cause(e)}") from e
+        except UnicodeDecodeError as e:
+            raise StorageError(f"cannot {what} {self.path}: it holds text that is not UTF-8") from e
 
     def _check(self) -> None:
         try:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import stat
 import threading
@@ -10,6 +11,8 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from nvr.model.errors import OperatorError, StorageError
 from nvr.storage import schema
@@ -102,6 +105,29 @@ def test_a_cut_database_is_found_at_open(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:5000])
     with pytest.raises(DatabaseDamaged):
         Database(path, History.INDEX, "NORMAL")
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(place=st.integers(0, 28_671), harm=st.binary(min_size=1, max_size=100))
+def test_a_harmed_file_opens_or_is_refused_for_the_operator_to_mend(place: int, harm: bytes, tmp_path: Path) -> None:
+    whole = tmp_path / "whole.db"
+    if not whole.exists():
+        Database(whole, History.INDEX, "NORMAL").close()
+    data = bytearray(whole.read_bytes())
+    place %= len(data)
+    data[place : place + len(harm)] = harm[: len(data) - place]
+    path = tmp_path / "harmed.db"
+    for suffix in ("-wal", "-shm"):
+        (tmp_path / f"harmed.db{suffix}").unlink(missing_ok=True)
+    path.write_bytes(data)
+    with contextlib.suppress(OperatorError):
+        Database(path, History.INDEX, "NORMAL").close()
+
+
+def test_a_log_that_cannot_be_opened_is_told(tmp_path: Path) -> None:
+    (tmp_path / "a.db-wal").mkdir()
+    with pytest.raises(OperatorError, match="cannot be opened"):
+        Database(tmp_path / "a.db", History.INDEX, "NORMAL")
 
 
 def test_a_database_of_a_newer_version_is_refused_with_what_to_do(tmp_path: Path) -> None:
