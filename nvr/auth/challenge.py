@@ -6,7 +6,9 @@ import re
 from dataclasses import dataclass, field
 
 _ITEM = re.compile(
-    r'[\s,]*([!#$%&\'*+.^_`|~0-9A-Za-z-]+)(\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]*)))?', re.ASCII | re.DOTALL
+    r"""(?P<comma>[\s,]*,)? \s* (?P<name>[!#$%&'*+.^_`|~0-9A-Za-z-]+)
+        (?P<assigned> \s*=\s* (?: "(?P<quoted>(?:[^"\\]|\\.)*)" | (?P<token>[^\s,"]*) ) )?""",
+    re.ASCII | re.DOTALL | re.VERBOSE,
 )
 _MAX = 8192
 
@@ -24,18 +26,29 @@ class Parameters:
 
 
 def parse_parameters(value: str) -> list[Parameters]:
-    """The challenges of one header value; several may stand behind each other. What is no grammar ends the list."""
+    """The challenges of one header value; several may stand behind each other. What is no grammar is passed over.
+
+    A word opens a scheme only at the beginning and behind a comma: elsewhere it is the rest of a value with a space in
+    it that somebody forgot to quote.
+    """
     found: list[Parameters] = []
     position = 0
     value = value[:_MAX]
-    while match := _ITEM.match(value, position):
-        position = match.end()
-        name, assigned, quoted, token = match.groups()
-        if assigned is None:
-            found.append(Parameters(name.lower(), {}))
+    while position < len(value):
+        match = _ITEM.match(value, position)
+        if match is None:
+            position = value.find(",", position + 1)
+            if position < 0:
+                break
+            continue
+        name, quoted = match["name"].lower(), match["quoted"]
+        if match["assigned"] is None:
+            if match["comma"] or not found:
+                found.append(Parameters(name, {}))
         elif found:
-            text = token if quoted is None else re.sub(r"\\(.)", r"\1", quoted, flags=re.DOTALL)
-            found[-1].values.setdefault(name.lower(), text)
+            text = match["token"] if quoted is None else re.sub(r"\\(.)", r"\1", quoted, flags=re.DOTALL)
+            found[-1].values.setdefault(name, text)
+        position = match.end()
     return found
 
 

@@ -22,6 +22,8 @@ _PROFILE: Final = "http://docs.oasis-open.org/wss/2004/01/oasis-200401-wss-usern
 PASSWORD_DIGEST: Final = f"{_PROFILE}#PasswordDigest"
 MAX_NONCE: Final = 128
 """Bytes; 16 to 20 are usual."""
+MAX_TEXT: Final = 256
+"""Characters of Password, Nonce and Created."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,8 @@ class UsernameTokenVerifier:
             return Verdict(None, "the token's password is not a PasswordDigest")
         if token.password is None or token.nonce is None or token.created is None:
             return Verdict(None, "the token lacks Password, Nonce or Created")
+        if max(len(token.password), len(token.nonce), len(token.created)) > MAX_TEXT:
+            return Verdict(None, f"a part of the token has more than {MAX_TEXT} characters")
         try:
             nonce = base64.b64decode(token.nonce.strip().encode("ascii"), validate=True)
             created_ns = parse_iso(token.created)

@@ -111,7 +111,7 @@ def _civil_ns(year: int, month: int, day: int, hour: int, minute: int, second: i
     try:
         moment = datetime(year, month, day, 0 if next_day else hour, minute, 59 if leap else second, tzinfo=UTC)
     except ValueError as e:
-        raise FormatError(f"{text!r} names no instant: {e}") from e
+        raise FormatError(f"{text[:64]!r} names no instant: {e}") from e
     return utc_from_datetime(moment) + (86_400 * NS if next_day else 0) + (NS if leap else 0)
 
 
@@ -119,14 +119,14 @@ def parse_iso(text: str) -> UtcNs:
     """xs:dateTime (ISO 8601 subset). A time without a zone counts as UTC (ONVIF Core 5.10). Raises FormatError."""
     m = _ISO.fullmatch(text.strip())
     if m is None:
-        raise FormatError(f"{text!r} is not an xs:dateTime")
+        raise FormatError(f"{text[:64]!r} is not an xs:dateTime")
     y, mo, d, h, mi, s = (int(g) for g in m.groups()[:6])
     offset_s = 0
     zone = m[8]
     if zone not in (None, "Z"):
         zone_h, zone_m = int(zone[1:3]), int(zone[4:6])
         if zone_h > 14 or zone_m > 59 or (zone_h == 14 and zone_m):
-            raise FormatError(f"{text!r} has a zone beyond 14 hours")
+            raise FormatError(f"{text[:64]!r} has a zone beyond 14 hours")
         offset_s = (zone_h * 3600 + zone_m * 60) * (-1 if zone[0] == "-" else 1)
     return _civil_ns(y, mo, d, h, mi, s, text) + _fraction_ns(m[7]) - offset_s * NS
 
@@ -144,7 +144,7 @@ def parse_clock(text: str) -> UtcNs:
     """utc-time of a `clock=` range (RFC 2326 3.7), any number of fraction digits. Raises FormatError."""
     m = _CLOCK.fullmatch(text.strip())
     if m is None:
-        raise FormatError(f"{text!r} is not a UTC time of the form 19961108T142300.25Z")
+        raise FormatError(f"{text[:64]!r} is not a UTC time of the form 19961108T142300.25Z")
     y, mo, d, h, mi, s = (int(g) for g in m.groups()[:6])
     return _civil_ns(y, mo, d, h, mi, s, text) + _fraction_ns(m[7])
 
