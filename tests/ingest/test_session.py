@@ -269,13 +269,13 @@ async def test_silence_and_rare_metadata_are_no_fault() -> None:
 async def test_rare_metadata_is_handed_over_without_a_successor() -> None:
     stage = Stage(h264_track(), metadata_track())
     stage.pictures(1)
-    stage.packets([stage.tracks[1].packet(b"<a/>", 0, marker=True)], 1)
+    stage.packets([stage.tracks[1].packet(b"<tt:MetadataStream/>", 0, marker=True)], 1)
     stage.report(START, 0)
     stage.report(START, 0, 1)
     stage.pictures(50, first=1)
     assert stage.recorders[1].fragments == []
     stage.pictures(60, first=51)
-    assert [s.data for s in stage.recorders[1].samples] == [b"<a/>"]
+    assert [s.data for s in stage.recorders[1].samples] == [b"<tt:MetadataStream/>"]
 
 
 @pytest.mark.parametrize(("timeout_s", "expected_s"), [(60, 30), (10, 5), (600, 30)])
