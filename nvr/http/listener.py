@@ -18,6 +18,7 @@ from typing import Any
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
+from nvr.http.connection import Connection, Connections, Refusal
 from nvr.http.mounts import routes
 from nvr.http.settings import HttpSettings, tls_context
 from nvr.model.errors import OperatorError
@@ -86,8 +87,7 @@ class Listener:
             auto_decompress=False,
         )
         self._servers: list[asyncio.Server] = []
-        self._waiting: dict[Any, asyncio.TimerHandle] = {}
-        """Connections that owe a complete header, with the timer that closes them."""
+        self._connections: Connections = {}
 
     async def start(self, addresses: Sequence[Address]) -> tuple[Address, ...]:
         """Listens at all addresses, or at none. Returns them with their ports. Raises OperatorError."""
@@ -108,13 +108,9 @@ class Listener:
         for server in self._servers:
             server.close()
         await self._runner.cleanup()
-        for timer in self._waiting.values():
-            timer.cancel()
-        self._waiting.clear()
         self._servers.clear()
 
     def metrics(self) -> Sequence[Metric]:
-        server = self._runner.server
         answers = [
             Sample(float(count), {"service": path, "operation": operation, "outcome": outcome})
             for (path, operation, outcome), count in sorted(self._soap.requests.items())
@@ -125,7 +121,7 @@ class Listener:
                 "nvr_http_connections",
                 "HTTP connections open now.",
                 "gauge",
-                [Sample(float(len(server.connections) if server else 0))],
+                [Sample(float(len(self._connections)))],
             ),
             Metric(
                 "nvr_http_connections_refused_total",
@@ -160,43 +156,24 @@ class Listener:
     def _protocol(self) -> asyncio.BaseProtocol:
         server = self._runner.server
         assert server is not None
-        if len(server.connections) >= self._settings.connections:
+        if len(self._connections) >= self._settings.connections:
             self.refused += 1
-            log.warning("connection refused: %d are open already", len(server.connections))
-            return _Refusal()
-        protocol = server()
-        self._wait_for_header(protocol)
-        return protocol
-
-    def _wait_for_header(self, protocol: Any) -> None:
-        loop = asyncio.get_running_loop()
-        self._waiting[protocol] = loop.call_later(self._settings.idle_ns / NS, self._expire, protocol)
-
-    def _expire(self, protocol: Any) -> None:
-        self._waiting.pop(protocol, None)
-        protocol.force_close()
+            log.warning("connection refused: %d are open already", len(self._connections))
+            return Refusal()
+        return Connection(server(), self._settings.idle_ns / NS, self._connections)
 
     @web.middleware
     async def _count_time(self, request: web.Request, handler: Any) -> web.StreamResponse:
         """A request whose header is complete owes nothing until it has been answered."""
-        timer = self._waiting.pop(request.protocol, None)
-        if timer is not None:
-            timer.cancel()
+        connection = self._connections.get(request.protocol)
+        if connection is not None:
+            connection.header_came()
         try:
             response: web.StreamResponse = await handler(request)
             return response
         finally:
-            if request.transport is not None and not request.transport.is_closing():
-                self._wait_for_header(request.protocol)
-
-
-class _Refusal(asyncio.Protocol):
-    """Tells a client that there are too many connections."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        transport.write(b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
-        transport.close()
+            if connection is not None:
+                connection.wait_for_header()
 
 
 def _without_headers(record: logging.LogRecord) -> bool:

@@ -43,7 +43,7 @@ ACCEPTED_TYPES = frozenset(("application/soap+xml", "text/xml"))
 
 DEFAULT_SIZE_LIMIT = 256 * 1024
 PARSE_ON_LOOP = 16 * 1024
-"""Longer messages are parsed in a thread: 256 KiB of small elements take libxml2 about 10 ms."""
+"""Longer messages are parsed and read in a thread: 256 KiB of small elements take longer than a slice."""
 SLICE_S = 0.002
 """How long an answer is written before other tasks run; the loop must never be held for 5 ms."""
 PIECE = 4096
@@ -177,7 +177,10 @@ async def _parse(body: bytes) -> Envelope:
 
 
 async def _perform(operation: Bound, envelope: Envelope, user: str | None, request: Request) -> list[bytes]:
-    arguments = _arguments(operation, envelope.body)
+    if len(request.body) > PARSE_ON_LOOP:
+        arguments = await asyncio.to_thread(_arguments, operation, envelope.body)
+    else:
+        arguments = _arguments(operation, envelope.body)
     result = operation.handler(Call(arguments, user, request.origin, request.host))
     if inspect.isawaitable(result):
         result = await result

@@ -293,3 +293,19 @@ async def test_a_malformed_header_does_not_reach_the_log(caplog: pytest.LogCaptu
         assert (await reader.readline()).startswith(b"HTTP/1.")
         await reader.read()
     assert "hunter2" not in caplog.text
+
+
+async def test_closed_connections_leave_nothing_behind() -> None:
+    listener = a_listener()
+    (address,) = await listener.start([LOOPBACK])
+    base = f"http://127.0.0.1:{address.port}"
+    for _ in range(20):
+        async with raw(base) as (reader, writer):
+            writer.write(b"GET /healthz HTTP/1.0\r\n\r\n")
+            await reader.read()
+    async with asyncio.timeout(5), aiohttp.ClientSession() as session:
+        while True:  # the listener sees the last close a turn later
+            async with session.get(f"{base}/metrics") as response:
+                if "nvr_http_connections 1\n" in await response.text():
+                    break
+    await listener.stop()

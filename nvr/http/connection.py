@@ -1,0 +1,67 @@
+"""One connection of the listener: what it has to bring, and until when."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, TypeAlias
+
+Connections: TypeAlias = "dict[Any, Connection]"
+"""The open connections by the protocol of aiohttp that serves each."""
+
+
+class Connection(asyncio.Protocol):
+    """Passes everything on to aiohttp's protocol, and closes a connection that does not bring a header in time.
+
+    aiohttp limits only the time between requests: a connection that never sends anything, or half a header, would stay.
+    """
+
+    def __init__(self, inner: Any, idle_s: float, connections: Connections) -> None:
+        """`inner` is aiohttp's protocol; the connection enters itself in `connections` while it is open."""
+        self._inner = inner
+        self._idle_s = idle_s
+        self._connections = connections
+        self._timer: asyncio.TimerHandle | None = None
+
+    def wait_for_header(self) -> None:
+        """From now on the time counts."""
+        if self._inner in self._connections:
+            self.header_came()
+            self._timer = asyncio.get_running_loop().call_later(self._idle_s, self._inner.force_close)
+
+    def header_came(self) -> None:
+        """The time does not count while a request is being answered."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._connections[self._inner] = self
+        self._inner.connection_made(transport)
+        self.wait_for_header()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.header_came()
+        del self._connections[self._inner]
+        self._inner.connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        self._inner.data_received(data)
+
+    def eof_received(self) -> bool | None:
+        stay_open: bool | None = self._inner.eof_received()
+        return stay_open
+
+    def pause_writing(self) -> None:
+        self._inner.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._inner.resume_writing()
+
+
+class Refusal(asyncio.Protocol):
+    """Tells a client that there are too many connections."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        transport.write(b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+        transport.close()
