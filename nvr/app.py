@@ -93,6 +93,7 @@ class Daemon:
         storage = StorageEngine(settings.storage, index)
         await storage.start()
         stack.push_async_callback(storage.stop)
+        await asyncio.to_thread(configuration.write_snapshots)  # volumes are there now
 
         users = UserStore(vault, configuration, (await asyncio.to_thread(configuration.load)).users)
         await _first_administrator(users)

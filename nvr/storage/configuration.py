@@ -153,12 +153,13 @@ class ConfigurationStore:
         self.apply([DeleteUser(name)])
 
     def set_snapshot_roots(self, roots: Sequence[Path]) -> None:
-        """The roots of the volumes that are there now; each has a snapshot when this returns."""
+        """Other volumes; each that is there has a snapshot when this returns."""
         self._snapshots.set_roots(roots)
         self._snapshots.flush()
 
-    def flush_snapshots(self) -> None:
-        """Returns when the snapshots hold every change made so far."""
+    def write_snapshots(self) -> None:
+        """Each volume that is there has a snapshot of the present state when this returns."""
+        self._snapshots.request()
         self._snapshots.flush()
 
     @property

@@ -3,6 +3,9 @@
 A change of the configuration is safe when its transaction is committed; the snapshot follows at once, on this thread,
 so that no client waits for it. Changes that come while it writes share the next one. What could not be written is
 counted, logged, and written with the next change or the next start.
+
+A directory without the identity of a volume gets none: it may be the place of a mount that is missing, or a place that
+is to become a volume and must be empty for that.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from pathlib import Path
 from nvr.model.errors import FormatError, NvrError
 from nvr.storage import snapshot
 from nvr.storage.snapshot import Snapshot
+from nvr.storage.volume import IDENTITY_FILE
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +49,7 @@ class SnapshotWriter:
             self._changed.notify_all()
 
     def set_roots(self, roots: Sequence[Path]) -> None:
-        """The roots of the volumes that are there now; those that are no directory are passed over."""
+        """The roots of the volumes; those that are no volume now are passed over."""
         with self._changed:
             self._roots = tuple(roots)
         self.request()
@@ -71,7 +75,7 @@ class SnapshotWriter:
                     return
                 asked, roots = self._asked, self._roots
             try:
-                self._write([root for root in roots if root.is_dir()])
+                self._write([root for root in roots if (root / IDENTITY_FILE).is_file()])
             except NvrError as e:
                 self.failures += 1
                 log.error("the configuration snapshots cannot be written: %s", e)
