@@ -141,6 +141,8 @@ def media_uri(uri: str, octets: int) -> None:
         raise BadConfiguration(f"MediaUri: is longer than {octets} octets")
     if NO_XML.search(uri) or any(c.isspace() or ord(c) < 0x20 or ord(c) == 0x7F for c in uri):
         raise BadConfiguration("MediaUri: holds white space or a control character")
+    if re.search("%(?![0-9A-Fa-f]{2})", uri):
+        raise BadConfiguration("MediaUri: a % is not followed by two hexadecimal digits; write %25 for it")
     try:
         parts = urlsplit(uri)
         host, port = parts.hostname, parts.port

@@ -140,7 +140,7 @@ String: WireType = Unicode
 """xs:string."""
 
 AnyURI: WireType = AnyUri
-"""xs:anyURI, whitespace collapsed; its syntax is a matter of the domain."""
+"""xs:anyURI, whitespace collapsed, without facets; its scheme and parts are a matter of the domain."""
 
 Boolean: WireType = SpyneBoolean
 Int: WireType = Integer32

@@ -147,11 +147,13 @@ def codec_of(type_: Any) -> Codec:
         words = getattr(facets, "words", None)
         if words is not None:
             return values.enumeration(words)
+        if issubclass(type_, AnyUri):
+            return values.any_uri()
         return values.string(
             shortest=int(facets.min_len),
             longest=None if facets.max_len == float("inf") else int(facets.max_len),
             pattern=facets.pattern,
-            collapsed=issubclass(type_, AnyUri) or getattr(facets, "collapsed", False),
+            collapsed=getattr(facets, "collapsed", False),
         )
     for base, codec in _CODECS:
         if issubclass(type_, base):

@@ -13,10 +13,14 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 from typing import Any
+
+from lxml import etree
 
 from nvr.model.errors import FormatError
 from nvr.model.time import NS, UtcNs, format_iso, parse_iso
+from nvr.soap.names import XS
 
 INT64_MAX = (1 << 63) - 1
 """Times and durations are kept within 64 bits, as the catalogue stores them: instants between 1677 and 2262."""
@@ -183,6 +187,34 @@ def string(
     if shortest == 0 and longest is None and expression is None and not collapsed:
         return Codec(lambda text: text, format_)
     return Codec(parse, format_)
+
+
+def any_uri() -> Codec:
+    """xs:anyURI. Its lexical space is vague in the schema; what counts here is what libxml2 accepts: a URI that it
+    refuses, such as one with a bare `%`, would later make it refuse the whole answer.
+
+    The message does not repeat the URI: it may hold a password.
+    """
+
+    def parse(text: str) -> str:
+        uri = collapse(text)
+        if not _is_any_uri(uri):
+            raise FormatError("the text is not an xs:anyURI")
+        return uri
+
+    return Codec(parse, string(collapsed=True).format)
+
+
+@cache
+def _any_uri_schema() -> etree.XMLSchema:
+    declaration = f'<xs:schema xmlns:xs="{XS}"><xs:element name="uri" type="xs:anyURI"/></xs:schema>'
+    return etree.XMLSchema(etree.fromstring(declaration))
+
+
+def _is_any_uri(text: str) -> bool:
+    element = etree.Element("uri")
+    element.text = text
+    return bool(_any_uri_schema().validate(element))
 
 
 def enumeration(values: type[StrEnum] | Iterable[str]) -> Codec:

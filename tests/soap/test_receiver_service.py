@@ -56,6 +56,7 @@ BAD = [
     pytest.param(receiver_xml("camera.example/live"), id="no scheme"),
     pytest.param(receiver_xml("http://camera.example/live"), id="another scheme"),
     pytest.param(receiver_xml("rtsp://"), id="no host"),
+    pytest.param(receiver_xml("rtsp://user:pa%ss@camera.example/"), id="a bare percent sign"),
     pytest.param(receiver_xml("rtsp://camera.example:99999/live"), id="a port that is none"),
     pytest.param(receiver_xml("rtsp://camera.example/" + "a" * LIMITS.uri_octets), id="a URI that is too long"),
     pytest.param(receiver_xml(stream="RTP-Multicast"), id="multicast"),
