@@ -55,7 +55,7 @@ class ReplayService(Service):
         self,
         control: RecordingControl,
         rtsp_port: int,
-        session_timeout_ns: int,
+        session_timeout_ns: int = 60 * NS,
         settings: ReplaySettings | None = None,
         transports: frozenset[TransportProtocol] = frozenset({TransportProtocol.RTSP}),
     ) -> None:
