@@ -54,7 +54,8 @@ class TrackFileRow:
     lost_packets: int = 0
     dropped_units: int = 0
     gap_before: GapReason | None = None
-    """Why nothing was recorded before this file; only of the first file of a run, None when nothing came before."""
+    """Why nothing was recorded before this file; only of the first file of a run. None when it is the first of its
+    track, unless something before it is known to be lost."""
     end_reason: GapReason | None = None
     """Why the run ended with this file; None while it is open and when the next file of the run follows."""
 

@@ -25,8 +25,8 @@ class VolumeSettings:
     """One directory that holds footage."""
 
     root: Path
-    minimum_free: int = 1 << 30
-    """Bytes that stay free: below them the volume counts as full."""
+    minimum_free_bytes: int = 1 << 30
+    """What stays free: below it the volume counts as full."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +53,8 @@ class StorageSettings:
             raise ValueError("no volume is configured")
         if len({v.root.absolute() for v in self.volumes}) != len(self.volumes):
             raise ValueError("a volume is configured twice")
-        if any(v.minimum_free < 0 for v in self.volumes):
-            raise ValueError("minimum_free is below 0")
+        if any(v.minimum_free_bytes < 0 for v in self.volumes):
+            raise ValueError("minimum_free_bytes is below 0")
 
     @classmethod
     def in_directory(cls, data: Path) -> StorageSettings:

@@ -60,7 +60,7 @@ class Volume:
 
     def __init__(self, settings: VolumeSettings, registry: VolumeRegistry, disk: Disk) -> None:
         self.root = settings.root
-        self.minimum_free = settings.minimum_free
+        self.minimum_free = settings.minimum_free_bytes
         self.state = VolumeState.MISSING
         self.why = "not opened yet"
         self.free: int | None = None

@@ -14,6 +14,7 @@ from pathlib import Path
 import av
 
 from nvr.media.unit import Fragment, Sample
+from nvr.model.timeline import GapReason
 from nvr.model.tokens import TrackKey
 from nvr.storage.disk import Disk
 from nvr.storage.engine import StorageEngine
@@ -170,6 +171,13 @@ def check_invariants(
         missing = [f for f in handed[key] if f.start_ns not in set(starts)]
         for fragment in missing:
             assert engine.timeline(key).run_at(fragment.start_ns) is None
+        ends = {run_id: run.end_reason for run_id, run in runs.items()}
+        ordered = [ends[run.run_id] for run in engine.timeline(key).runs]
+        assert None not in ordered[:-1]
+        firsts = [row for row in _rows(index, key) if row.run_place == 0 and row.run_id in runs]
+        assert [row.gap_before for row in firsts[1:]] == ordered[: len(firsts) - 1]
+        assert all(row.gap_before in (None, GapReason.STORAGE) for row in firsts[:1])
+        assert GapReason.UNKNOWN not in ordered
         for row in _rows(index, key):
             check_file(engine, row)
 
