@@ -32,9 +32,9 @@ def posix_time_zone(zone_file: Path = Path("/etc/localtime")) -> str:
     except OSError:
         data = b""
     if data.startswith(b"TZif") and data[4:5] >= b"2" and data.endswith(b"\n"):
-        rule = data.rstrip(b"\n").rpartition(b"\n")[2]
-        if rule and rule.isascii():
-            return rule.decode()
+        rule = data[:-1].rpartition(b"\n")[2].decode("ascii", "replace")
+        if rule and rule.isascii() and rule.isprintable():
+            return rule
     return _fixed_zone(time.localtime().tm_gmtoff)
 
 

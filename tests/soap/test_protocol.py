@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,8 @@ from nvr.model.errors import StorageError, UnknownToken
 from nvr.soap.names import ENV, ENV11, PREFIXES, TEV
 from nvr.soap.protocol import serialize
 from nvr.soap.service import BoundService, Call
-from tests.support.soap_http import DEVICE, SOAP_TYPE, Reply, a_device, envelope
+from tests.soap.fuzz import damaged, once
+from tests.support.soap_http import DEVICE, SOAP_TYPE, Reply, SimulatedClock, a_device, a_soap, envelope
 from tests.support.soap_models import PATH, EchoService
 
 NS = {prefix: namespace for namespace, prefix in PREFIXES.items()}
@@ -308,3 +311,10 @@ async def test_a_large_answer_arrives_whole_over_http() -> None:
     assert int(reply.headers["Content-Length"]) == len(reply.body)
     names = [e.text for e in etree.fromstring(reply.body).iter(f"{{{NS['tt']}}}Name")]
     assert names == [f"Item {i}" for i in range(5000)]
+
+
+async def test_randomly_damaged_requests_are_answered_with_a_result_or_a_valid_fault() -> None:
+    rng, soap = random.Random(4), a_soap(SimulatedClock())
+    outcomes = Counter([await once(soap, damaged(rng)) for _ in range(400)])
+    assert outcomes["200"] > 0
+    assert outcomes["400"] > 100
