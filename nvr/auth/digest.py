@@ -70,13 +70,16 @@ class DigestPolicy:
     algorithms: tuple[Algorithm, ...] = (Algorithm.MD5,)
     without_qop: bool = False
     """Take answers in the form of RFC 2069, without qop and nonce count: RTSP players send it where qop is offered."""
+    aggregate_uri: bool = False
+    """Take answers for a URI above the requested one: VLC (live555) signs the session's URI also where it sets up or
+    plays a track below it. With a captured answer nothing can be done but the same method within the same session."""
     nonce_lifetime_ns: int = 300 * NS
     max_nonces: int = 4096
     """Nonces in use that are remembered for the nonce count."""
 
 
 HTTP_POLICY = DigestPolicy()
-RTSP_POLICY = DigestPolicy(without_qop=True, nonce_lifetime_ns=24 * 3600 * NS)
+RTSP_POLICY = DigestPolicy(without_qop=True, aggregate_uri=True, nonce_lifetime_ns=24 * 3600 * NS)
 """Players send keep-alives without reading the answer: a nonce that expired under them would end their session."""
 
 
@@ -128,7 +131,7 @@ class DigestServer:
             return Verdict(None, "the answer has no qop")
         if answer.realm != self.realm:
             return Verdict(None, "the answer is for another realm")
-        if not same_resource(answer.uri, uri):
+        if not (same_resource(answer.uri, uri) or (self.policy.aggregate_uri and is_below(uri, answer.uri))):
             return Verdict(None, "the answer is for another URI")
         state, issued = self._judge_nonce(answer.nonce, now_ns)
         known = self._ha1(answer.user, answer.algorithm)
@@ -246,6 +249,12 @@ def same_resource(first: str, second: str) -> bool:
     """Whether two request URIs name one resource: absolute and relative forms, a slash at the end and percent-encoding
     make no difference (RTSP clients sign what they were given, proxies and aiohttp show the path alone)."""
     return _resource(first) == _resource(second)
+
+
+def is_below(uri: str, above: str) -> bool:
+    """Whether the path of `uri` continues that of `above`, in whatever form both are written; nothing is below `/`."""
+    first, second = _resource(uri), _resource(above)
+    return second != "/" and first.startswith(second + "/")
 
 
 def _resource(uri: str) -> str:

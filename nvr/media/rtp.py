@@ -100,7 +100,7 @@ class RtpPacket:
 def payload_bounds(buffer: _Buffer, start: int, end: int) -> tuple[int, int]:
     """Where the payload of the packet `buffer[start:end]` begins and ends. Raises FormatError.
 
-    About 0.1 us for a plain packet and 0.3 us for one with everything in it (an idle EPYC core; benchmarks/wire.py).
+    0.1 to 0.2 us for a plain packet, 0.3 to 0.5 us for one with everything in it (benchmarks/wire.py).
     """
     if end - start < HEADER_SIZE:
         raise FormatError(f"an RTP packet of {end - start} bytes is shorter than its header")

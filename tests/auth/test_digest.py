@@ -232,6 +232,25 @@ def test_the_uri_is_compared_whatever_its_form(first: str, second: str, same: bo
     assert same_resource(second, first) is same
 
 
+@pytest.mark.parametrize(
+    ("requested", "signed", "taken"),
+    [
+        ("rtsp://h:8554/replay/rec-1/VIDEO001", "rtsp://h:8554/replay/rec-1/", True),
+        ("rtsp://h:8554/replay/rec-1/VIDEO001", "/replay/rec-1", True),
+        ("rtsp://h/s?channel=1/track1", "rtsp://h/s?channel=1", True),
+        ("rtsp://h/replay/rec-12", "rtsp://h/replay/rec-1", False),
+        ("rtsp://h/replay/rec-1", "rtsp://h/replay/rec-1/VIDEO001", False),
+        ("rtsp://h/replay/rec-1", "rtsp://h/", False),
+    ],
+)
+def test_over_rtsp_an_answer_for_the_aggregate_uri_is_taken_for_its_tracks(
+    requested: str, signed: str, taken: bool
+) -> None:
+    rtsp, http = a_server(RTSP_POLICY), a_server(HTTP_POLICY)
+    assert bool(rtsp.verify("POST", requested, an_answer(rtsp, uri=signed), NOW)) is taken
+    assert not http.verify("POST", requested, an_answer(http, uri=signed), NOW)
+
+
 # the client's side
 
 
