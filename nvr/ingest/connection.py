@@ -177,7 +177,7 @@ class CameraConnection(RTSPConnection):  # type: ignore[misc]
         return got == CHUNK
 
     def _fail(self, error: SourceError) -> None:
-        self._ended(SourceError(f"{self.endpoint}: {error}"))
+        self._ended(error)
         self.abort()
 
     # -- messages ----------------------------------------------------------------------------------------------------

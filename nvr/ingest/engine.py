@@ -17,7 +17,7 @@ from nvr.ingest.drain import Drain
 from nvr.ingest.session import SampleTap
 from nvr.ingest.settings import IngestSettings, Times
 from nvr.ingest.source import Binding, ReceiverCounters, Source, Storage
-from nvr.model.errors import UnknownToken
+from nvr.model.errors import OperatorError, UnknownToken
 from nvr.model.job import (
     RECEIVER_TYPE,
     JobState,
@@ -57,7 +57,7 @@ class IngestEngine:
         self._sources: dict[ReceiverToken, Source] = {}
         self._leaving: dict[asyncio.Task[None], ReceiverToken] = {}
         self._taps: list[tuple[TrackKey, SampleTap]] = []
-        self._tap_removers: dict[tuple[TrackKey, SampleTap], Callable[[], None]] = {}
+        self._tapped: dict[tuple[TrackKey, SampleTap], tuple[Source, Callable[[], None]]] = {}
         self._receive_buffer: int | None = None
         self._tls_context: ssl.SSLContext | None = None
         self._running = False
@@ -65,7 +65,12 @@ class IngestEngine:
     # -- life --------------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Begin to make what has been applied, and what will be."""
+        """Begin to make what has been applied, and what will be.
+
+        Raises OperatorError where `tls_ca_file` holds no certificates.
+        """
+        if self._settings.tls_ca_file is not None:
+            await self._tls()
         self._receive_buffer = await asyncio.to_thread(_usable_receive_buffer, self._settings.receive_buffer)
         self._running = True
         self._reconcile()
@@ -225,9 +230,9 @@ class IngestEngine:
         def unsubscribe() -> None:
             if entry in self._taps:
                 self._taps.remove(entry)
-                remove = self._tap_removers.pop(entry, None)
-                if remove is not None:
-                    remove()
+                at = self._tapped.pop(entry, None)
+                if at is not None:
+                    at[1]()
 
         return unsubscribe
 
@@ -235,24 +240,36 @@ class IngestEngine:
         """The source of a track may have changed."""
         for entry in self._taps:
             key, tap = entry
-            remove = self._tap_removers.pop(entry, None)
-            if remove is not None:
-                remove()
             winner = self._winners.get(key)
             source = self._sources.get(winner.receiver) if winner is not None else None
+            at = self._tapped.get(entry)
+            if at is not None and at[0] is source:
+                continue
+            if at is not None:
+                at[1]()
+                del self._tapped[entry]
             if source is not None:
-                self._tap_removers[entry] = source.tap(key, tap)
+                self._tapped[entry] = source, source.tap(key, tap)
 
-    def _tls(self) -> ssl.SSLContext:
+    async def _tls(self) -> ssl.SSLContext:
+        """Made once, on a thread: reading the system's certificates takes tens of milliseconds."""
         if self._tls_context is None:
-            context = ssl.create_default_context()
-            if self._settings.tls_ca_file is not None:
-                context.load_verify_locations(self._settings.tls_ca_file)
-            if not self._settings.tls_verify:
-                context.check_hostname = False
-                context.verify_mode = ssl.CERT_NONE
-            self._tls_context = context
+            self._tls_context = await asyncio.to_thread(_tls_context, self._settings)
         return self._tls_context
+
+
+def _tls_context(settings: IngestSettings) -> ssl.SSLContext:
+    """Blocking. Raises OperatorError."""
+    context = ssl.create_default_context()
+    if settings.tls_ca_file is not None:
+        try:
+            context.load_verify_locations(settings.tls_ca_file)
+        except OSError as e:
+            raise OperatorError(f"the certificates in {settings.tls_ca_file} cannot be used: {e}") from e
+    if not settings.tls_verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
 
 
 def _usable_receive_buffer(wanted: int) -> int | None:

@@ -90,6 +90,7 @@ class Session:
         self._next_keep_alive = 0
         self._next_report = 0
         self._fed_at = 0
+        self._received = 0
         self._skew: int | None = None
         self._judgement: str | None = None
 
@@ -184,8 +185,8 @@ class Session:
         if len(stream.sinks) + len(stream.taps) == 1 and stream.receiver.depacketizer is not None:
             stream.receiver.units.extend(stream.receiver.depacketizer.flush())
         self._deliver(stream)
-        if stream.held:
-            self._release_by_arrival(stream)
+        if stream.held and sink in stream.sinks:
+            self._release_by_arrival(stream)  # its samples cannot wait any longer
         if sink in stream.sinks:
             stream.sinks.remove(sink)
         if tap in stream.taps:
@@ -356,16 +357,22 @@ class Session:
                 self._keep_alive = asyncio.get_running_loop().create_task(self._send_keep_alive())
 
     def _watch_data(self, now: int) -> None:
+        assert self._playing is not None
         limit = self._settings.no_data_timeout_ns
+        received = self._playing.connection.bytes_received
+        if received != self._received:
+            self._received, self._fed_at = received, now  # reports and answers tell as well that somebody is there
         for stream in self.streams:
             if stream.receiver.packets != stream.packets_seen:
                 stream.packets_seen = stream.receiver.packets
                 stream.receiver.count()
-                stream.fed_at = self._fed_at = now
+                stream.fed_at = now
                 stream.ended = False
             elif stream.sinks and stream.info.track_type is TrackType.VIDEO and now - stream.fed_at > limit:
                 # Sound may pause and metadata be rare, but a camera without pictures is broken.
                 raise SourceError(f"{self._peer} has sent no video for {limit / 1e9:g} s")
+        if all(s.info.track_type is TrackType.METADATA for s in self.streams if s.offered.rtcp_channel is not None):
+            limit = max(limit, 2 * self._settings.keep_alive_ns)  # nothing may happen for long; keep-alives tell
         if now - self._fed_at > limit:
             raise SourceError(f"{self._peer} has sent nothing for {limit / 1e9:g} s")
 

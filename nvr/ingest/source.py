@@ -7,7 +7,7 @@ import contextlib
 import logging
 import random
 import ssl
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -129,7 +129,7 @@ class Source:
         drain: Drain,
         *,
         receive_buffer: int | None,
-        tls: Callable[[], ssl.SSLContext],
+        tls: Callable[[], Awaitable[ssl.SSLContext]],
         on_streams: Callable[[ReceiverToken, Sequence[SourceStream]], None],
     ) -> None:
         self.token = receiver.token
@@ -296,7 +296,7 @@ class Source:
         session = Session(self._settings, self._times, self._drain, f"{self.token}@nvr", self._ssrc)
         try:
             endpoint = Endpoint.parse(self.configuration.media_uri)
-            tls = self._tls() if endpoint.tls else None
+            tls = await self._tls() if endpoint.tls else None
             playing = await open_session(
                 endpoint, self._settings, session.on_rtcp, lambda p: self._prepared(session, p), tls
             )

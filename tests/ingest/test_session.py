@@ -40,6 +40,7 @@ class FakeConnection:
     status: int = 200
     silent: bool = False
     closed: bool = False
+    bytes_received: int = 0
 
     def take_over(self, receive_buffer: int | None) -> bool:
         return False
@@ -100,6 +101,7 @@ class Stage:
 
     def packets(self, packets: list[bytes], n: int = 0) -> None:
         for packet in packets:
+            self.connection.bytes_received += len(packet)
             view = memoryview(packet)
             self.session.streams[n].receiver.irregular(view, 0, len(view))
 
@@ -264,6 +266,16 @@ async def test_silence_and_rare_metadata_are_no_fault() -> None:
     stage = Stage(h264_track(), pcmu_track(), metadata_track())
     stage.pictures(25 * 30)
     assert stage.error() is None
+
+
+async def test_metadata_alone_may_be_silent_for_two_keep_alives() -> None:
+    stage = Stage(metadata_track())
+    stage.pass_ns(60 * NS)
+    stage.visit()
+    assert stage.error() is None
+    stage.pass_ns(MS)
+    stage.visit()
+    assert stage.error() == "camera:554 has sent nothing for 60 s"
 
 
 async def test_rare_metadata_is_handed_over_without_a_successor() -> None:

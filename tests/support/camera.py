@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import ssl
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -142,6 +143,7 @@ class Camera:
     content_base: str | None = None
     session_lines: str = "a=control:*\r\n"
     host: str = "127.0.0.1"
+    tls: ssl.SSLContext | None = None
     requests: list[Request] = field(default_factory=list)
     reports: list[tuple[int, list[RtcpPacket]]] = field(default_factory=list)
     """RTCP that came, with its channel."""
@@ -150,7 +152,7 @@ class Camera:
     port: int = 0
 
     async def __aenter__(self) -> Camera:
-        self._server = await asyncio.start_server(self._serve, self.host, self.port)
+        self._server = await asyncio.start_server(self._serve, self.host, self.port, ssl=self.tls)
         self.port = self._server.sockets[0].getsockname()[1]
         self._changed = asyncio.Condition()
         self._writer: asyncio.StreamWriter | None = None
@@ -170,7 +172,7 @@ class Camera:
     @property
     def uri(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"rtsp://{host}:{self.port}/stream"
+        return f"{'rtsps' if self.tls else 'rtsp'}://{host}:{self.port}/stream"
 
     def methods(self) -> list[str]:
         return [r.method for r in self.requests]
