@@ -45,6 +45,12 @@ def launch_line(codec, b_frames):
     )
 
 
+def report_capture_times(pipeline):
+    for element in pipeline.iterate_recurse() or ():
+        if element.get_factory() and element.get_factory().get_name() == "rtpbin":
+            element.set_property("rtcp-sync-send-time", False)
+
+
 def main():
     dump_path, codec = sys.argv[1:3]
     Gst.init(None)
@@ -59,6 +65,8 @@ def main():
 
     def watch(_factory, media):
         element = media.get_element()
+        # By default the server reports when it sends a picture; cameras report when they have seen it.
+        media.connect("prepared", lambda m: report_capture_times(m.get_element().get_parent()))
 
         def probe(pad, info, stream):
             buffer = info.get_buffer()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from urllib.parse import quote
 
 import av
 import pytest
@@ -40,17 +41,22 @@ def position(part: list[list[bytes]], whole: list[list[bytes]]) -> int:
     return first
 
 
-def received_by_ffmpeg(uri: str, count: int) -> tuple[list[bytes], list[bytes]]:
-    """Video packets and audio packets, at a plain player's pace, until `count` pictures have come."""
+def received_by_ffmpeg(uri: str, codec: str, count: int) -> tuple[list[bytes], list[bytes]]:
+    """Coded NAL units and frames of sound, at a plain player's pace, until `count` NAL units have come.
+
+    The payloader repeats parameter sets between the slices of a picture, where FFmpeg begins another one: so its
+    packets are not compared, but what they hold.
+    """
     video: list[bytes] = []
     audio: list[bytes] = []
     with av.open(uri, options={"rtsp_transport": "tcp"}, timeout=15) as container:
         for packet in container.demux():
-            if not packet.size:
-                continue
-            (video if packet.stream.type == "video" else audio).append(bytes(packet))
-            if len(video) == count:
-                return video, audio
+            if packet.stream.type == "video":
+                video += coded(codec, nal_units(bytes(packet)))
+                if len(video) >= count:
+                    break
+            elif packet.size:
+                audio.append(bytes(packet))
     return video, audio
 
 
@@ -83,12 +89,14 @@ async def test_what_the_camera_sent_is_replayed_byte_for_byte_across_files(
         audio = await replay(uri, "AUDIO001")
         assert_audio_is_whole(audio_of=[u.aac() for u in audio], times=[u.utc_ns for u in audio], sent=sent_audio)
 
-        pictures, sound = received_by_ffmpeg(
-            uri.replace("rtsp://", f"rtsp://{ADMIN}:{PASSWORD.replace(' ', '%20')}@"), len(video)
-        )
-        assert [coded(codec, nal_units(p)) for p in pictures] == replayed
-        assert sound == [u.aac() for u in audio][: len(sound)]
-        assert len(sound) >= len(audio) - 60
+        in_order = [unit for picture in replayed for unit in picture]
+        with_credentials = uri.replace("rtsp://", f"rtsp://{ADMIN}:{quote(PASSWORD)}@")
+        units, sound = received_by_ffmpeg(with_credentials, codec, len(in_order))
+        assert units == in_order
+        # With video, sound begins with the first picture (8.5.5), give or take a frame of 21 ms and B-frames.
+        near = [i for i, u in enumerate(audio) if abs(u.utc_ns - video[0].utc_ns) < 150_000_000]
+        assert any(sound == [u.aac() for u in audio[i : i + len(sound)]] for i in near)
+        assert len(sound) >= 0.9 * (len(audio) - near[-1])
         assert daemon.stop() == 0
 
 

@@ -47,9 +47,7 @@ class DaemonProcess:
         watchdog.cancel()
         found = _READY.search(line)
         if found is None:
-            self.process.kill()
-            self.process.wait()
-            self._reader.join(5)
+            self.kill()
             raise AssertionError(f"the daemon did not become ready; it said {line!r} and logged:\n{self.log}")
         self.http = found["http"].rstrip("/")
         self.rtsp = found["rtsp"].rstrip("/")
