@@ -295,7 +295,7 @@ def rebuild_catalog(data: Path, settings: Settings, progress: Callable[[int, Pat
         volumes = []
         for volume_settings in settings.storage.volumes:
             volume = Volume(volume_settings, registry, Disk())
-            volume.open(time.time_ns())
+            volume.take(time.time_ns())  # a full or read-only volume can be indexed too
             stack.callback(volume.close)
             volumes.append(volume)
         index, kept = SqlFootageIndex.open_for_rebuild(directory.index)

@@ -12,13 +12,13 @@ from pathlib import Path
 from nvr.media.bmff.closing import Closing, build_tail
 from nvr.media.bmff.fragment import FragmentEntry
 from nvr.media.bmff.init import Head, Identity
-from nvr.model.errors import FormatError
+from nvr.model.errors import FormatError, StorageError
 from nvr.model.time import NS
 from nvr.model.timeline import GapReason
 from nvr.model.tokens import RecordingToken, TrackKey, TrackToken
 from nvr.storage.disk import Disk
 from nvr.storage.rows import FileState, FootageIndex, TrackFileRow
-from nvr.storage.track_file import FOOTAGE, SUFFIX, Figures, read_closing, read_head, scan
+from nvr.storage.track_file import FOOTAGE, SUFFIX, Figures, open_for_reading, read_closing, read_head, scan
 from nvr.storage.volume import Volume
 
 log = logging.getLogger(__name__)
@@ -47,10 +47,11 @@ def settle(
 ) -> Settled | None:
     """Makes the file at `path` a closed one: cut behind its last whole fragment, its tail written.
 
-    None when it holds no whole fragment; it is removed then, unless `keep`. Raises FileNotFoundError, OSError, and
-    FormatError when it is no file of ours or its head is destroyed (it is left as it is).
+    None when it holds no whole fragment; it is removed then, unless `keep`. A file that is closed is only read.
+    Raises FileNotFoundError, OSError, StorageError; FormatError when it is no file of ours or its head is destroyed (it
+    is left as it is).
     """
-    fd = disk.reopen(path)
+    fd = open_for_reading(path)
     try:
         head = read_head(fd)
         closing = read_closing(fd) if head is not None else None
@@ -59,25 +60,35 @@ def settle(
             reason = _reason(closing.end_reason)
             return Settled(head.identity, Figures.of(closing.entries, size), reason, adopted=False)
         entries = _entries(fd, head, verify_all)
-        if head is not None and entries:
-            end = entries[-1].offset + entries[-1].length
-            figures = Figures.of(entries, end)
-            tail = build_tail(Closing(figures.end_ns, end_reason, tuple(entries)))
-            disk.truncate(fd, end)
-            disk.write(fd, [tail], end)
-            disk.sync(fd)
-            disk.sync_directory(path.parent)
-            log.warning(
-                "adopted %s: %d fragments, %d bytes behind the last whole one cut off", path, len(entries), size - end
-            )
-            return Settled(head.identity, replace(figures, size=end + len(tail)), end_reason, adopted=True)
     finally:
-        disk.close(fd)
+        os.close(fd)
+    if head is not None and entries:
+        end = entries[-1].offset + entries[-1].length
+        figures = _write_tail(disk, path, entries, end, end_reason)
+        log.warning(
+            "adopted %s: %d fragments, %d bytes behind the last whole one cut off", path, len(entries), size - end
+        )
+        return Settled(head.identity, figures, end_reason, adopted=True)
     if not keep:
         log.warning("removed %s: no whole fragment in its %d bytes", path, size)
         disk.unlink(path)
         disk.sync_directory(path.parent)
     return None
+
+
+def _write_tail(disk: Disk, path: Path, entries: Sequence[FragmentEntry], end: int, end_reason: GapReason) -> Figures:
+    """Cuts the file at `end` and closes it as `TrackFileWriter.close` does."""
+    figures = Figures.of(entries, end)
+    tail = build_tail(Closing(figures.end_ns, end_reason, tuple(entries)))
+    fd = disk.reopen(path)
+    try:
+        disk.truncate(fd, end)
+        disk.write(fd, [tail], end)
+        disk.sync(fd)
+        disk.sync_directory(path.parent)
+    finally:
+        disk.close(fd)
+    return replace(figures, size=end + len(tail))
 
 
 def _entries(fd: int, head: Head | None, verify_all: bool) -> list[FragmentEntry]:
@@ -134,7 +145,7 @@ def _recover_file(disk: Disk, volume: Volume, index: FootageIndex, row: TrackFil
         disk.rename(path, path.with_name(path.name + UNREADABLE))
         disk.sync_directory(path.parent)
         settled = None
-    except OSError as e:
+    except (OSError, StorageError) as e:
         log.error("%s cannot be recovered now: %s", path, e)
         return False
     if settled is None:
@@ -201,7 +212,7 @@ def _row_of_file(disk: Disk, volume: Volume, path: Path, *, verify_all: bool) ->
     assert volume.id is not None
     try:
         settled = settle(disk, path, GapReason.DAEMON_STOPPED, verify_all=verify_all, keep=True)
-    except (FormatError, OSError) as e:
+    except (FormatError, StorageError, OSError) as e:
         log.error("%s cannot be read and is left out: %s", path, e)
         return None
     if settled is None:

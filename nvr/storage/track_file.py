@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -64,7 +64,7 @@ class Figures:
     dropped_units: int
 
     @classmethod
-    def of(cls, entries: tuple[FragmentEntry, ...] | list[FragmentEntry], size: int) -> Figures:
+    def of(cls, entries: Sequence[FragmentEntry], size: int) -> Figures:
         return cls(
             max(e.end_ns for e in entries),
             size,

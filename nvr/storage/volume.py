@@ -79,14 +79,22 @@ class Volume:
         Raises OperatorError when another process holds the lock, StorageError or OSError when the volume is not usable;
         the state then says why.
         """
+        self.take(now_ns)
         try:
-            self._take_identity(now_ns)
             self._check_writable()
             self.check_space(reserve)
         except (OSError, StorageError) as e:
             self.fail(e)
             raise
         self.state, self.why = VolumeState.ONLINE, ""
+
+    def take(self, now_ns: UtcNs) -> None:
+        """Identity and lock only, whether it can be written or not: enough to read it. Raises as `open`."""
+        try:
+            self._take_identity(now_ns)
+        except (OSError, StorageError) as e:
+            self.fail(e)
+            raise
 
     def close(self) -> None:
         """Gives the lock back."""

@@ -95,6 +95,8 @@ class VolumeWriter:
             raise
         except (OSError, StorageError) as e:
             self._lose_volume(e)
+            if self.volume.state is VolumeState.FULL and self.volume.id is not None:
+                self._recover_full()
 
     def handle(self, order: Order) -> None:
         """Does one order. Raises nothing: faults become events, log lines and the volume's state."""
@@ -261,6 +263,13 @@ class VolumeWriter:
         if changed:
             runs = {key: {run.run_id: run for run in self._index.runs(key)} for key in {key for key, _ in changed}}
             self.events.append(Recovered([(key, run_id, runs[key].get(run_id)) for key, run_id in changed]))
+
+    def _recover_full(self) -> None:
+        """A full volume is recovered as far as it goes: what waits to be unlinked may be what fills it."""
+        try:
+            self._recover()
+        except (OSError, StorageError) as e:
+            log.error("volume %s is not recovered yet: %s", self.volume.root, e)
 
     def _sync_all(self) -> None:
         try:

@@ -151,6 +151,26 @@ async def test_a_full_volume_ends_runs_with_reason_storage_and_takes_footage_aga
     assert caplog.text.count("full") < 10
 
 
+async def test_a_start_on_a_full_volume_still_adopts_and_unlinks(tmp_path: Path) -> None:
+    house = House(settings_in(tmp_path, rotation_ns=2 * NS, minimum_free=1 << 30, retry_ns=NEVER))
+    house.disk.free = 2 << 30
+    await house.start()
+    await house.record(12)
+    house.disk.fail("write", times=1000)
+    await house.engine.stop()
+    house.disk.mend()
+    house.index.mark_deleting([r.file_id for r in house.index.rows.values() if r.key == SOUND])
+    house.disk.free = 1 << 20
+    engine = await house.start()
+    assert engine.volumes()[0].state is VolumeState.FULL
+    assert [ref.start_ns for ref in engine.footage(CAMERA).fragments(0)] == [
+        f.start_ns for f in house.scripts[CAMERA].fragments
+    ]
+    assert len(engine.timeline(CAMERA).runs) == 1
+    await until(lambda: not any(r.key == SOUND for r in house.index.rows.values()))
+    await engine.stop()
+
+
 async def test_another_volume_takes_over_from_one_that_fails(tmp_path: Path) -> None:
     settings = settings_in(tmp_path, volumes=("one", "two"), retry_ns=NEVER)
     house = House(settings)

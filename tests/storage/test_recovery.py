@@ -36,7 +36,7 @@ from nvr.storage.track_file import (
 from nvr.storage.volume import Volume, VolumeRegistry
 from tests.support.footage import CAMERA, START, a_track, video
 from tests.support.footage_index import IndexInMemory
-from tests.support.volumes import check_settled, demuxed, read_all, same, settings_in
+from tests.support.volumes import FailingDisk, check_settled, demuxed, read_all, same, settings_in
 
 ROW = TrackFileRow(
     file_id="f" * 32,
@@ -310,6 +310,17 @@ async def test_a_rebuild_adopts_what_nobody_closed_and_deletes_what_was_to_be_de
     assert index.rows[ordered[-1].file_id].end_reason is GapReason.DAEMON_STOPPED
     volume.close()
     check_settled(tmp_path / "default", index, [CAMERA])
+
+
+def test_a_closed_file_is_only_read(written: Written, tmp_path: Path) -> None:
+    path = tmp_path / "f.mp4"
+    path.write_bytes(written.closed)
+    disk = FailingDisk()
+    disk.fail("reopen", times=100)
+    settled = settle(disk, path, GapReason.DAEMON_STOPPED)
+    assert settled is not None
+    assert not settled.adopted
+    assert disk.counts == {}
 
 
 def _opened(data: Path) -> Volume:
