@@ -43,7 +43,7 @@ class NptRange:
 
 Range: TypeAlias = ClockRange | NptRange
 
-_SECONDS = re.compile(r"(\d{1,9})(?:\.(\d*))?", re.ASCII)
+_SECONDS = re.compile(r"(\d{1,10})(?:\.(\d*))?", re.ASCII)
 _HOURS = re.compile(r"(\d{1,6}):(\d{1,2}):(\d{1,2})(?:\.(\d*))?", re.ASCII)
 _CLOCK = re.compile(r"\s*([0-9TZtz.]*)\s*(-?)\s*([0-9TZtz.]*)\s*", re.ASCII)
 
