@@ -16,13 +16,13 @@ from nvr.model.search import SearchState
 T = TypeVar("T")
 
 SLICE_NS = 4_000_000
-"""No slice holds the event loop longer, one result aside."""
+"""No slice holds the event loop longer, one look aside."""
 
 
 class Session(Generic[T]):
-    """`found` gives the matches; `monotonic` is a clock in nanoseconds."""
+    """`found` gives the matches, and None for each look without a match; `monotonic` is a clock in nanoseconds."""
 
-    def __init__(self, found: Iterator[T], keep_alive_ns: int, monotonic: Callable[[], int]) -> None:
+    def __init__(self, found: Iterator[T | None], keep_alive_ns: int, monotonic: Callable[[], int]) -> None:
         self._found = found
         self._keep_alive_ns = keep_alive_ns
         self._monotonic = monotonic
@@ -82,8 +82,11 @@ class Session(Generic[T]):
         stop_ns = self._monotonic() + SLICE_NS
         while not self._exhausted and (maximum is None or len(self._ahead) <= maximum):
             try:
-                self._ahead.append(next(self._found))
+                match = next(self._found)
             except StopIteration:
                 self._exhausted = True
+                return
+            if match is not None:
+                self._ahead.append(match)
             if self._monotonic() >= stop_ns:
                 return

@@ -10,7 +10,6 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Protocol
 
 from nvr.model.errors import BadConfiguration, LimitReached, UnknownToken
@@ -123,9 +122,7 @@ class SearchSessions:
         self._drop_expired()
         if len(self._sessions) >= self._settings.sessions:
             raise LimitReached("Search", self._settings.sessions)
-        found = self._matching(chosen, expression)
-        if max_matches is not None and max_matches > 0:
-            found = islice(found, max_matches)
+        found = self._matching(chosen, expression, max_matches if max_matches is not None and max_matches > 0 else None)
         keep_alive_ns = min(keep_alive_ns, self._settings.longest_keep_alive_ns) if keep_alive_ns > 0 else NS
         token = new_search_token()
         self._sessions[token] = Session(found, keep_alive_ns, self._monotonic)
@@ -190,9 +187,12 @@ class SearchSessions:
         return [recording.token for recording in recordings if recording.token in chosen]
 
     def _matching(
-        self, chosen: Iterable[RecordingToken], expression: xpath.Expression | None
-    ) -> Iterator[RecordingInformation]:
-        """Looks at each recording when its turn comes; one that has been deleted since is passed over."""
+        self, chosen: Iterable[RecordingToken], expression: xpath.Expression | None, max_matches: int | None
+    ) -> Iterator[RecordingInformation | None]:
+        """Looks at each recording when its turn comes, None where it does not match. One that has been deleted since
+        does not.
+        """
+        matches = 0
         jobs: defaultdict[RecordingToken, list[RecordingJob]] = defaultdict(list)
         for job in self._recordings.jobs():
             jobs[job.configuration.recording].append(job)
@@ -200,10 +200,16 @@ class SearchSessions:
             try:
                 recording = self._recordings.recording(token)
             except UnknownToken:
+                yield None
                 continue
             found = self._information(recording, jobs[token])
-            if expression is None or xpath.matches(expression, document(found)):
-                yield found
+            if expression is not None and not xpath.matches(expression, document(found)):
+                yield None
+                continue
+            yield found
+            matches += 1
+            if matches == max_matches:
+                return
 
     def _information(self, recording: Recording, jobs: Iterable[RecordingJob]) -> RecordingInformation:
         timelines = {track.token: self._footage.timeline(recording.key(track)) for track in recording.tracks}

@@ -29,6 +29,9 @@ DIALECT = "http://www.onvif.org/ver10/tse/searchFilter"
 MAX_LENGTH = 4096
 MAX_DEPTH = 32
 """Of brackets and parentheses: bounds the parser's recursion."""
+MAX_STEPS = 64
+"""Of all paths together: bounds what a filter costs for each document. Predicates look only below their element, so
+steps do not multiply."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -139,6 +142,7 @@ class _Parser:
         """Kind, text, place; the kind of signs is the sign itself."""
         self._at = 0
         self._depth = 0
+        self._steps = 0
         place, end = 0, len(text.rstrip())
         while place < end:
             m = _TOKEN.match(text, place)
@@ -249,6 +253,9 @@ class _Parser:
         return Path(tuple(steps), absolute)
 
     def _step(self, anywhere: bool) -> Step:
+        self._steps += 1
+        if self._steps > MAX_STEPS:
+            raise FormatError(f"the filter has more than {MAX_STEPS} steps")
         if self._taken("@"):
             return Step(_local(self._take("name", "the name of an attribute")), anywhere, attribute=True)
         if self._kind in ("*", "."):

@@ -341,16 +341,17 @@ async def test_a_recording_that_is_deleted_during_the_search_is_passed_over() ->
 
 
 class Slow:
-    """A search of which each match takes `cost_ns` on a clock of its own."""
+    """A search of which each look takes `cost_ns` on a clock of its own; every so many looks find a match."""
 
-    def __init__(self, cost_ns: int, matches: Iterator[int]) -> None:
+    def __init__(self, cost_ns: int, looks: Iterator[int], every: int = 1) -> None:
         self.clock_ns = 0
         self._cost_ns = cost_ns
-        self.session = Session(map(self._found, matches), 10 * NS, lambda: self.clock_ns)
+        self._every = every
+        self.session = Session(map(self._found, looks), 10 * NS, lambda: self.clock_ns)
 
-    def _found(self, number: int) -> int:
+    def _found(self, number: int) -> int | None:
         self.clock_ns += self._cost_ns
-        return number
+        return None if number % self._every else number
 
 
 @pytest.mark.requirement("RS-6.8-07", "RS-6.8-09")
@@ -386,6 +387,17 @@ async def test_a_search_leaves_the_loop_free_between_slices() -> None:
 
 
 @pytest.mark.requirement("RS-6.2.3-06", "RS-6.15-04")
+async def test_looks_without_a_match_leave_the_loop_free_too() -> None:
+    slow = Slow(1_000_000, iter(range(100)), every=50)
+    request = asyncio.create_task(slow.session.results(None, None, None))
+    turns = 0
+    while not request.done():
+        await asyncio.sleep(0)
+        turns += 1
+    assert turns >= 100 // 4
+    assert request.result() == (COMPLETED, [0, 50])
+
+
 async def test_ending_a_session_releases_calls_that_wait_for_it() -> None:
     slow = Slow(1_000_000, count())
     requests = [asyncio.create_task(slow.session.results(None, None, None)) for _ in range(2)]
