@@ -17,8 +17,9 @@ ROWS = (
     {"control", "ingest", "replay", "search"},
     {"soap", "web"},
     {"http"},
-    {"app", "config", "demo"},
-    {"cli", "__main__"},
+    {"app", "config", "data_directory", "demo", "observation", "operations"},
+    {"cli"},
+    {"__main__"},
 )
 ROW_OF = {room: i for i, row in enumerate(ROWS) for room in row}
 APP_ROW = ROW_OF["app"]
