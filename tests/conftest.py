@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.support.official_schema import OfficialSchemas, official_schemas
+
+# A busy machine is no finding: property tests are judged by what they find, not by how long an example takes.
+settings.register_profile("nvr", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("nvr")
 
 
 @pytest.fixture(scope="session")

@@ -39,21 +39,21 @@ packets = st.one_of(
 UNKNOWN = bytes.fromhex("81cd0003 00000001 00000002 deadbeef".replace(" ", ""))  # 205, transport layer feedback
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(packets, max_size=4))
 def test_a_compound_packet_comes_back_and_unknown_types_in_it_are_skipped(sent: list[RtcpPacket]) -> None:
     assert parse_compound(b"".join(map(bytes, sent))) == sent
     assert parse_compound(b"".join(UNKNOWN + bytes(packet) for packet in sent) + UNKNOWN) == sent
 
 
-@settings(max_examples=500)
+@settings(max_examples=200)
 @given(st.binary(max_size=80) | st.tuples(packets.map(bytes), st.binary(max_size=8)).map(b"".join))
 def test_any_bytes_give_packets_or_a_format_error(data: bytes) -> None:
     with contextlib.suppress(FormatError):
         parse_compound(data)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100)
 @given(packets, st.data())
 def test_every_truncation_is_refused(packet: RtcpPacket, data: st.DataObject) -> None:
     whole = bytes(packet)

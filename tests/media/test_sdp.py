@@ -259,7 +259,7 @@ sections = st.builds(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60)
 @given(
     st.builds(
         SessionDescription, st.lists(sections, max_size=3).map(tuple), control=st.none() | texts, attributes=attributes

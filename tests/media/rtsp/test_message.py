@@ -59,7 +59,7 @@ responses = st.builds(
 frames = st.builds(Interleaved, st.integers(0, 255), st.binary(max_size=70))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80)
 @given(st.lists(st.one_of(requests, responses, frames), max_size=5), st.data())
 def test_what_is_written_is_read_back_wherever_the_stream_is_cut(sent: list[Event], data: st.DataObject) -> None:
     stream = b"".join(map(bytes, sent))
@@ -70,7 +70,7 @@ def test_what_is_written_is_read_back_wherever_the_stream_is_cut(sent: list[Even
     assert [type(event) for event in read] == [type(event) for event in sent]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.binary(max_size=200), st.sampled_from([b"", b"RTSP/1.0 200 OK\r\n", b"PLAY * RTSP/1.0\r\nCSeq: 1\r\n", b"$\0"])
 )
