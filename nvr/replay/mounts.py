@@ -16,7 +16,7 @@ from nvr.media.rtsp.play import Frames, FrameSet
 from nvr.media.rtsp.range import ClockRange, NptRange, Range
 from nvr.media.unit import CodecConfiguration
 from nvr.model.recording import Recording, Track, TrackType
-from nvr.model.time import UtcNs, format_clock
+from nvr.model.time import NS, NTP_EPOCH_OFFSET_S, UtcNs, format_clock
 from nvr.model.tokens import TrackKey, TrackToken
 from nvr.replay.plan import PlanTrack
 from nvr.replay.player import Pacing, Playback
@@ -159,8 +159,8 @@ class RecordingMount:
                     newest = (self._store.timeline(key).latest for key in keys)
                     start_ns = max((t for t in newest if t is not None), default=earliest) - 1
                 elif start is not None:
-                    start_ns = earliest + start
-                end_ns = None if end is None else earliest + end
+                    start_ns = _absolute(start, earliest)
+                end_ns = None if end is None else _absolute(end, earliest)
         if end_ns is not None and end_ns <= start_ns:
             raise RequestRefused(457, "the range ends before it starts, and Scale asks for forward replay")
         if end_ns is not None and end_ns <= earliest:
@@ -171,6 +171,16 @@ class RecordingMount:
 
     def pacing(self, request: PlayRequest) -> Pacing:
         return Pacing.PLAYING_TIME if request.rate_control else Pacing.UNTHROTTLED
+
+
+def _absolute(npt_ns: int, earliest_ns: UtcNs) -> UtcNs:
+    """Normal play time counts from the beginning of the recording.
+
+    Except that GStreamer, when it is no ONVIF client, makes seconds since 1900 of the times in a=range:clock and asks
+    for `npt=3976214400.123457-`: no recording is that long, so what lies beyond 1970 on that scale is such a time.
+    """
+    since_1970 = npt_ns - NTP_EPOCH_OFFSET_S * NS
+    return since_1970 if since_1970 >= 0 else earliest_ns + npt_ns
 
 
 class RecordingMounts:

@@ -112,19 +112,23 @@ class RtspServer:
         if self._server is not None:
             await self._server.wait_closed()
             self._server = None
+        await asyncio.sleep(0)  # transports tell their loss in the next turn of the loop
         self.mounts.close()
 
-    async def _on_connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _on_connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Not a coroutine, so that no connection can come into being unseen while the server stops."""
+        if self._server is None or not self._server.is_serving():
+            writer.transport.abort()
+            return
         stream = TcpStream(reader, writer, self._settings.write_buffer_bytes)
         if len(self._connections) < self._settings.maximum_connections:
             work = Connection(stream, self._surroundings, self._settings.write_buffer_bytes).run()
         else:
             work = self._turn_away(stream)
-        # A task of its own, because the streams of asyncio take the cancelling of theirs for an error.
         task = asyncio.create_task(work, name=f"rtsp {stream.peer}")
         self._connections.add(task)
-        await asyncio.wait({task})
-        self._connections.discard(task)
+        task.add_done_callback(self._connections.discard)
+        task.add_done_callback(lambda _: stream.abort())  # no-op unless the task was cancelled before it began
 
     async def _turn_away(self, stream: TcpStream) -> None:
         self.refused_connections += 1

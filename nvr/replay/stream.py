@@ -65,6 +65,10 @@ class TcpStream:
     def buffered(self) -> int:
         return self._writer.transport.get_write_buffer_size()
 
+    def abort(self) -> None:
+        """Cut, whatever is still to be taken."""
+        self._writer.transport.abort()
+
     async def close(self, deadline_s: float) -> None:
         self._writer.close()
         try:

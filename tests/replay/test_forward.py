@@ -136,7 +136,14 @@ async def test_the_session_stays_playing_at_the_end_of_footage(serve: Serve) -> 
 
 @pytest.mark.requirement("PB-8.5.2-08")
 @pytest.mark.parametrize(
-    ("npt", "first"), [("npt=0-", "I0.."), ("npt=0.000-", "I0.."), ("npt=4-", "I3.."), ("npt=now-", "I9..")]
+    ("npt", "first"),
+    [
+        ("npt=0-", "I0.."),
+        ("npt=0.000-", "I0.."),
+        ("npt=4-", "I3.."),
+        ("npt=now-", "I9.."),
+        ("npt=3976250404.5-", "I3.."),
+    ],
 )
 async def test_plain_players_get_the_recording_by_npt(serve: Serve, npt: str, first: str) -> None:
     client = await (await serve({VIDEO001: worked_example()})).client()
