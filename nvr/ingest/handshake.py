@@ -77,6 +77,7 @@ async def open_session(
         handshake = _Handshake(connection, settings, prepare)
         try:
             await connection.open(settings.connect_timeout_ns)
+            _heed_cancellation()
             location = await handshake.run()
         except BaseException:
             await _give_up(handshake, settings)
@@ -97,6 +98,13 @@ async def _give_up(handshake: _Handshake, settings: IngestSettings) -> None:
         pass  # the attempt has failed or was cancelled already, and the connection is closed below in any case
     finally:
         handshake.session.connection.abort()
+
+
+def _heed_cancellation() -> None:
+    """`asyncio.wait_for` of Python 3.11, in aiortsp, swallows a cancellation that comes together with the answer."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 class _Handshake:
@@ -201,7 +209,9 @@ class _Handshake:
         self._expect(answer, "PLAY")
 
     async def _request(self, method: str, uri: str, headers: dict[str, str] | None = None) -> Response:
-        return await self._connection.request(method, uri, headers, timeout_ns=self._settings.request_timeout_ns)
+        answer = await self._connection.request(method, uri, headers, timeout_ns=self._settings.request_timeout_ns)
+        _heed_cancellation()
+        return answer
 
     def _expect(self, answer: Response, method: str) -> None:
         if answer.ok:

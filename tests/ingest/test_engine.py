@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import logging
 import time
@@ -700,6 +701,17 @@ async def test_samples_reach_a_subscriber_as_they_come(house: House) -> None:
         camera.send_unit(track, key_frame(1), 90_000)
         await until(lambda: len(house.recorder().fragments) == 1)
         assert seen == [key_frame(0)]
+
+
+@pytest.mark.parametrize("method", ["OPTIONS", "DESCRIBE", "SETUP", "PLAY"])
+async def test_stopping_together_with_an_answer_does_not_wait_for_the_session(house: House, method: str) -> None:
+    """The answer is in the socket when the attempt is cancelled: both reach the loop in one round."""
+    async with Camera([h264_track()]) as camera:
+        house.record(camera.uri)
+        await camera.requested(method)
+        async with asyncio.timeout(3):
+            await house.engine.stop()
+        assert method != "PLAY" or camera.methods()[-1] == "TEARDOWN"
 
 
 async def test_unknown_tokens_are_refused(house: House) -> None:
