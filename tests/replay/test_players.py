@@ -197,8 +197,8 @@ async def test_gstreamer_in_onvif_mode_receives_every_frame_and_ends_by_the_term
 @pytest.mark.skipif(GST is None, reason="gst-launch-1.0 (gstreamer1.0-tools) is not installed")
 @pytest.mark.requirement("PB-8.4-03")
 async def test_gstreamer_as_a_plain_player_receives_every_frame(house: House, tmp_path: Path) -> None:
-    video = encoded_h264()
-    await house.record(VIDEO001, video)
+    video = encoded_h264(30)
+    await house.record(VIDEO001, video, START + 1_200_000_000)
     received = await gstreamer(
         house, tmp_path / "received.h264", "latency=200", *DEPAY, "!", "identity", f"eos-after={len(video[1])}"
     )

@@ -1,0 +1,176 @@
+"""Live mounts: units as they come, true times in sender reports, slow viewers that harm nobody."""
+
+from __future__ import annotations
+
+import struct
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+
+import pytest
+
+from nvr.media.unit import AccessUnit
+from nvr.model.time import NS, UtcNs, utc_from_ntp
+from nvr.replay.live import LiveMount, LiveSink, LiveStream
+from nvr.replay.mounts import Mounts, PlayRequest
+from nvr.replay.server import RtspServer
+from tests.support.replay_store import PlainAudio, PlainVideo, plain_packetizer
+from tests.support.rtsp_client import Packet, RtspClient, until
+
+
+class Source:
+    """A live source that a test feeds by hand."""
+
+    def __init__(self) -> None:
+        self.there = True
+        self.sinks: list[LiveSink] = []
+
+    def streams(self) -> Sequence[LiveStream]:
+        return (LiveStream("video", PlainVideo()), LiveStream("audio", PlainAudio())) if self.there else ()
+
+    def subscribe(self, sink: LiveSink) -> Callable[[], None]:
+        self.sinks.append(sink)
+        return lambda: self.sinks.remove(sink)
+
+    def emit(self, data: str, stream: int = 0, clean: bool | None = None, utc_ns: UtcNs | None = None) -> None:
+        is_clean = data.startswith("I") or stream == 1 if clean is None else clean
+        unit = AccessUnit(0, data.encode(), is_clean, False, self.streams()[stream].configuration)
+        for sink in list(self.sinks):
+            sink(stream, unit, time.time_ns() if utc_ns is None else utc_ns)
+
+
+@pytest.fixture
+def source() -> Source:
+    return Source()
+
+
+@pytest.fixture
+async def server(source: Source) -> AsyncIterator[RtspServer]:
+    server = RtspServer(Mounts(live={"camera": LiveMount(source)}), packetizers=plain_packetizer(1000))
+    await server.start("127.0.0.1", 0)
+    yield server
+    await server.stop()
+    assert source.sinks == []
+
+
+@pytest.fixture
+async def client(server: RtspServer) -> AsyncIterator[RtspClient]:
+    client = await RtspClient.connect(server.port)
+    yield client
+    await client.close()
+
+
+@pytest.mark.requirement("PB-8.3.1-16")
+async def test_a_viewer_sees_units_as_they_come_from_the_next_clean_point_on(
+    client: RtspClient, source: Source
+) -> None:
+    described = await client.request("DESCRIBE", "/live/camera")
+    assert b"m=video 0 RTP/AVP 96" in described.body
+    assert b"x-onvif-track" not in described.body
+    await client.set_up("/live/camera", "video", "audio")
+    answer = await client.request("PLAY", "/live/camera", Range="npt=0.000-", Require="onvif-replay")
+    assert answer.status == 200
+    assert answer.header("Range") is None
+    source.emit("P0")
+    source.emit("a0", stream=1)
+    source.emit("I1")
+    source.emit("P2")
+    packets = await client.packets(3)
+    assert [(p.channel, p.payload) for p in packets] == [(2, b"a0"), (0, b"I1"), (0, b"P2")]
+    assert all(p.word3 is None for p in packets)
+
+
+async def test_sender_reports_come_first_and_give_the_time_of_each_unit(client: RtspClient, source: Source) -> None:
+    await client.set_up("/live/camera", "video", "audio")
+    await client.request("PLAY", "/live/camera")
+    at = time.time_ns()
+    source.emit("I1", utc_ns=at)
+    source.emit("a1", stream=1, utc_ns=at + NS // 4)
+    packets = await client.packets(2)
+    reports = [e for e in client.log if isinstance(e, tuple)]
+    assert [channel for channel, _ in reports] == [1, 3]
+    assert client.log.index(reports[1]) < client.log.index(packets[0])
+    for (_, report), packet, rate, sent_ns in zip(reports, packets, (90_000, 8_000), (at, at + NS // 4), strict=True):
+        ssrc, ntp, rtp_time = struct.unpack_from(">xxxxIQI", report)
+        assert ssrc == packet.ssrc
+        elapsed = (packet.rtp_time - rtp_time + (1 << 31)) % (1 << 32) - (1 << 31)
+        assert abs(utc_from_ntp(ntp) + elapsed * NS // rate - sent_ns) <= NS // rate + 1
+
+
+async def test_what_makes_no_sense_for_a_live_stream_is_refused(client: RtspClient) -> None:
+    await client.set_up("/live/camera", "video")
+    assert (await client.request("PLAY", "/live/camera", Range="clock=20260101T000000Z-")).status == 457
+    assert (await client.request("PLAY", "/live/camera", Scale="2")).status == 456
+    assert (await client.request("PLAY", "/live/camera")).status == 200
+
+
+async def test_a_source_that_is_not_there_is_404(client: RtspClient, source: Source, server: RtspServer) -> None:
+    source.there = False
+    assert (await client.request("DESCRIBE", "/live/camera")).status == 404
+    server.mounts.remove_live("camera")
+    source.there = True
+    assert (await client.request("DESCRIBE", "/live/camera")).status == 404
+    with pytest.raises(ValueError, match="cannot be the name"):
+        server.mounts.add_live("a/b", LiveMount(source))
+
+
+async def test_pause_lets_the_source_go_and_play_goes_on_live(client: RtspClient, source: Source) -> None:
+    await client.set_up("/live/camera", "video")
+    await client.request("PLAY", "/live/camera")
+    source.emit("I1")
+    first = await client.packet()
+    assert (await client.request("PAUSE", "/live/camera")).status == 200
+    assert source.sinks == []
+    source.emit("P2")
+    await client.request("PLAY", "/live/camera")
+    source.emit("P3")
+    source.emit("I4")
+    packet = await client.packet()
+    assert packet.payload == b"I4"
+    assert packet.seq == (first.seq + 1) & 0xFFFF
+
+
+class TestSlowViewers:
+    async def test_overflow_drops_up_to_the_next_clean_point_and_counts(self, source: Source) -> None:
+        mount = LiveMount(source, queue_bytes=10)
+        playback = await mount.play(await mount.present(), [0, 1], PlayRequest(), jump=False)
+        for name in ("I0..", "P1..", "P2..", "P3..", "P4.."):
+            source.emit(name)
+        assert [u.data for u in await playback.source.units()] == [b"I0..", b"P1.."]
+        source.emit("P5..")
+        source.emit("a5", stream=1)
+        source.emit("I6..")
+        assert [u.data for u in await playback.source.units()] == [b"a5", b"I6.."]
+        assert mount.dropped == 4
+        playback.source.close()
+        playback.source.close()
+        assert (mount.viewers, source.sinks) == (0, [])
+
+    async def test_a_unit_larger_than_the_queue_is_sent_all_the_same(self, source: Source) -> None:
+        mount = LiveMount(source, queue_bytes=10)
+        playback = await mount.play(await mount.present(), [0], PlayRequest(), jump=False)
+        source.emit("I" + "." * 100)
+        assert len(await playback.source.units()) == 1
+        playback.source.close()
+
+    async def test_a_viewer_that_does_not_read_does_not_hold_up_another(self, source: Source) -> None:
+        mount = LiveMount(source, queue_bytes=1 << 20)
+        server = RtspServer(Mounts(live={"camera": mount}), packetizers=plain_packetizer(50_000))
+        await server.start("127.0.0.1", 0)
+        stalled, reading = await RtspClient.connect(server.port, 1 << 14), await RtspClient.connect(server.port)
+        try:
+            for client in (stalled, reading):
+                await client.set_up("/live/camera", "video")
+                await client.request("PLAY", "/live/camera")
+            for i in range(400):
+                source.emit(f"I{i}".ljust(50_000, "."))
+                packet = await reading.packet()
+                assert packet.payload.startswith(f"I{i}.".encode())
+            await until(lambda: mount.dropped > 0)
+            received: list[Packet] = []
+            while len(received) < 20:
+                received.append(await stalled.packet())
+            assert [p.seq for p in received] == [(received[0].seq + i) & 0xFFFF for i in range(20)]
+        finally:
+            await stalled.close()
+            await reading.close()
+            await server.stop()
