@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -30,6 +31,8 @@ from tests.support.control import AUDIO, METADATA, VIDEO, Controlled, FakeStore,
 
 REC = RecordingToken("rec-1")
 RCV = ReceiverToken("rcv-1")
+UNCHECKED: Any = str
+"""A value from outside that is no member of its enumeration."""
 IDLE, ACTIVE = RecordingJobMode.IDLE, RecordingJobMode.ACTIVE
 
 
@@ -104,8 +107,8 @@ async def test_an_empty_token_counts_as_not_given(c: Controlled) -> None:
 BAD = [
     (configured(priority=-1), "Priority: -1"),
     (configured(priority=1 << 31), "Priority"),
-    (replace(configured(), mode="Foo"), "Mode: 'Foo' is none of Idle, Active"),
-    (replace(configured(), mode="idle"), "Mode: 'idle'"),
+    (replace(configured(), mode=UNCHECKED("Foo")), "Mode: 'Foo' is none of Idle, Active"),
+    (replace(configured(), mode=UNCHECKED("idle")), "Mode: 'idle'"),
     (configured(RecordingJobSource(None)), r"Source\[0\]: has neither a SourceToken nor AutoCreateReceiver"),
     (configured(by_receiver("")), r"Source\[0\]: has neither"),
     (configured(auto(), by_receiver("nosuch")), r"Source\[1\]/SourceToken: receiver 'nosuch' does not exist"),

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -24,6 +25,8 @@ from tests.support.configuration import a_job, a_receiver, a_recording
 from tests.support.control import Controlled, FakeStore
 
 URI = "rtsp://admin:s%20cret@camera.example:8554/live?channel=1"
+UNCHECKED: Any = str
+"""A value from outside that is no member of its enumeration."""
 NOSUCH = ReceiverToken("nosuch")
 
 
@@ -56,10 +59,13 @@ BAD = [
     (configured("rtsp://camera/\r\nDESCRIBE"), "MediaUri: holds white space or a control"),
     (configured("rtsp://camera/" + "é" * 506), "MediaUri: is longer than 1024 octets"),
     (replace(configured(), mode=ReceiverMode.UNKNOWN), "Mode: a receiver is never set to Unknown"),
-    (replace(configured(), mode="autoconnect"), "Mode: 'autoconnect' is none of AutoConnect"),
+    (replace(configured(), mode=UNCHECKED("autoconnect")), "Mode: 'autoconnect' is none of AutoConnect"),
     (replace(configured(), stream_setup=replace(SETUP, stream=StreamType.RTP_MULTICAST)), "StreamSetup/Stream"),
     (replace(configured(), stream_setup=replace(SETUP, protocol=TransportProtocol.TCP)), "StreamSetup/Transport"),
-    (replace(configured(), stream_setup=replace(SETUP, protocol="QUIC")), "'QUIC' is none of UDP, TCP, RTSP, HTTP"),
+    (
+        replace(configured(), stream_setup=replace(SETUP, protocol=UNCHECKED("QUIC"))),
+        "'QUIC' is none of UDP, TCP, RTSP, HTTP",
+    ),
 ]
 
 

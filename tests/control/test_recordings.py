@@ -15,6 +15,7 @@ from nvr.model.receiver import ReceiverConfiguration
 from nvr.model.recording import (
     RecordingConfiguration,
     RecordingSourceInformation,
+    Track,
     TrackConfiguration,
     TrackType,
     default_tracks,
@@ -241,7 +242,7 @@ async def test_two_clients_at_once_cannot_pass_the_limit_together() -> None:
 async def test_tracks_can_be_added_while_the_options_say_so() -> None:
     c = Controlled(settings=ControlSettings(tracks_per_type=3))
     token = (await c.control.create_recording(a_configuration())).token
-    made = {}
+    made: dict[TrackToken, Track] = {}
     for kind, stem in ((TrackType.VIDEO, "VIDEO"), (TrackType.AUDIO, "AUDIO"), (TrackType.METADATA, "META")):
         for spare in (2, 1):
             options = c.control.options(token)
@@ -354,4 +355,4 @@ async def test_everything_is_there_again_after_a_restart_and_active_jobs_go_on(t
 def test_settings_that_the_standard_does_not_allow_are_refused() -> None:
     for bad in ({"uri_octets": 127}, {"recordings": 0}, {"protocols": ()}):
         with pytest.raises(ValueError, match="must"):
-            ControlSettings(**bad)  # type: ignore[arg-type]
+            ControlSettings(**bad)

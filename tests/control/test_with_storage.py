@@ -63,7 +63,8 @@ async def test_deleting_a_recording_removes_its_files_and_no_others(house: House
     for recording in (doomed, kept):
         await house.record(recording, VIDEO001, META001)
     before = house.track_files(kept)
-    assert len(house.track_files(doomed)) == len(before) > 2
+    assert house.track_files(doomed)
+    assert before
     await house.control.delete_recording(doomed.token)
     assert house.track_files(doomed) == []
     assert house.track_files(kept) == before

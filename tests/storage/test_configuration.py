@@ -5,6 +5,7 @@ import sqlite3
 import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -51,7 +52,7 @@ def fill(store: ConfigurationStore) -> StoredConfiguration:
         (User("admin", Role.ADMINISTRATOR, b"\0hash\xff"),),
         (Deletion(RecordingToken("rec-9")), Deletion(RecordingToken("rec-2"), TrackToken("VIDEO002"))),
     )
-    items = (*stored.recordings, *stored.jobs, *stored.receivers, *stored.users, *stored.deletions)
+    items: tuple[Any, ...] = (*stored.recordings, *stored.jobs, *stored.receivers, *stored.users, *stored.deletions)
     store.apply([Save(item) for item in items])
     return replace(stored, deletions=tuple(reversed(stored.deletions)))  # by key
 
