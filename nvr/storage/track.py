@@ -14,7 +14,7 @@ from zlib import crc32
 
 from nvr.media.unit import CodecConfiguration, Fragment
 from nvr.model.recording import TrackType
-from nvr.model.time import UtcNs
+from nvr.model.time import NS, UtcNs
 from nvr.model.timeline import GapReason, Run, Timeline
 from nvr.model.tokens import TrackKey
 from nvr.storage.orders import Append, Close, CorrectEnd, GrowingFile, Order
@@ -23,6 +23,10 @@ from nvr.storage.track_file import track_directory, track_file_path
 from nvr.storage.volume import Volume
 
 log = logging.getLogger(__name__)
+
+_REORDERING_NS = NS
+"""So far may a fragment reach back behind the start of the one before: B-frames behind a picture that was cut off from
+them. Further back the clock has jumped."""
 
 
 class TrackFootage:
@@ -54,7 +58,7 @@ class TrackFootage:
         if known is None:
             self._runs[run_id] = Run(run_id, start_ns, end_ns)
         else:
-            self._runs[run_id] = Run(run_id, known.start_ns, max(known.end_ns, end_ns))
+            self._runs[run_id] = Run(run_id, min(known.start_ns, start_ns), max(known.end_ns, end_ns))
         self._timeline = None
 
     def end(self, run_id: str, reason: GapReason) -> None:
@@ -132,7 +136,7 @@ class TrackRecorder:
         file = self._file
         if file is not None and fragment.configuration != file.configuration:
             self.end_run(GapReason.CONFIGURATION_CHANGED)
-        elif file is not None and fragment.start_ns < self._last_start_ns:
+        elif file is not None and fragment.start_ns < self._last_start_ns - _REORDERING_NS:
             log.error("%s: a fragment at %d follows one at %d", self.key, fragment.start_ns, self._last_start_ns)
             self.end_run(GapReason.CLOCK_JUMP)
         file, volume = self._file, self._volume

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from nvr.media.unit import Fragment
 from nvr.model.recording import TrackType
 from nvr.model.time import NS
 from nvr.model.timeline import Gap, GapReason
@@ -16,7 +17,7 @@ from nvr.storage.index import SqlFootageIndex
 from nvr.storage.rows import FootageIndex, FragmentRef
 from tests.support.footage import CAMERA, PCMU, START, a_track, another_video, video
 from tests.support.footage_index import IndexInMemory
-from tests.support.volumes import check_invariants, check_settled, read_all, same, settings_in
+from tests.support.volumes import check_invariants, check_settled, demuxed, read_all, same, settings_in
 
 SOUND = TrackKey(CAMERA.recording, AUDIO001)
 
@@ -108,6 +109,23 @@ async def test_time_that_runs_backwards_starts_a_new_run_with_reason_clock_jump(
     await engine.flush()
     assert engine.timeline(CAMERA).runs[1].end_reason is GapReason.CLOCK_JUMP
     assert [ref.start_ns for ref in engine.footage(CAMERA).fragments(0)] == [START, START + 100 * NS]
+
+
+async def test_b_frames_cut_off_from_the_picture_they_lean_on_are_no_jump_of_the_clock(
+    engine: StorageEngine, index: FootageIndex
+) -> None:
+    recorder = engine.recorder(CAMERA, TrackType.VIDEO)
+    gop = a_track().with_gop(order=[3, 1, 2, 6, 4, 5]).fragments[0].samples
+    fragments = [
+        Fragment(video(), part, part[-1].utc_ns + 40_000_000) for part in (gop[:1], gop[1:3], gop[3:4], gop[4:])
+    ]
+    assert all(recorder.append(fragment) for fragment in fragments)
+    await engine.stop()
+    found = read_all(engine.footage(CAMERA))
+    assert [same(samples) for _, samples in found] == [same(f.samples) for f in fragments]
+    (run,) = engine.timeline(CAMERA).runs
+    assert run.start_ns == fragments[1].start_ns
+    assert demuxed(next(v.root for v in engine.volumes()) / index.files(CAMERA, 0)[0].path) == 6
 
 
 async def test_fragments_starts_with_the_one_that_holds_the_instant_or_the_first_behind_it(

@@ -192,7 +192,8 @@ class FragmentBuilder:
             b"prft",
             _PRFT_VERSION_FLAGS,
             TRACK_ID,
-            ntp_from_utc(fragment.start_ns),
+            # Media time is unsigned here; B-frames cut off from the first picture of a file lie before its time 0.
+            ntp_from_utc(max(fragment.start_ns, base)),
             max(ticks_from_ns(fragment.start_ns - base, rate), 0),
         )
         front = b"".join((prft, moof, table, _MDAT.pack(sum(sizes) + 8, b"mdat")))

@@ -1,0 +1,108 @@
+"""Reading when files are damaged, gone, or on a volume that is missing: the rest is read, and nothing is hidden."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from nvr.model.errors import StorageError
+from nvr.model.recording import TrackType
+from nvr.storage.engine import StorageEngine
+from nvr.storage.rows import FootageDamaged, TrackFileRow
+from tests.support.footage import CAMERA, TrackScript, a_track
+from tests.support.footage_index import IndexInMemory
+from tests.support.volumes import same, settings_in
+
+
+class Recorded:
+    """A track in several closed files."""
+
+    def __init__(self, data: Path) -> None:
+        self.index = IndexInMemory()
+        self.root = data / "default"
+        self.engine = StorageEngine(settings_in(data), self.index)
+        self.script: TrackScript = a_track().with_gop(count=50)
+
+    async def record(self) -> None:
+        await self.engine.start()
+        recorder = self.engine.recorder(CAMERA, TrackType.VIDEO)
+        self.script.feed(recorder)
+        await self.engine.stop()
+        assert len(self.rows) >= 3
+
+    @property
+    def rows(self) -> list[TrackFileRow]:
+        return self.index.files(CAMERA, 0)
+
+    def path(self, number: int) -> Path:
+        return self.root / self.rows[number].path
+
+    def outside(self, number: int) -> list[int]:
+        """Starts of the fragments that are not in this file."""
+        row = self.rows[number]
+        return [f.start_ns for f in self.script.fragments if not row.start_ns <= f.start_ns < row.end_ns]
+
+    def starts(self) -> list[int]:
+        return [ref.start_ns for ref in self.engine.footage(CAMERA).fragments(0)]
+
+
+@pytest.fixture
+async def recorded(tmp_path: Path) -> Recorded:
+    recorded = Recorded(tmp_path)
+    await recorded.record()
+    return recorded
+
+
+def test_a_damaged_fragment_is_told_with_file_and_offset_and_the_others_are_read(recorded: Recorded) -> None:
+    footage = recorded.engine.footage(CAMERA)
+    refs = list(footage.fragments(0))
+    bad = refs[3]
+    path = recorded.root / bad.path
+    data = bytearray(path.read_bytes())
+    data[bad.offset + bad.length - 1] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(FootageDamaged, match=rf"{path.name}, fragment at {bad.offset}: .* checksum"):
+        footage.read(bad)
+    for ref, fragment in zip(refs, recorded.script.fragments, strict=True):
+        if ref is not bad:
+            assert same(footage.read(ref)) == same(fragment.samples)
+
+
+def test_a_file_that_is_gone_is_told_and_passed_over(recorded: Recorded, caplog: pytest.LogCaptureFixture) -> None:
+    ref = next(iter(recorded.engine.footage(CAMERA).fragments(recorded.rows[1].start_ns)))
+    recorded.path(1).unlink()
+    assert recorded.starts() == recorded.outside(1)
+    assert "is in the index and not on volume" in caplog.text
+    with pytest.raises(StorageError, match="is in the index and not on volume"):
+        recorded.engine.footage(CAMERA).read(ref)
+
+
+def test_a_file_whose_table_is_damaged_is_walked(recorded: Recorded) -> None:
+    path = recorded.path(1)
+    data = bytearray(path.read_bytes())
+    data[-60] ^= 1
+    for cut in (0, 10, 200):
+        path.write_bytes(data[: len(data) - cut])
+        assert recorded.starts() == [f.start_ns for f in recorded.script.fragments]
+
+
+def test_a_file_that_is_none_is_told_and_passed_over(recorded: Recorded, caplog: pytest.LogCaptureFixture) -> None:
+    recorded.path(1).write_bytes(b"no track file at all, but long enough to look like one")
+    recorded.engine._reader.head.cache_clear()
+    assert recorded.starts() == recorded.outside(1)
+    assert "is passed over" in caplog.text
+
+
+async def test_footage_on_a_missing_volume_is_passed_over_and_reading_it_says_why(
+    recorded: Recorded, caplog: pytest.LogCaptureFixture
+) -> None:
+    ref = next(iter(recorded.engine.footage(CAMERA).fragments(0)))
+    settings = settings_in(recorded.root.parent, volumes=("another",))
+    engine = StorageEngine(settings, recorded.index)
+    await engine.start()
+    assert list(engine.footage(CAMERA).fragments(0)) == []
+    assert "which is missing" in caplog.text
+    with pytest.raises(StorageError, match="which is missing"):
+        engine.footage(CAMERA).read(ref)
+    await engine.stop()
