@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest_asyncio
 
@@ -14,7 +13,7 @@ LIMITS = ControlSettings(recordings=3, jobs=3, receivers=4, tracks_per_type=2)
 
 
 @pytest_asyncio.fixture
-async def house(tmp_path: Path) -> AsyncIterator[SoapHouse]:
-    opened = await SoapHouse.open(tmp_path, LIMITS)
+async def house() -> AsyncIterator[SoapHouse]:
+    opened = await SoapHouse.open(LIMITS)
     yield opened
     await opened.close()

@@ -187,7 +187,7 @@ async def test_an_unknown_token_is_told_so(house: SoapHouse, operation: str, mor
 async def test_the_state_is_that_of_the_connection(house: SoapHouse, state: ReceiverState) -> None:
     job = await house.send(create_job(await recording_of(house)))
     token = job.text("trc:JobConfiguration/tt:Source/tt:SourceToken/tt:Token")
-    house.engine.receivers[ReceiverToken(token)] = state
+    house.engine.receiver_states[ReceiverToken(token)] = state
     reply = await house.send(receiver_request("GetReceiverState", token))
     assert reply.text("trv:ReceiverState/tt:State") == state
     assert reply.text("trv:ReceiverState/tt:AutoCreated") == "true"

@@ -490,7 +490,7 @@ async def test_states_are_gathered_from_the_tracks_upwards(
     )
     token = await job_of(house, recording, source_token(receiver).replace("</tt:Source>", f"{lines}</tt:Source>"))
     tracks = (TrackState("", VIDEO001, video), TrackState("", AUDIO001, audio, "no data" if audio is ERROR else None))
-    house.engine.jobs[JobToken(token)] = JobState(
+    house.engine.job_states[JobToken(token)] = JobState(
         RecordingToken(recording), (SourceState(SourceReference(receiver), tracks),)
     )
     state = await house.send(job_request("GetRecordingJobState", token))
@@ -499,3 +499,15 @@ async def test_states_are_gathered_from_the_tracks_upwards(
     assert state.texts("trc:State/tt:Sources/tt:Tracks/tt:Track/tt:State") == [video, audio]
     errors = state.texts("trc:State/tt:Sources/tt:Tracks/tt:Track/tt:Error")
     assert errors == (["no data"] if audio is ERROR else [])
+
+
+async def test_a_change_that_cannot_be_stored_is_not_made_and_says_nothing_of_the_disk(house: SoapHouse) -> None:
+    recording = await recording_of(house)
+    before = await house.send("<trc:GetRecordings/>")
+    house.store.failing = True
+    for request_ in (create_recording(), create_job(recording), recording_request("DeleteRecording", recording)):
+        reply = await house.send(request_)
+        assert (reply.status, reply.fault) == (500, "Receiver/Action")
+        assert "disk" not in reply.reason
+    assert (await house.send("<trc:GetRecordings/>")).xml == before.xml
+    assert await tokens(house, "receivers") == []

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from nvr.soap.replay import ReplaySettings
@@ -33,10 +31,8 @@ async def test_the_uri_names_the_recording_at_the_host_that_the_client_knows(hou
         ("[2001:db8::1]:554", "[2001:db8::1]:554"),
     ],
 )
-async def test_an_explicit_public_address_wins_over_the_host_of_the_request(
-    tmp_path: Path, public: str, authority: str
-) -> None:
-    house = await SoapHouse.open(tmp_path, LIMITS, ReplaySettings(public_address=public))
+async def test_an_explicit_public_address_wins_over_the_host_of_the_request(public: str, authority: str) -> None:
+    house = await SoapHouse.open(LIMITS, replay=ReplaySettings(public_address=public))
     recording = await recording_of(house)
     reply = await house.send(get_replay_uri(recording))
     assert reply.text("trp:Uri") == f"rtsp://{authority}/replay/{recording}"

@@ -106,7 +106,7 @@ async def test_the_status_follows_the_jobs(house: SoapHouse) -> None:
     def engine_reports(state: RecordingJobState) -> None:
         tracks = tuple(TrackState("", TrackToken(line), state) for line in lines)
         source = SourceState(SourceReference(receiver), tracks, state)
-        house.engine.jobs[job] = JobState(RecordingToken(recording), (source,))
+        house.engine.job_states[job] = JobState(RecordingToken(recording), (source,))
 
     async def status() -> str:
         reply = await house.send(information_request(recording))

@@ -12,7 +12,9 @@ import requests
 import zeep
 from requests.auth import HTTPDigestAuth
 
+from nvr.storage.configuration import ConfigurationStore
 from tests.soap.conftest import LIMITS
+from tests.support.configuration import XorSealer
 from tests.support.official_schema import ValidatingTransport
 from tests.support.soap_house import SoapHouse, create_job, job_request, receiver_of, recording_of, source_token
 from tests.support.soap_http import PASSWORDS, a_device
@@ -163,8 +165,12 @@ async def test_get_services_repeats_the_capabilities_of_each_service(house: Soap
 
 
 @pytest.mark.requirement("RC-5.2-01", "RX-10.3-01", "RX-10.3-02")
-async def test_what_has_been_answered_is_there_again_after_a_crash(house: SoapHouse, tmp_path: Path) -> None:
+async def test_what_has_been_answered_is_there_again_after_a_crash(tmp_path: Path) -> None:
     """The files are copied while the recorder runs: what a killed process leaves behind."""
+    data = tmp_path / "data"
+    await asyncio.to_thread(data.mkdir)
+    store = await asyncio.to_thread(ConfigurationStore.open, data / "config.db", XorSealer())
+    house = await SoapHouse.open(LIMITS, store=store)
     recording, manual = await recording_of(house), await receiver_of(house)
     job = await house.send(create_job(recording))
     await house.send(create_job(recording, source_token(manual), priority=5))
@@ -172,12 +178,13 @@ async def test_what_has_been_answered_is_there_again_after_a_crash(house: SoapHo
     await house.send(job_request("SetRecordingJobMode", job.text("trc:JobToken"), mode))
     questions = ("<trc:GetRecordings/>", "<trc:GetRecordingJobs/>", "<trv:GetReceivers/>")
     before = [(await house.send(question)).xml for question in questions]
-    left_behind = await asyncio.to_thread(shutil.copytree, tmp_path, tmp_path / "left-behind")
-    restarted = await SoapHouse.open(left_behind, LIMITS)
-    try:
-        assert [(await restarted.send(question)).xml for question in questions] == before
-    finally:
-        await restarted.close()
+    left_behind = await asyncio.to_thread(shutil.copytree, data, tmp_path / "left-behind")
+    again = await asyncio.to_thread(ConfigurationStore.open, left_behind / "config.db", XorSealer())
+    restarted = await SoapHouse.open(LIMITS, store=again)
+    assert [(await restarted.send(question)).xml for question in questions] == before
+    for opened, kept in ((house, store), (restarted, again)):
+        await opened.close()
+        await asyncio.to_thread(kept.close)
 
 
 async def test_clients_are_built_from_the_served_wsdl_and_talk_to_the_address_in_it(house: SoapHouse) -> None:

@@ -7,7 +7,6 @@ import asyncio
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from lxml import etree
@@ -15,13 +14,10 @@ from lxml import etree
 from nvr.auth.access import Role, Verdict
 from nvr.control.receivers import Receivers
 from nvr.control.recordings import RecordingControl
-from nvr.control.state import ControlSettings, ControlState
-from nvr.model.job import JobState, RecordingJob
-from nvr.model.receiver import Receiver, ReceiverState
-from nvr.model.recording import Recording
+from nvr.control.state import ControlSettings, ControlState, Store
 from nvr.model.time import NS
 from nvr.model.timeline import Timeline
-from nvr.model.tokens import JobToken, ReceiverToken, RecordingToken, TrackKey
+from nvr.model.tokens import TrackKey
 from nvr.search.sessions import SearchSessions, SearchSettings
 from nvr.soap.device import DeviceService, DeviceSettings
 from nvr.soap.names import ENV, PREFIXES
@@ -32,8 +28,7 @@ from nvr.soap.replay import ReplayService, ReplaySettings
 from nvr.soap.search import SearchService
 from nvr.soap.security import Security
 from nvr.soap.service import Service
-from nvr.storage.configuration import ConfigurationStore
-from tests.support.configuration import XorSealer
+from tests.support.control import FakeEngine, FakeFootage, FakeStore
 from tests.support.official_schema import official_client, own_client, validate_response
 
 NAMESPACES = {prefix: namespace for namespace, prefix in PREFIXES.items()}
@@ -55,25 +50,6 @@ def believing_security() -> Security:
     return Security(Role, NamedUsers(), None, lambda: 0)  # type: ignore[arg-type]
 
 
-class ReportingEngine:
-    """An engine that connects nothing and reports what a test has put into `jobs` and `receivers`."""
-
-    def __init__(self) -> None:
-        self.jobs: dict[JobToken, JobState] = {}
-        self.receivers: dict[ReceiverToken, ReceiverState] = {}
-
-    def apply(
-        self, recordings: Sequence[Recording], jobs: Sequence[RecordingJob], receivers: Sequence[Receiver]
-    ) -> None:
-        self.configured = {job.token: job.configuration.recording for job in jobs}
-
-    def job_state(self, token: JobToken) -> JobState:
-        return self.jobs.get(token) or JobState(self.configured[token], ())
-
-    def receiver_state(self, token: ReceiverToken) -> ReceiverState:
-        return self.receivers.get(token, ReceiverState.NOT_CONNECTED)
-
-
 class MonotonicClock:
     """Nanoseconds; time passes when a test says so."""
 
@@ -87,21 +63,15 @@ class MonotonicClock:
         self.now_ns += int(seconds * NS)
 
 
-class ToldFootage:
-    """Storage that has recorded what a test says in `timelines`; notes what it is told to delete."""
+class ToldFootage(FakeFootage):
+    """Storage that has recorded what a test says in `timelines`."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.timelines: dict[TrackKey, Timeline] = {}
-        self.deleted: list[TrackKey | RecordingToken] = []
 
     def timeline(self, key: TrackKey) -> Timeline:
         return self.timelines.get(key, Timeline())
-
-    async def delete_track(self, key: TrackKey) -> None:
-        self.deleted.append(key)
-
-    async def delete_recording(self, token: RecordingToken) -> None:
-        self.deleted.append(token)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,23 +114,27 @@ class Reply:
 class SoapHouse:
     """Services behind one `Soap`. Requests are made on the running loop, zeep's calls from a thread.
 
-    `open` builds the rooms below them on a data directory, with an engine and storage that only report.
+    `open` builds the rooms below them over an engine, a store and footage that tests look into.
     """
 
-    engine: ReportingEngine
+    close: Callable[[], Awaitable[None]]
+    engine: FakeEngine
+    store: FakeStore
     footage: ToldFootage
     clock: MonotonicClock
 
     def __init__(self, services: Sequence[Service]) -> None:
         self.soap = Soap(services, believing_security())
         self._paths = {PREFIXES[s.namespace]: s.path for s in services}
-        self._close: list[Callable[[], Awaitable[None]]] = []
 
     @classmethod
-    async def open(cls, data: Path, limits: ControlSettings, replay: ReplaySettings | None = None) -> SoapHouse:
-        store = ConfigurationStore.open(data / "config.db", XorSealer())
-        engine, footage = ReportingEngine(), ToldFootage()
-        state = await ControlState.load(store, engine, limits)
+    async def open(
+        cls, limits: ControlSettings, *, store: Store | None = None, replay: ReplaySettings | None = None
+    ) -> SoapHouse:
+        """Without a store the configuration lives as long as the house."""
+        kept = FakeStore() if store is None else store
+        engine, footage = FakeEngine(), ToldFootage()
+        state = await ControlState.load(kept, engine, limits)
         control = RecordingControl(state, footage)
         control.start()
         clock = MonotonicClock()
@@ -174,12 +148,10 @@ class SoapHouse:
         device = DeviceService(DeviceSettings(), "serial", services, lambda: 0)
         house = cls([device, *services])
         house.engine, house.footage, house.clock = engine, footage, clock
-        house._close = [control.stop, lambda: asyncio.to_thread(store.close)]
+        house.close = control.stop
+        if isinstance(kept, FakeStore):
+            house.store = kept
         return house
-
-    async def close(self) -> None:
-        for close in self._close:
-            await close()
 
     async def send(self, body: str, user: str | None = "administrator", host: str = HOST) -> Reply:
         """The body element as XML with our prefixes; the service is the one of its prefix."""
