@@ -88,6 +88,8 @@ class Listener:
         )
         self._servers: list[asyncio.Server] = []
         self._connections: Connections = {}
+        self._full = False
+        """Whether the last connection was refused: a flood is logged once."""
 
     async def start(self, addresses: Sequence[Address]) -> tuple[Address, ...]:
         """Listens at all addresses, or at none. Returns them with their ports. Raises OperatorError."""
@@ -157,9 +159,12 @@ class Listener:
         server = self._runner.server
         assert server is not None
         if len(self._connections) >= self._settings.connections:
+            if not self._full:
+                log.warning("connections are refused: %d are open already", len(self._connections))
+            self._full = True
             self.refused += 1
-            log.warning("connection refused: %d are open already", len(self._connections))
             return Refusal()
+        self._full = False
         return Connection(server(), self._settings.idle_ns / NS, self._connections)
 
     @web.middleware

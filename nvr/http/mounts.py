@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 
 from aiohttp import web
@@ -14,6 +15,8 @@ from nvr.soap.protocol import Answer, Request, Soap
 from nvr.soap.wsdl import Contract
 from nvr.web.health import Part, health_route
 from nvr.web.metrics import MetricSource, metrics_route
+
+log = logging.getLogger(__name__)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -56,7 +59,7 @@ def _service(settings: HttpSettings, soap: Soap, contract: Contract, path: str) 
                 body=body,
             ),
         )
-        return await _send(request, answer)
+        return await _send(request, answer, settings)
 
     return handle
 
@@ -86,8 +89,8 @@ def _refused(status: int) -> web.Response:
     return response
 
 
-async def _send(request: web.Request, answer: Answer) -> web.StreamResponse:
-    """Large answers go out piece by piece, at the pace of the client."""
+async def _send(request: web.Request, answer: Answer, settings: HttpSettings) -> web.StreamResponse:
+    """Large answers go out piece by piece, at the pace of the client, who has to take each in the time for a body."""
     response: web.StreamResponse
     if len(answer.pieces) > 1:
         response = web.StreamResponse(status=answer.status)
@@ -100,8 +103,15 @@ async def _send(request: web.Request, answer: Answer) -> web.StreamResponse:
         response.headers["Content-Type"] = answer.content_type
     if not isinstance(response, web.Response):
         await response.prepare(request)
-        for piece in answer.pieces:
-            await response.write(piece)
+        try:
+            for piece in answer.pieces:
+                async with asyncio.timeout(settings.body_timeout_ns / NS):
+                    await response.write(piece)
+        except TimeoutError:
+            log.info("%s does not read its answer: connection closed", request.remote)
+            if request.transport is not None:
+                request.transport.abort()
+            return response
         await response.write_eof()
     return response
 

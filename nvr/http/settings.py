@@ -23,7 +23,7 @@ class HttpSettings:
     idle_ns: int = 60 * NS
     """How long a connection may take to bring its next complete header."""
     body_timeout_ns: int = 20 * NS
-    """How long a request may take to bring its body."""
+    """How long a request may take to bring its body, and a client to take a piece of a large answer."""
     stop_timeout_ns: int = 5 * NS
     """How long requests that are being answered may take to end when the daemon stops."""
     certificate: Path | None = None

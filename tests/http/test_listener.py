@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime
 import ssl
 from collections.abc import AsyncIterator
@@ -22,7 +23,17 @@ from nvr.model.errors import OperatorError
 from nvr.model.time import NS
 from nvr.soap.service import Call, Result
 from nvr.soap.wsdl import Contract, contract_directory
-from tests.support.soap_http import DEVICE, SOAP_TYPE, Device, SimulatedClock, a_device, a_soap, envelope
+from tests.support.soap_http import (
+    DEVICE,
+    PASSWORDS,
+    SOAP_TYPE,
+    Device,
+    SimulatedClock,
+    a_device,
+    a_soap,
+    envelope,
+    username_token,
+)
 from tests.support.soap_models import PATH, EchoService
 
 PING = envelope("<tds:GetSystemDateAndTime/>")
@@ -303,9 +314,34 @@ async def test_closed_connections_leave_nothing_behind() -> None:
         async with raw(base) as (reader, writer):
             writer.write(b"GET /healthz HTTP/1.0\r\n\r\n")
             await reader.read()
-    async with asyncio.timeout(5), aiohttp.ClientSession() as session:
-        while True:  # the listener sees the last close a turn later
+    async with asyncio.timeout(5):
+        await _closed(base)
+    await listener.stop()
+
+
+async def test_a_client_that_does_not_read_its_answer_is_cut_off() -> None:
+    service = EchoService(items=60_000)  # more than the buffers of both ends take
+    token = username_token("ute", PASSWORDS["ute"], SimulatedClock()())
+    body = envelope("<tev:GetMany/>", token)
+    head = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Type: {SOAP_TYPE}\r\nContent-Length: {len(body)}\r\n\r\n"
+    settings = HttpSettings(body_timeout_ns=NS // 10)
+    async with a_device(services=[service], settings=settings) as device, raw(device.base) as (reader, writer):
+        writer.write(head.encode() + body)
+        async with asyncio.timeout(10):
+            answer = await reader.readuntil(b"\r\n\r\n")
+            await _closed(device.base)
+            announced = int(answer.lower().partition(b"content-length:")[2].split(b"\r\n")[0])
+            received = 0
+            with contextlib.suppress(ConnectionResetError):  # or the end of the stream, as the kernel likes
+                while chunk := await reader.read(1 << 20):
+                    received += len(chunk)
+    assert received < announced
+
+
+async def _closed(base: str) -> None:
+    """Returns when the listener has only the connection that asks."""
+    async with aiohttp.ClientSession() as session:
+        while True:
             async with session.get(f"{base}/metrics") as response:
                 if "nvr_http_connections 1\n" in await response.text():
-                    break
-    await listener.stop()
+                    return
