@@ -61,7 +61,16 @@ def _sizes(data: bytes, start: int, end: int) -> list[int]:
     return sizes
 
 
+def first_time(path: Path) -> int:
+    """NTP time stamp of the first producer reference time box (ISO/IEC 14496-12 8.16.5); 0 without a fragment."""
+    data = path.read_bytes()
+    for kind, start, _ in boxes(data, 0, len(data)):
+        if kind == b"prft":
+            return int(struct.unpack_from(">Q", data, start + 8)[0])
+    return 0
+
+
 def track_samples(data: Path, track: str) -> list[bytes]:
     """The samples of a track of the only recording in a data directory, in the order of its files."""
-    files = sorted(data.glob(f"volumes/*/footage/*/{track}/*/*.mp4"), key=lambda p: (p.parent.name, p.name))
+    files = sorted(data.glob(f"volumes/*/footage/*/{track}/*/*.mp4"), key=first_time)
     return [s for f in files for s in samples(f)]
