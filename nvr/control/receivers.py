@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from nvr.control import checks
 from nvr.control.state import ControlState
-from nvr.model.errors import BadConfiguration, CannotDelete, LimitReached
+from nvr.model.errors import BadConfiguration, CannotDelete, LimitReached, UnknownToken
 from nvr.model.receiver import Receiver, ReceiverConfiguration, ReceiverMode, ReceiverState
 from nvr.model.tokens import ReceiverToken, new_receiver_token
 from nvr.storage.changes import DeleteReceiver, Save
@@ -28,7 +28,11 @@ class Receivers:
 
     def state(self, token: ReceiverToken) -> ReceiverState:
         """Raises UnknownToken."""
-        return self._state.engine.receiver_state(self._state.receiver(token).token)
+        receiver = self._state.receiver(token)
+        try:
+            return self._state.engine.receiver_state(receiver.token)
+        except UnknownToken:  # the engine has not been started yet
+            return ReceiverState.NOT_CONNECTED
 
     async def create(self, configuration: ReceiverConfiguration) -> Receiver:
         """Raises BadConfiguration, LimitReached."""

@@ -12,6 +12,7 @@ from nvr.control.job_state import mirrored
 from nvr.control.state import ControlState, FootageStore, SourceStream
 from nvr.model.errors import BadConfiguration, BadMode, LimitReached, StorageError, UnknownToken
 from nvr.model.job import (
+    RECEIVER_TYPE,
     JobState,
     RecordingJob,
     RecordingJobConfiguration,
@@ -196,7 +197,15 @@ class RecordingControl:
     def job_state(self, token: JobToken) -> JobState:
         """One entry for each source and track of the configuration, and no other (5.19). Raises UnknownToken."""
         job = self._state.job(token)
-        return mirrored(job.configuration, self._state.engine.job_state(job.token))
+        try:
+            reported = self._state.engine.job_state(job.token)
+        except UnknownToken:  # the engine has not been started yet
+            reported = None
+        return mirrored(job.configuration, reported)
+
+    def has_source(self, source: SourceReference) -> bool:
+        """Whether a job could name this source."""
+        return source.type == RECEIVER_TYPE and source.token in self._state.receivers
 
     async def create_job(self, configuration: RecordingJobConfiguration) -> RecordingJob:
         """Makes the receivers that it asks for. Raises UnknownToken (Recording), BadConfiguration, LimitReached."""

@@ -73,9 +73,11 @@ class Engine(Protocol):
     ) -> None:
         """The whole desired state; never blocks, never raises."""
 
-    def job_state(self, token: JobToken) -> JobState: ...
+    def job_state(self, token: JobToken) -> JobState:
+        """Raises UnknownToken for a job that no `apply` has named yet."""
 
-    def receiver_state(self, token: ReceiverToken) -> ReceiverState: ...
+    def receiver_state(self, token: ReceiverToken) -> ReceiverState:
+        """Raises UnknownToken for a receiver that no `apply` has named yet."""
 
 
 class FootageStore(Protocol):

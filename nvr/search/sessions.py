@@ -57,6 +57,9 @@ class Recordings(Protocol):
     def job_state(self, token: JobToken) -> JobState:
         """Raises UnknownToken."""
 
+    def has_source(self, source: SourceReference) -> bool:
+        """Whether there is such a source, with or without a job that records from it."""
+
 
 class Footage(Protocol):
     """What has been recorded (`nvr.storage.engine`)."""
@@ -181,8 +184,8 @@ class SearchSessions:
                 r.token for r in recordings if reference.token and r.configuration.source.source_id == reference.token
             }
             of_source = feeds.get(reference, set()) | named
-            if not of_source:
-                raise BadConfiguration(f"no recording has the source {reference.token!r}")
+            if not of_source and not self._recordings.has_source(reference):
+                raise BadConfiguration(f"there is no source {reference.token!r}")
             chosen |= of_source
         return [recording.token for recording in recordings if recording.token in chosen]
 

@@ -22,11 +22,18 @@ from nvr.model.job import (
     SourceState,
     TrackState,
 )
-from nvr.model.receiver import ReceiverConfiguration, ReceiverMode, StreamSetup, StreamType, TransportProtocol
+from nvr.model.receiver import (
+    ReceiverConfiguration,
+    ReceiverMode,
+    ReceiverState,
+    StreamSetup,
+    StreamType,
+    TransportProtocol,
+)
 from nvr.model.recording import TrackConfiguration, TrackType
 from nvr.model.tokens import AUDIO001, META001, VIDEO001, JobToken, ReceiverToken, RecordingToken, TrackToken
 from nvr.storage.changes import StoredConfiguration
-from tests.support.configuration import a_receiver, a_recording
+from tests.support.configuration import a_job, a_receiver, a_recording
 from tests.support.control import AUDIO, METADATA, VIDEO, Controlled, FakeStore, Stream
 
 REC = RecordingToken("rec-1")
@@ -380,3 +387,16 @@ async def test_the_state_of_another_receiver_is_not_told_for_a_source_that_was_e
     c.engine.job_states[job.token] = reported(job, TrackState("", VIDEO001, RecordingJobState.ACTIVE))
     await c.control.set_job_configuration(job.token, configured(by_receiver("rcv-2", "VIDEO001")))
     assert c.control.job_state(job.token).state is RecordingJobState.IDLE
+
+
+async def test_before_the_engine_has_been_told_everything_is_idle() -> None:
+    stored = StoredConfiguration((a_recording(),), (a_job("job-1", "rec-1", "rcv-1", "VIDEO001"),), (a_receiver(),))
+    c = Controlled(FakeStore(stored))
+    assert c.control.job_state(stored.jobs[0].token).state is RecordingJobState.IDLE
+    assert c.receivers.state(stored.receivers[0].token) is ReceiverState.NOT_CONNECTED
+
+
+def test_sources_are_the_receivers_that_there_are(c: Controlled) -> None:
+    assert c.control.has_source(SourceReference("rcv-1"))
+    assert not c.control.has_source(SourceReference("rcv-1", PROFILE_TYPE))
+    assert not c.control.has_source(SourceReference("nosuch"))

@@ -51,6 +51,9 @@ class Recorder:
         source = SourceState(SourceReference("rcv-1"), (), self.states[token])
         return JobState(RecordingToken("rec-1"), (source,))
 
+    def has_source(self, source: SourceReference) -> bool:
+        return source == SourceReference("rcv-unused")
+
     def timeline(self, key: TrackKey) -> Timeline:
         return Timeline.of(Run(str(i), a, b, GapReason.UNKNOWN) for i, (a, b) in enumerate(self.runs.get(key, [])))
 
@@ -161,6 +164,7 @@ async def test_sources_and_recordings_are_a_union_that_the_filter_narrows() -> N
     three = (RecordingToken("rec-3"), RecordingToken("rec-3"))
     assert await all_of(recorder, SearchScope((of_receiver,))) == ["rec-1", "rec-2"]
     assert await all_of(recorder, SearchScope((of_receiver, of_id), three)) == ["rec-1", "rec-2", "rec-3", "rec-4"]
+    assert await all_of(recorder, SearchScope((SourceReference("rcv-unused"),))) == []
     odd = 'contains(//Source/Name, "1")'
     assert await all_of(recorder, SearchScope((of_receiver, of_id), three, odd)) == ["rec-1", "rec-3"]
     assert await all_of(recorder, SearchScope(filter=odd)) == ["rec-1", "rec-3"]
@@ -203,7 +207,7 @@ def test_what_the_scope_names_must_exist_and_its_filter_parse() -> None:
     with pytest.raises(UnknownToken, match="nosuch"):
         recorder.searches.find_recordings(nosuch, None, NS)
     for token in ("nosuch", ""):
-        with pytest.raises(BadConfiguration, match="no recording has the source"):
+        with pytest.raises(BadConfiguration, match="there is no source"):
             recorder.searches.find_recordings(SearchScope((SourceReference(token),)), None, NS)
     with pytest.raises(FormatError):
         recorder.searches.find_recordings(SearchScope(filter="boolean("), None, NS)

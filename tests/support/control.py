@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from nvr.control.receivers import Receivers
 from nvr.control.recordings import RecordingControl
 from nvr.control.state import ControlSettings, ControlState
-from nvr.model.errors import StorageError
+from nvr.model.errors import StorageError, UnknownToken
 from nvr.model.job import JobState, RecordingJob
 from nvr.model.receiver import Receiver, ReceiverState
 from nvr.model.recording import Recording, TrackType
@@ -51,10 +51,14 @@ class FakeEngine:
         self.applications += 1
 
     def job_state(self, token: JobToken) -> JobState:
-        job = next(j for j in self.jobs if j.token == token)
+        job = next((j for j in self.jobs if j.token == token), None)
+        if job is None:
+            raise UnknownToken("RecordingJob", token)
         return self.job_states.get(token, JobState(job.configuration.recording, ()))
 
     def receiver_state(self, token: ReceiverToken) -> ReceiverState:
+        if all(r.token != token for r in self.receivers):
+            raise UnknownToken("Receiver", token)
         return self.receiver_states.get(token, ReceiverState.NOT_CONNECTED)
 
 
