@@ -81,7 +81,7 @@ class DeviceService(Service):
     ) -> None:
         """`services` are the others of the device; `serial_number` stays the same for one data directory.
 
-        `synchronised` and `time_zone` tell of the host's clock.
+        `synchronised` and `time_zone` tell of the host's clock; the zone is asked once, as the process keeps it.
         """
         self._settings = settings
         self._serial_number = serial_number
@@ -90,7 +90,7 @@ class DeviceService(Service):
         self._tls = tls
         self._hashing_algorithms = tuple(hashing_algorithms)
         self._synchronised = synchronised
-        self._time_zone = time_zone
+        self._time_zone = time_zone()
 
     def capabilities(self) -> types.DeviceServiceCapabilities:
         no: Any = False
@@ -207,7 +207,7 @@ class DeviceService(Service):
             "SystemDateAndTime": types.SystemDateTime(
                 DateTimeType="NTP" if self._synchronised() else "Manual",
                 DaylightSavings=local.tm_isdst > 0,
-                TimeZone=types.TimeZone(TZ=self._time_zone()),
+                TimeZone=types.TimeZone(TZ=self._time_zone),
                 UTCDateTime=_date_time(time.gmtime(now_s)),
                 LocalDateTime=_date_time(local),
             )

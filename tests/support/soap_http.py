@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import re
 from collections.abc import AsyncIterator, Sequence
@@ -12,9 +13,10 @@ import aiohttp
 from lxml import etree
 
 from nvr.auth.access import Role
+from nvr.auth.credentials import Vault
 from nvr.auth.digest import DigestServer
 from nvr.auth.username_token import PASSWORD_DIGEST, UsernameTokenVerifier, password_digest
-from nvr.auth.users import UserStore
+from nvr.auth.users import User, UserStore
 from nvr.http.listener import Address, Listener
 from nvr.http.settings import HttpSettings
 from nvr.model.time import NS, UtcNs, format_iso, parse_iso
@@ -46,28 +48,19 @@ class SimulatedClock:
         self.now_ns += int(seconds * NS)
 
 
-class NamedAccounts:
-    """The part of `UserStore` that verification needs, over the three users above."""
+class NoDisk:
+    """Accounts that are gone with the process."""
 
-    def __init__(self, names: Sequence[str]) -> None:
-        self.names = set(names)
+    def save_user(self, user: User, /) -> None: ...
 
-    def role(self, name: str) -> Role | None:
-        return ROLES[name] if name in self.names else None
-
-    def password(self, name: str) -> str | None:
-        return PASSWORDS[name] if name in self.names else None
-
-    def ha1(self, name: str, algorithm: str) -> str | None:
-        if name not in self.names:
-            return None
-        text = f"{name}:nvr:{PASSWORDS[name]}".encode()
-        return (hashlib.md5(text) if algorithm == "MD5" else hashlib.sha256(text)).hexdigest()
+    def delete_user(self, name: str, /) -> None: ...
 
 
-assert hasattr(UserStore, "ha1")
-assert hasattr(UserStore, "password")
-assert hasattr(UserStore, "role")
+def accounts(names: Sequence[str]) -> UserStore:
+    """The real accounts, of those among the three users above that are named."""
+    vault = Vault(bytes(32))
+    stored = [User(name, ROLES[name], vault.seal(PASSWORDS[name], f"user {name}")) for name in names]
+    return UserStore(vault, NoDisk(), stored)
 
 
 @dataclass(slots=True)
@@ -141,8 +134,6 @@ _nonces = iter(range(1, 1 << 30))
 def username_token(
     user: str, password: str, now_ns: UtcNs, *, nonce: bytes | None = None, type_: str = PASSWORD_DIGEST
 ) -> str:
-    import base64
-
     raw = nonce if nonce is not None else next(_nonces).to_bytes(16, "big")
     created = format_iso(now_ns)
     shown = password_digest(raw, created, password) if type_ == PASSWORD_DIGEST else password
@@ -179,10 +170,8 @@ def a_soap(
     clock: SimulatedClock, services: Sequence[Service] = (), users: Sequence[str] = ("anna", "otto", "ute")
 ) -> Soap:
     """The device service and others, behind the real security."""
-    accounts = NamedAccounts(users)
-    security = Security(
-        accounts.role, DigestServer("nvr", accounts.ha1), UsernameTokenVerifier(accounts.password), clock
-    )
+    store = accounts(users)
+    security = Security(store.role, DigestServer(store.realm, store.ha1), UsernameTokenVerifier(store.password), clock)
     device = DeviceService(
         DeviceSettings(name="Yard & Gate", location="Köln/Süd 1"),
         "8f3a",
