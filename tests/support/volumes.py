@@ -176,7 +176,6 @@ def check_invariants(
         assert None not in ordered[:-1]
         firsts = [row for row in _rows(index, key) if row.run_place == 0 and row.run_id in runs]
         assert [row.gap_before for row in firsts[1:]] == ordered[: len(firsts) - 1]
-        assert all(row.gap_before in (None, GapReason.STORAGE) for row in firsts[:1])
         assert GapReason.UNKNOWN not in ordered
         for row in _rows(index, key):
             check_file(engine, row)
