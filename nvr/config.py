@@ -18,6 +18,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, TypeVar
 
+from nvr.auth.digest import Algorithm
 from nvr.control.state import ControlSettings
 from nvr.http.settings import HttpSettings
 from nvr.ingest.settings import IngestSettings
@@ -26,7 +27,6 @@ from nvr.model.time import NS
 from nvr.replay.server import RtspSettings
 from nvr.search.sessions import SearchSettings
 from nvr.soap.device import DeviceSettings
-from nvr.soap.replay import ReplaySettings
 from nvr.soap.replay import ReplaySettings
 from nvr.storage.settings import StorageSettings
 
@@ -161,6 +161,22 @@ class LogSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class AuthSettings:
+    """How credentials are taken."""
+
+    digest_algorithms: tuple[Algorithm, ...] = (Algorithm.MD5,)
+    """Offered over HTTP in this order. SHA-256 is stronger; clients exist that fail when they see it at all."""
+    username_token_skew_ns: int = 300 * NS
+    """How far the time of a WS-UsernameToken may lie from the daemon's."""
+
+    def __post_init__(self) -> None:
+        if not self.digest_algorithms or len(set(self.digest_algorithms)) != len(self.digest_algorithms):
+            raise ValueError("digest_algorithms names each algorithm once, and at least one")
+        if self.username_token_skew_ns <= 0:
+            raise ValueError("username_token_skew must be above 0")
+
+
+@dataclass(frozen=True, slots=True)
 class ListenSettings:
     """Where the daemon listens; `https` and `rtsps` need the certificate of [http]."""
 
@@ -186,7 +202,7 @@ class Settings:
     ingest: IngestSettings = field(default_factory=IngestSettings)
     search: SearchSettings = field(default_factory=SearchSettings)
     replay: ReplaySettings = field(default_factory=ReplaySettings)
-    replay: ReplaySettings = field(default_factory=ReplaySettings)
+    auth: AuthSettings = field(default_factory=AuthSettings)
 
 
 def load(file: Path | None, data: Path, *, http: str | None = None, rtsp: str | None = None) -> Settings:
