@@ -121,6 +121,16 @@ async def test_a_tracks_description_changes_and_its_type_does_not(house: SoapHou
     assert read.text("trc:TrackConfiguration/tt:Description") == "wide"
 
 
+@pytest.mark.requirement("RC-5.12-05")
+@pytest.mark.parametrize("configuration", [track_xml("Foo"), track_xml("")], ids=["an unknown type", "an empty type"])
+async def test_an_invalid_track_configuration_changes_nothing(house: SoapHouse, configuration: str) -> None:
+    recording = await recording_of(house)
+    before = await house.send("<trc:GetRecordings/>")
+    reply = await house.send(track_request("SetTrackConfiguration", recording, "VIDEO001", configuration))
+    assert (reply.status, reply.fault) == (400, "Sender/InvalidArgVal/BadConfiguration")
+    assert (await house.send("<trc:GetRecordings/>")).xml == before.xml
+
+
 @pytest.mark.requirement("RC-5.9-10", "RC-5.10-08")
 async def test_tracks_of_two_recordings_share_tokens_and_are_addressed_apart(house: SoapHouse) -> None:
     one, other = await recording_of(house), await recording_of(house)

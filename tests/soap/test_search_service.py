@@ -300,3 +300,13 @@ async def test_a_job_without_data_does_not_make_a_recording_recording(house: Soa
     await house.send(create_job(recording, mode="Active"))
     reply = await house.send(information_request(recording))
     assert reply.text("tse:RecordingInformation/tt:RecordingStatus") == "Initiated"
+
+
+@pytest.mark.requirement("RS-6.16-04")
+async def test_metadata_search_is_announced_as_it_is_there(house: SoapHouse) -> None:
+    (capabilities,) = (await house.send("<tse:GetServiceCapabilities/>")).all("tse:Capabilities")
+    missing = [
+        (await house.send(f"<tse:{operation}/>")).fault == "Receiver/ActionNotSupported"
+        for operation in ("FindMetadata", "GetMetadataSearchResults")
+    ]
+    assert capabilities.attrib["MetadataSearch"] == ("false" if all(missing) else "true")

@@ -122,7 +122,7 @@ def _may_overlap(wildcard: etree._Element) -> bool:
     after = next((e for e in wildcard.itersiblings(f"{XS}element", f"{XS}choice")), None)
     if after is not None or before is None:
         return after is not None or next(wildcard.iterancestors(f"{XS}extension"), None) is not None
-    return before.get("minOccurs") == "0" or before.get("maxOccurs", "1") != "1"
+    return bool(before.get("minOccurs") == "0" or before.get("maxOccurs", "1") != "1")
 
 
 @cache

@@ -84,7 +84,7 @@ class Reply:
 
     @property
     def name(self) -> str:
-        return etree.QName(self.element).localname
+        return str(etree.QName(self.element).localname)
 
     @property
     def fault(self) -> str | None:
@@ -96,19 +96,19 @@ class Reply:
 
     @property
     def reason(self) -> str:
-        return self.element.findtext(f"{{{ENV}}}Reason/{{{ENV}}}Text") or ""
+        return str(self.element.findtext(f"{{{ENV}}}Reason/{{{ENV}}}Text") or "")
 
     def text(self, path: str) -> str:
         """Text at a path with our prefixes, below the body element. Raises AssertionError when nothing is there."""
         found = self.element.findtext(path, namespaces=NAMESPACES)
         assert found is not None, f"{path} is not in {self.xml.decode()}"
-        return found
+        return str(found)
 
     def texts(self, path: str) -> list[str]:
         return [e.text or "" for e in self.element.findall(path, NAMESPACES)]
 
     def all(self, path: str) -> list[etree._Element]:
-        return self.element.findall(path, NAMESPACES)
+        return list(self.element.findall(path, NAMESPACES))
 
 
 class SoapHouse:
