@@ -18,7 +18,7 @@ from pathlib import Path
 from nvr import __version__
 from nvr.auth.access import Role
 from nvr.auth.credentials import Vault
-from nvr.auth.digest import DigestServer
+from nvr.auth.digest import DigestPolicy, DigestServer
 from nvr.auth.username_token import UsernameTokenVerifier
 from nvr.auth.users import REALM, UserStore
 from nvr.config import ADMIN_PASSWORD_VARIABLE, Endpoint, Settings, admin_password
@@ -116,10 +116,19 @@ class Daemon:
             ReplayService(control, self.rtsp.port, settings.rtsp.session_timeout_ns, settings.replay),
         )
         device = DeviceService(
-            settings.device, configuration.installation, services, time.time_ns, tls=settings.http.tls
+            settings.device,
+            configuration.installation,
+            services,
+            time.time_ns,
+            tls=settings.http.tls,
+            hashing_algorithms=settings.auth.digest_algorithms,
         )
+        policy = DigestPolicy(settings.auth.digest_algorithms)
         security = Security(
-            users.role, DigestServer(REALM, users.ha1), UsernameTokenVerifier(users.password), time.time_ns
+            users.role,
+            DigestServer(REALM, users.ha1, policy),
+            UsernameTokenVerifier(users.password, skew_ns=settings.auth.username_token_skew_ns),
+            time.time_ns,
         )
         soap = Soap((device, *services), security, settings.http.body_bytes)
         storage_observation = StorageObservation(storage, configuration)

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import dataclasses
+import re
+import tomllib
+import typing
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
 import pytest
 
-from nvr.config import Endpoint, from_table, parse_duration, parse_size
+from nvr.config import Endpoint, Settings, from_table, load, parse_duration, parse_size
 from nvr.model.errors import FormatError, OperatorError
 
 
@@ -110,3 +114,70 @@ def test_a_table_becomes_typed_settings() -> None:
 def test_a_wrong_setting_is_named(table: dict[str, object], message: str) -> None:
     with pytest.raises(OperatorError, match=message):
         from_table(Outer, table)
+
+
+EXAMPLE = Path(__file__).parent.parent / "config" / "nvr.example.toml"
+
+
+def uncommented(text: str) -> str:
+    """The example with every setting that it shows commented out switched on."""
+    return re.sub(r"(?m)^# (\[\[.*\]\]|\w+ = .*)$", r"\1", text)
+
+
+def test_the_example_shows_the_defaults(tmp_path: Path) -> None:
+    assert load(EXAMPLE, tmp_path) == load(None, tmp_path)
+
+
+def test_the_example_names_every_setting_and_nothing_else(tmp_path: Path) -> None:
+    table = tomllib.loads(uncommented(EXAMPLE.read_text(encoding="utf-8")))
+    table["storage"]["registry"] = ""
+
+    def compare(cls: type, given: dict[str, object], where: str) -> None:
+        hints = typing.get_type_hints(cls)
+        names = {f.name.removesuffix("_ns").removesuffix("_bytes"): f.name for f in dataclasses.fields(cls)}
+        assert set(given) == set(names), where
+        for key, value in given.items():
+            hint = hints[names[key]]
+            if isinstance(value, dict):
+                compare(hint, value, f"{where}{key}.")
+            elif isinstance(value, list) and value and isinstance(value[0], dict):
+                compare(typing.get_args(hint)[0], value[0], f"{where}{key}.")
+
+    compare(Settings, table, "")
+
+
+def test_flags_override_the_file(tmp_path: Path) -> None:
+    settings = load(EXAMPLE, tmp_path, http="127.0.0.1:0", rtsp="[::1]:0")
+    assert settings.listen.http == Endpoint("127.0.0.1", 0)
+    assert settings.listen.rtsp == Endpoint("::1", 0)
+
+
+def test_relative_volumes_lie_in_the_data_directory(tmp_path: Path) -> None:
+    file = tmp_path / "nvr.toml"
+    file.write_text('[[storage.volumes]]\nroot = "a"\n[[storage.volumes]]\nroot = "/b"\nminimum_free = "2GB"\n')
+    first, second = load(file, tmp_path / "data").storage.volumes
+    assert first.root == tmp_path / "data" / "a"
+    assert (second.root, second.minimum_free_bytes) == (Path("/b"), 2 * 10**9)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[storage", "is not TOML"),
+        ('[listen]\nhttps = "0.0.0.0:8443"\n', "https needs http.certificate and http.key"),
+        ('[log]\nlevel = "loud"\n', "log: level 'loud' is none of"),
+        ("[storage]\nvolumes = []\n", "no volume is configured"),
+        ('[auth]\ndigest_algorithms = ["MD4"]\n', "'MD4' is none of 'MD5', 'SHA-256'"),
+        ("storage = 3\n", "storage: a table is expected"),
+    ],
+)
+def test_a_configuration_file_that_cannot_be_used_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "nvr.toml"
+    file.write_text(text)
+    with pytest.raises(OperatorError, match=re.escape(message)):
+        load(file, tmp_path)
+
+
+def test_a_configuration_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(OperatorError, match="cannot read the configuration file"):
+        load(tmp_path / "absent.toml", tmp_path)

@@ -71,7 +71,7 @@ class IngestEngine:
         """
         if self._settings.tls_ca_file is not None:
             await self._tls()
-        self._receive_buffer = await asyncio.to_thread(_usable_receive_buffer, self._settings.receive_buffer)
+        self._receive_buffer = await asyncio.to_thread(_usable_receive_buffer, self._settings.receive_buffer_bytes)
         self._running = True
         self._reconcile()
 

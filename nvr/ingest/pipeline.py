@@ -30,7 +30,7 @@ class PipelineSettings:
     """Soft limits of a fragment and patience with streams; nanoseconds and bytes."""
 
     span_ns: int = 2 * NS
-    size: int = 1 << 20
+    size_bytes: int = 1 << 20
     short_span_ns: int = 400_000_000
     """Groups of pictures shorter than this share a fragment (all-intra streams)."""
     hole_ns: int = 2 * NS
@@ -105,7 +105,7 @@ class TrackPipeline:
             span = sample.utc_ns - self._start
             if (
                 span >= self._settings.span_ns
-                or self._size + len(sample.data) > self._settings.size
+                or self._size + len(sample.data) > self._settings.size_bytes
                 or (self._video and sample.clean_point and span >= self._settings.short_span_ns)
             ):
                 self._close(max(sample.utc_ns, self._latest + 1))

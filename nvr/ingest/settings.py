@@ -31,7 +31,7 @@ class IngestSettings:
     """Between two drains of a source that is only recorded."""
     live_interval_ns: int = 30_000_000
     """The same while somebody watches, and until the clock of the source is fixed."""
-    receive_buffer: int = 1 << 20
+    receive_buffer_bytes: int = 1 << 20
     """SO_RCVBUF: a drain interval of the fastest stream and an I-frame."""
     back_off_ns: int = 2 * NS
     """Pause behind the first failed attempt; doubles with every further one."""

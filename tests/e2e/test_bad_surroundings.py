@@ -176,9 +176,9 @@ def health(daemon: DaemonProcess) -> tuple[int, dict[str, object]]:
 
 
 def test_a_full_disk_is_told_and_recording_goes_on_when_there_is_space(tmp_path: Path) -> None:
-    with tmpfs(tmp_path / "volume", "24m") as volume, camera() as uri:
+    with tmpfs(tmp_path / "volume", "256m") as volume, camera() as uri:
         filler = volume / "filler"
-        config = f'[storage]\nvolumes = [{{ root = "{volume}/nvr", minimum_free = 2097152 }}]\nretry = "1s"\n'
+        config = f'[storage]\nvolumes = [{{ root = "{volume}/nvr", minimum_free = "2MiB" }}]\nretry = "1s"\n'
         with DaemonProcess(tmp_path / "data", config) as daemon:
             flow = Flow(daemon)
             recording, job, _ = flow.record(uri)

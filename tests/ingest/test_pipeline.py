@@ -64,7 +64,7 @@ def test_a_long_group_is_cut_and_only_its_beginning_is_a_clean_point() -> None:
 
 
 def test_a_large_group_is_cut_before_the_limit_and_never_inside_a_unit() -> None:
-    pipeline, recorder = a_pipeline(size=1000)
+    pipeline, recorder = a_pipeline(size_bytes=1000)
     push(pipeline, 0, clean=True, size=5000)
     for ms in (40, 80, 120, 160):
         push(pipeline, ms, size=400)
