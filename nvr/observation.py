@@ -48,9 +48,15 @@ class StorageObservation:
         yield _single("nvr_storage_queued_bytes", "Bytes that wait to be written.", "gauge", self._storage.queued_bytes)
         yield _single(
             "nvr_storage_refused_fragments_total",
-            "Fragments refused because the queue of a volume was full.",
+            "Fragments refused because the queue of a volume was full or no volume took footage.",
             "counter",
             self._storage.refused,
+        )
+        yield _single(
+            "nvr_storage_lost_fragments_total",
+            "Fragments that waited in a queue when their volume failed.",
+            "counter",
+            self._storage.lost,
         )
         yield _single(
             "nvr_configuration_snapshot_failures_total",
