@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from nvr.ingest import engine
 from nvr.ingest.drain import Drain
 from nvr.ingest.endpoint import Endpoint
 from nvr.ingest.source import BackOff
@@ -145,3 +148,18 @@ async def test_a_shorter_interval_takes_effect_at_once() -> None:
     drain.run_slice()
     assert source.visits == 2
     drain.remove(source)
+
+
+def test_the_receive_buffer_is_set_only_where_the_kernel_grants_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    limit = tmp_path / "rmem_max"
+    monkeypatch.setattr(engine, "_RMEM_MAX", limit)
+    limit.write_text("4194304\n")
+    assert engine._usable_receive_buffer(1 << 20) == 1 << 20
+    assert caplog.text == ""
+    limit.write_text("212992\n")
+    assert engine._usable_receive_buffer(1 << 20) is None
+    assert "sysctl -w net.core.rmem_max=1048576" in caplog.text
+    limit.unlink()
+    assert engine._usable_receive_buffer(1 << 20) is None
