@@ -37,7 +37,6 @@ class PlayRequest:
     scale_given: bool = False
     rate_control: bool = True
     frames: Frames = ALL_FRAMES
-    immediate: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,7 +79,8 @@ def play_request(headers: Headers) -> PlayRequest:
     value = headers.get("Range")
     scale = headers.get("Scale")
     rate_control = _read(400, lambda v: parse_yes_no("Rate-Control", v, True), headers.get("Rate-Control"))
-    immediate = _read(400, lambda v: parse_yes_no("Immediate", v, False), headers.get("Immediate"))
+    # A PLAY with a Range takes effect at once, as if it said so (8.10 leaves the other case undefined).
+    _read(400, lambda v: parse_yes_no("Immediate", v, False), headers.get("Immediate"))
     frames = _read(400, parse_frames, headers.get("Frames"))
     ratio = Fraction(1) if scale is None else _read(400, parse_scale, scale)
     if ratio > 0 and rate_control:
@@ -90,7 +91,7 @@ def play_request(headers: Headers) -> PlayRequest:
         assert wanted.end_ns is not None
         if wanted.start_ns == wanted.end_ns or (wanted.end_ns > wanted.start_ns) != (ratio > 0):
             raise RequestRefused(457, f"the direction of {value!r} contradicts Scale")
-    return PlayRequest(wanted, ratio, scale is not None, rate_control, frames, immediate)
+    return PlayRequest(wanted, ratio, scale is not None, rate_control, frames)
 
 
 def pause_point(headers: Headers) -> UtcNs | None:

@@ -37,7 +37,7 @@ class RtspSettings:
     maximum_connections: int = 512
     maximum_sessions: int = 16
     """RTSP sessions per connection."""
-    write_buffer_bytes: int = 512 * 1024
+    write_buffer_bytes: int = 256 * 1024
     """What waits in memory for one client to take it."""
     maximum_payload: int = 1400
     """Bytes of payload of an RTP packet."""

@@ -155,7 +155,8 @@ class RtspSession:
         state = next_state(self.state, "PAUSE")
         playback, player = self._playback, self._player
         if at_ns is not None and self.state is SessionState.PLAYING and playback is not None and player is not None:
-            if at_ns < playback.position_ns or playback.exhausted:
+            beyond = playback.end_ns is not None and at_ns >= playback.end_ns
+            if at_ns < playback.position_ns or beyond or playback.exhausted:
                 raise RequestRefused(457, f"the pause point {format_clock(at_ns)} lies outside of what is played")
             player.pause_at_ns = at_ns
             return at_ns
@@ -184,12 +185,20 @@ class RtspSession:
             return  # the connection notices by itself, and closes its sessions
         except NvrError as e:
             log.error("replay of %s stops: %s", self.path, e)
-            self._on_failure(self)
+            self._fail()
         except Exception:
             log.exception("replay of %s stops", self.path)
-            self._on_failure(self)
+            self._fail()
         if player.paused:
             self.state = SessionState.READY
+
+    def _fail(self) -> None:
+        """What cannot go on is not kept: the client's next request is answered 454."""
+        if self._playback is not None:
+            self._playback.source.close()
+            self._playback = None
+        self.state = SessionState.INIT
+        self._on_failure(self)
 
     async def _stop(self) -> None:
         """Cancel the player and wait until it has let go. What it had not yet sent stays in the playback."""

@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import struct
 import time
+from collections.abc import Iterator
 
 import pytest
 
+from nvr.media.codecs.metadata import MetadataConfiguration
+from nvr.model.errors import StorageError
 from nvr.model.time import NS, ntp_from_utc, parse_clock, utc_from_ntp
-from nvr.model.tokens import AUDIO001, VIDEO001
-from tests.replay.conftest import ORIGIN, PATH, TEN, Serve, worked_example
+from nvr.model.tokens import AUDIO001, META001, VIDEO001, RecordingToken, TrackKey
+from nvr.storage.rows import FragmentRef
+from tests.replay.conftest import ORIGIN, PATH, TEN, TOKEN, Serve, worked_example
 from tests.support.replay_store import MemoryTrack, ParameterVideo, PlainAudio
 from tests.support.rtsp_client import Answer, Packet, RtspClient
 
@@ -315,3 +319,105 @@ async def test_a_sender_report_states_the_wall_clock_when_rate_control_is_on(ser
     assert (packet.rtp_time - rtp_time) % (1 << 32) < 90_000
     client.send(b"$\x01\x00\x08" + struct.pack(">BBHI", 0x80, 201, 1, 7))
     assert (await client.request("OPTIONS", PATH)).status == 200
+
+
+@pytest.mark.requirement("PB-8.5.4-01", "PB-8.5.4-03", "PB-8.5.4-04")
+@pytest.mark.parametrize(
+    ("headers", "names"),
+    [
+        ({"Frames": "all"}, [f"{'I' if i % 2 == 0 else 'P'}{i}" for i in range(20)]),
+        ({"Frames": "intra"}, [f"I{i}" for i in range(0, 20, 2)]),
+        ({"Frames": "intra/4000"}, [f"I{i}" for i in range(0, 20, 4)]),
+        ({"Frames": "intra/4000", "Rate_Control": "yes", "Scale": "32"}, [f"I{i}" for i in range(0, 20, 4)]),
+    ],
+)
+async def test_frames_chooses_pictures_on_the_timeline_of_the_recording(
+    serve: Serve, headers: dict[str, str], names: list[str]
+) -> None:
+    client = await (await serve({VIDEO001: long_track(20, 10)}, payload=100)).client()
+    await playing(client, **headers)
+    packets = await client.packets(len(names))
+    assert [p.payload.decode().rstrip(".") for p in packets] == names
+    assert packets[-1].flags in ("CET", "ET")
+
+
+@pytest.mark.requirement("PB-8.1-25")
+async def test_sequence_numbers_and_rtp_times_begin_anywhere(serve: Serve) -> None:
+    served = await serve({VIDEO001: worked_example()})
+    starts = set()
+    for _ in range(4):
+        client = await served.client()
+        await playing(client)
+        packet = await client.packet()
+        starts.add((packet.seq, packet.rtp_time, packet.ssrc))
+    assert [len({s[i] for s in starts}) for i in range(3)] == [4, 4, 4]
+
+
+@pytest.mark.requirement("PB-8.5.3-08")
+async def test_rate_control_is_not_inherited_from_the_play_before(serve: Serve) -> None:
+    client = await (await serve({VIDEO001: worked_example()})).client()
+    await playing(client)
+    await client.packets(16)
+    began = asyncio.get_running_loop().time()
+    await client.request("PLAY", PATH, Range="clock=20260101T100000Z-", Immediate="yes")
+    await client.packets(3)
+    assert asyncio.get_running_loop().time() - began >= 0.95
+
+
+@pytest.mark.requirement("PB-8.5.2-11")
+async def test_a_start_in_the_future_of_a_running_recording_waits(serve: Serve) -> None:
+    track = MemoryTrack().starting_at(TEN).with_gop(["I0", "P1"])
+    client = await (await serve({VIDEO001: track})).client()
+    answer = await playing(client, Range="clock=20260101T100003Z-")
+    assert answer["Range"] == "clock=20260101T100003Z-"
+    assert await nothing_comes(client) == []
+    track.with_gop(["I2", "P3"]).with_gop(["I4"])
+    assert flags_of(await client.packets(2)) == "I2:C P3:"
+
+
+async def test_a_replay_whose_footage_fails_ends_alone(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    served = await serve({VIDEO001: long_track(60)}, payload=1000)
+    served.add({VIDEO001: worked_example()}, RecordingToken("rec-2"))
+    good, bad = await served.client(), await served.client()
+    await good.set_up("/replay/rec-2", VIDEO001)
+    await bad.set_up(PATH, VIDEO001)
+    track = served.store.tracks[TrackKey(TOKEN, VIDEO001)]
+    answer = await bad.request("PLAY", PATH)
+    assert answer.status == 200
+
+    def broken(from_ns: int, until_ns: int | None = None) -> Iterator[FragmentRef]:
+        raise StorageError("the index is gone")
+        yield
+
+    track.fragments = broken  # type: ignore[method-assign]
+    await bad.request("PLAY", PATH, Rate_Control="no")
+    track.with_end()
+    async with asyncio.timeout(5):
+        while (await bad.request("GET_PARAMETER", PATH)).status == 200:
+            for callback in track.callbacks:
+                callback(track.fragments_[0][0])
+    assert "the index is gone" in caplog.text
+    assert served.store.subscriptions[TrackKey(TOKEN, VIDEO001)] == 0
+    assert (await good.request("PLAY", "/replay/rec-2", Rate_Control="no")).status == 200
+
+
+@pytest.mark.requirement("PB-8.1-26", "PB-8.1-27", "PB-8.3.1-14")
+async def test_metadata_documents_are_units_of_their_own(serve: Serve) -> None:
+    configuration = MetadataConfiguration()
+    track = MemoryTrack(configuration).starting_at(TEN)
+    documents = [f"<tt:MetadataStream xmlns:tt='x' n='{i}'>{'.' * 3000}</tt:MetadataStream>" for i in range(3)]
+    track.with_gop(documents).with_end()
+    client = await (await serve({META001: track}, payload=None)).client()
+    described = (await client.request("DESCRIBE", PATH)).body
+    assert b"m=application 0 RTP/AVP 96\r\na=rtpmap:96 vnd.onvif.metadata/90000\r\n" in described
+    await playing(client, META001)
+    found, document = [], b""
+    for _ in range(9):
+        packet = await client.packet()
+        if not document:
+            assert "C" in packet.flags
+        document += packet.payload
+        if packet.marker:
+            found.append(document.decode())
+            document = b""
+    assert found == documents

@@ -247,6 +247,7 @@ class TestStates:
         await client.request("PLAY", PATH)
         assert (await client.request("SETUP", f"{PATH}/{AUDIO001}", Transport="RTP/AVP/TCP")).status == 455
 
+    @pytest.mark.requirement("PB-8.5.1-12")
     async def test_pause_before_play_has_no_effect(self, serve: Serve) -> None:
         client = await (await serve({VIDEO001: worked_example()})).client()
         await client.set_up(PATH, VIDEO001)
