@@ -18,7 +18,7 @@ from nvr.model.timeline import GapReason
 from nvr.model.tokens import TrackKey
 from nvr.storage.engine import StorageEngine
 from nvr.storage.recovery import rebuild_index
-from nvr.storage.rows import FragmentRef
+from nvr.storage.rows import FileState, FragmentRef
 from nvr.storage.settings import VolumeSettings
 from nvr.storage.volume import Volume, VolumeRegistry, VolumeState
 from tests.support.footage import CAMERA, START, TrackScript, a_track, another_video, video
@@ -126,6 +126,7 @@ async def live(data: Path, steps: list[tuple[str, object, object]]) -> None:
     life.check()
     await life.step("gop", 3, True)
     assert life.told[CAMERA][-1].end_ns == life.handed[-1].end_ns, "recording goes on"
+    await until(lambda: all(row.state is not FileState.DELETING for row in life.index.rows.values()))
     await life.engine.stop()
     life.check()
     check_settled(life.here / "default", life.index, [CAMERA])

@@ -98,7 +98,7 @@ EXPECTED = [same(f.samples) for f in SCRIPT.fragments]
 def adopt(data: bytes, path: Path) -> int:
     """Writes a file, settles it, checks what came of it; the number of fragments it holds now."""
     path.write_bytes(data)
-    settled = settle(Disk(), path, GapReason.DAEMON_STOPPED)
+    settled = settle(FailingDisk(), path, GapReason.DAEMON_STOPPED)
     if settled is None:
         assert not path.exists()
         return 0
@@ -109,7 +109,7 @@ def adopt(data: bytes, path: Path) -> int:
     assert settled.figures.samples == sum(map(len, fragments))
     if settled.adopted:
         assert closing.end_reason == settled.end_reason == GapReason.DAEMON_STOPPED
-    again = settle(Disk(), path, GapReason.STORAGE)
+    again = settle(FailingDisk(), path, GapReason.STORAGE)
     assert again == replace(settled, adopted=False), "settling twice changes nothing"
     return len(fragments)
 
@@ -126,7 +126,7 @@ def test_a_tail_cut_off_at_every_byte_is_written_again(written: Written, tmp_pat
     for size in range(len(written.whole), len(written.closed)):
         path = tmp_path / "f.mp4"
         path.write_bytes(written.closed[:size])
-        settled = settle(Disk(), path, GapReason.DAEMON_STOPPED)
+        settled = settle(FailingDisk(), path, GapReason.DAEMON_STOPPED)
         assert settled is not None
         assert settled.adopted
         assert len(content(path)[1]) == len(EXPECTED)
@@ -155,7 +155,7 @@ def test_a_flipped_byte_costs_the_fragment_it_stands_in_and_no_other(
     hit = next(i for i, e in enumerate(written.entries) if e.offset <= at < e.offset + e.length)
     path = tmp_path / "f.mp4"
     path.write_bytes(damaged)
-    settled = settle(Disk(), path, GapReason.DAEMON_STOPPED, verify_all=True)
+    settled = settle(FailingDisk(), path, GapReason.DAEMON_STOPPED, verify_all=True)
     assert settled is not None
     closing, fragments = content(path)
     assert fragments == EXPECTED[:hit] + EXPECTED[hit + 1 :]
@@ -171,7 +171,7 @@ def test_a_file_whose_head_is_destroyed_is_refused_and_left_as_it_is(written: Wr
         damaged[at] ^= 0xFF
         path.write_bytes(damaged)
         with pytest.raises(FormatError):
-            settle(Disk(), path, GapReason.DAEMON_STOPPED)
+            settle(FailingDisk(), path, GapReason.DAEMON_STOPPED)
         assert path.read_bytes() == damaged
 
 
@@ -181,7 +181,7 @@ def test_any_bytes_instead_of_a_file_end_in_a_clear_error_or_in_nothing(tmp_path
     path = tmp_path / "f.mp4"
     path.write_bytes(data)
     with suppress(FormatError):
-        assert settle(Disk(), path, GapReason.UNKNOWN, keep=True) is None
+        assert settle(FailingDisk(), path, GapReason.UNKNOWN, keep=True) is None
     assert path.read_bytes() == data
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import json
 import os
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -22,6 +23,7 @@ from nvr.storage.footage import Footage
 from nvr.storage.rows import FileState, FootageIndex, FragmentRef, TrackFileRow
 from nvr.storage.settings import FsyncPolicy, StorageSettings, VolumeSettings
 from nvr.storage.track_file import FOOTAGE, Figures, read_closing, read_head
+from nvr.storage.volume import IDENTITY_FILE
 
 
 @dataclass(frozen=True)
@@ -182,11 +184,14 @@ def check_invariants(
 
 
 def check_settled(root: Path, index: FootageIndex, keys: Iterable[TrackKey]) -> None:
-    """What holds beyond that when nothing is being recorded: 7, every file has a CLOSED row and every row its file."""
+    """What holds beyond that when nothing is being recorded: 7, every file has a CLOSED row or a tombstone, and every
+    CLOSED row its file."""
     rows = [row for key in keys for row in _rows(index, key)]
     assert {row.state for row in rows} <= {FileState.CLOSED}
     files = {p.relative_to(root).as_posix() for p in (root / FOOTAGE).rglob("*") if p.is_file()}
-    assert files == {row.path for row in rows if (root / row.path).exists()} == {row.path for row in rows}
+    volume_id = json.loads((root / IDENTITY_FILE).read_text())["id"]
+    hidden = {row.path for row in index.deleting_files(volume_id)}
+    assert files - hidden == {row.path for row in rows if row.volume_id == volume_id}
 
 
 def check_file(engine: StorageEngine, row: TrackFileRow) -> None:
