@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 IDENTITY_FILE = "volume.json"
 FORMAT = 1
+_NOT_OPENED = "not opened yet"
 _FREE_AGAIN = 64 << 20
 """A full volume takes footage again when this much more than its minimum is free, so that it does not flap."""
 
@@ -62,7 +63,7 @@ class Volume:
         self.root = settings.root
         self.minimum_free = settings.minimum_free_bytes
         self.state = VolumeState.MISSING
-        self.why = "not opened yet"
+        self.why = _NOT_OPENED
         self.free: int | None = None
         self._registry = registry
         self.disk = disk
@@ -104,7 +105,7 @@ class Volume:
 
     def fail(self, cause: BaseException) -> None:
         """Sets the state that the cause stands for, and logs the change."""
-        before = self.state
+        before = None if self.why == _NOT_OPENED else self.state
         self.state, self.why = _state_of(cause, self.root), str(cause)
         if self.state is not before:
             log.error("volume %s (%s): %s: %s", self.id or "?", self.root, self.state, cause)

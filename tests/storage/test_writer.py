@@ -1,0 +1,139 @@
+"""The writer of a volume without its thread, under a simulated clock."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from nvr.model.recording import TrackType
+from nvr.model.time import NS
+from nvr.model.tokens import AUDIO001, TrackKey
+from nvr.storage.orders import Append, Appended, Delete, Done, Order
+from nvr.storage.settings import StorageSettings, VolumeSettings
+from nvr.storage.track import TrackFootage, TrackRecorder
+from nvr.storage.volume import Volume, VolumeRegistry, VolumeState
+from nvr.storage.writer import VolumeWriter
+from tests.support.footage import CAMERA, PCMU, START, a_track
+from tests.support.footage_index import IndexInMemory
+from tests.support.volumes import FailingDisk
+
+SOUND = TrackKey(CAMERA.recording, AUDIO001)
+
+
+class Desk:
+    """Does every order at once; `now_ns` is the clock."""
+
+    def __init__(self, data: Path) -> None:
+        self.now_ns = 0
+        self.disk = FailingDisk()
+        self.index = IndexInMemory()
+        self.settings = StorageSettings(
+            (VolumeSettings(data / "default", 0),), data / "volumes.json", rotation_ns=400_000_000
+        )
+        self.volume = Volume(self.settings.volumes[0], VolumeRegistry(data / "volumes.json", self.disk), self.disk)
+        self.writer = VolumeWriter(
+            self.volume, self.index, self.settings, {}, lambda: self.now_ns, lambda: START + self.now_ns
+        )
+        self.writer.open()
+
+    def place(self, key: TrackKey, current: Volume | None) -> Volume | None:
+        return self.volume if self.volume.state is VolumeState.ONLINE else None
+
+    def offer(self, volume: Volume, order: Append) -> bool:
+        self.writer.handle(order)
+        return True
+
+    def order(self, volume_id: str, order: Order) -> None:
+        self.writer.handle(order)
+
+    def recorder(self, key: TrackKey, track_type: TrackType) -> TrackRecorder:
+        return TrackRecorder(TrackFootage(key), track_type, self, self.settings.rotation_ns)
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    desk = Desk(tmp_path)
+    yield desk
+    desk.writer.shut_down()
+
+
+def test_many_files_are_unlinked_in_slices_between_which_footage_is_written(desk: Desk) -> None:
+    sound = desk.recorder(SOUND, TrackType.AUDIO)
+    a_track(PCMU).with_gop(count=100).feed(sound)
+    files = len(desk.index.rows)
+    assert files > 90
+    picture = desk.recorder(CAMERA, TrackType.VIDEO)
+    before = desk.disk.counts["unlink"]
+    script = a_track()
+    deletion = Delete(SOUND)
+    desk.writer.handle(deletion)
+    assert desk.index.files(SOUND, 0) == [], "hidden at once"
+    slices = 0
+    while Done(deletion, None) not in desk.writer.events:
+        assert desk.writer.next_due_ns() == desk.now_ns
+        unlinked = desk.disk.counts["unlink"]
+        desk.writer.tick()
+        assert desk.disk.counts["unlink"] - unlinked <= 32
+        script.with_gop()
+        picture.append(script.fragments[-1])
+        slices += 1
+    assert slices == -(-files // 32)
+    assert desk.disk.counts["unlink"] - before == files
+    assert [p for p in desk.volume.root.rglob("*.mp4") if AUDIO001 in p.parts] == []
+    assert sum(isinstance(e, Appended) and e.file.row.key == CAMERA for e in desk.writer.events) == slices
+
+
+def test_a_volume_that_keeps_failing_is_tried_at_doubled_distances_up_to_a_minute(desk: Desk) -> None:
+    desk.disk.fail("write", code=errno.EIO, times=10_000)
+    a_track().with_gop().feed(desk.recorder(CAMERA, TrackType.VIDEO))
+    tries = []
+    writes = desk.disk.counts["write"]
+    while len(tries) < 8:
+        desk.now_ns = desk.writer.next_due_ns()
+        desk.writer.tick()
+        if desk.disk.counts["write"] > writes:
+            writes = desk.disk.counts["write"]
+            tries.append(desk.now_ns // NS)
+    pauses = [b - a for a, b in zip([0, *tries], tries, strict=False)]
+    assert pauses == [2, 4, 8, 16, 32, 60, 60, 60]
+    desk.disk.mend()
+    desk.now_ns = desk.writer.next_due_ns()
+    desk.writer.tick()
+    assert desk.volume.state is VolumeState.ONLINE
+
+
+def test_a_volume_that_fails_again_soon_after_it_came_back_waits_longer(desk: Desk) -> None:
+    recorder = desk.recorder(CAMERA, TrackType.VIDEO)
+    script = a_track()
+    pauses = []
+    for _ in range(4):
+        desk.disk.fail("write", code=errno.EIO)
+        recorder.append(script.with_gop().fragments[-1])
+        recorder = desk.recorder(CAMERA, TrackType.VIDEO)
+        assert desk.volume.state is VolumeState.FAILED
+        due = desk.writer.next_due_ns()
+        pauses.append((due - desk.now_ns) // NS)
+        desk.disk.mend()
+        desk.now_ns = due
+        desk.writer.tick()
+        assert desk.volume.state is VolumeState.ONLINE
+    assert pauses == [2, 4, 8, 16]
+
+
+def test_written_footage_is_forced_when_the_interval_is_over_and_only_then(desk: Desk) -> None:
+    a_track().with_gop().feed(desk.recorder(CAMERA, TrackType.VIDEO))
+    before = desk.disk.counts["fsync"]
+    due = desk.writer.next_due_ns()
+    assert due == desk.settings.fsync_interval_ns
+    desk.now_ns = due - 1
+    desk.writer.tick()
+    assert desk.disk.counts["fsync"] == before
+    desk.now_ns = due
+    desk.writer.tick()
+    assert desk.disk.counts["fsync"] == before + 1
+    desk.now_ns += desk.settings.fsync_interval_ns
+    desk.writer.tick()
+    assert desk.disk.counts["fsync"] == before + 1, "nothing new to force"
