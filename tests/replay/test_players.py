@@ -149,7 +149,7 @@ async def test_every_unit_comes_with_its_time_of_recording(house: House) -> None
     await client.close()
 
 
-async def run(*command: str) -> tuple[int, str]:
+async def run(*command: str) -> str:
     process = await asyncio.create_subprocess_exec(
         *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
     )
@@ -160,17 +160,22 @@ async def run(*command: str) -> tuple[int, str]:
         if process.returncode is None:
             process.kill()
             await process.wait()
-    return process.returncode or 0, output.decode(errors="replace")
+    return output.decode(errors="replace")
 
 
 async def gstreamer(house: House, out: Path, *pipeline: str) -> list[bytes]:
-    """The NAL units that a pipeline behind rtspsrc writes, parameter sets aside: the depayloader adds some."""
+    """The NAL units that a pipeline behind rtspsrc writes, parameter sets aside: the depayloader adds some.
+
+    Raises TimeoutError when it does not end by itself. Its exit status says little: now and then rtspsrc 1.22 closes
+    its connection at the end of the stream and then fails to send PAUSE on it.
+    """
     assert GST is not None
-    status, output = await run(
+    output = await run(
         GST, "-q", "rtspsrc", f"location={house.uri()}", "protocols=tcp", *pipeline, "!", "filesink", f"location={out}"
     )
-    assert status == 0, output
-    return without_sets(annex_b(await asyncio.to_thread(out.read_bytes)))
+    received = without_sets(annex_b(await asyncio.to_thread(out.read_bytes)))
+    assert received, output
+    return received
 
 
 def without_sets(nals: list[bytes]) -> list[bytes]:
@@ -202,5 +207,5 @@ async def test_gstreamer_as_a_plain_player_receives_every_frame(house: House, tm
     received = await gstreamer(
         house, tmp_path / "received.h264", "latency=200", *DEPAY, "!", "identity", f"eos-after={len(video[1])}"
     )
-    assert received == without_sets([nal for s in video[1] for nal in nals_of(s.data)])[: len(received)]
-    assert len(received) >= len(video[1]) - 1
+    # identity ends the stream in place of the buffer with that number.
+    assert received == without_sets([nal for s in video[1][:-1] for nal in nals_of(s.data)])
