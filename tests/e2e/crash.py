@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from tests.support.daemon import DaemonProcess
@@ -58,12 +58,11 @@ def nal_units(sample: bytes) -> list[bytes]:
 def crash(directory: Path, times: int, rng: random.Random) -> None:
     """Raises AssertionError with what was wrong."""
     data = directory / "data"
-    with camera() as uri:
-        daemon = DaemonProcess(data, CONFIG)
+    with camera() as uri, ExitStack() as stack:
+        daemon = stack.enter_context(DaemonProcess(data, CONFIG))
         recording, job, _ = Flow(daemon).record(uri)
         for number in range(times):
-            flow = Flow(daemon)
-            flow.until_job_is(job, "Active")
+            Flow(daemon).until_job_is(job, "Active")
             already = len(track_samples(data, "VIDEO001"))
             until(lambda already=already: len(track_samples(data, "VIDEO001")) > already, "something new recorded")
             time.sleep(rng.uniform(0, 3))  # the moment of the kill; nothing is waited for
@@ -71,7 +70,7 @@ def crash(directory: Path, times: int, rng: random.Random) -> None:
             daemon.kill()
             video, audio = track_samples(data, "VIDEO001"), track_samples(data, "AUDIO001")
 
-            daemon = DaemonProcess(data, CONFIG)
+            daemon = stack.enter_context(DaemonProcess(data, CONFIG))
             flow = Flow(daemon)
             flow.set_idle(job, recording)
             units = check(data, flow.replay_uri(recording), video, audio)
