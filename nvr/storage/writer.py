@@ -233,9 +233,11 @@ class VolumeWriter:
         if self._losing:
             return  # closing another file failed too
         self._losing = True
-        while self._files:
-            self._fail_file(self._growing[next(iter(self._files))], str(cause))
-        self._losing = False
+        try:
+            while self._files:
+                self._fail_file(self._growing[next(iter(self._files))], str(cause))
+        finally:
+            self._losing = False
 
     def _retry(self) -> None:
         try:

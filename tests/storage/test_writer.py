@@ -11,7 +11,7 @@ import pytest
 from nvr.model.recording import TrackType
 from nvr.model.time import NS
 from nvr.model.tokens import AUDIO001, TrackKey
-from nvr.storage.orders import Append, Appended, Delete, Done, Order
+from nvr.storage.orders import Append, Appended, Delete, Done, Failed, Lost, Order
 from nvr.storage.settings import StorageSettings, VolumeSettings
 from nvr.storage.track import TrackFootage, TrackRecorder
 from nvr.storage.volume import Volume, VolumeRegistry, VolumeState
@@ -137,3 +137,22 @@ def test_written_footage_is_forced_when_the_interval_is_over_and_only_then(desk:
     desk.now_ns += desk.settings.fsync_interval_ns
     desk.writer.tick()
     assert desk.disk.counts["fsync"] == before + 1, "nothing new to force"
+
+
+def test_a_fault_of_ours_in_one_file_costs_no_other_track(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    picture, sound = desk.recorder(CAMERA, TrackType.VIDEO), desk.recorder(SOUND, TrackType.AUDIO)
+    a_track(PCMU).with_gop().feed(sound)
+
+    def fail(row: object) -> None:
+        raise RuntimeError("a fault on purpose")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(desk.index, "insert_open", fail)
+        a_track().with_gop().feed(picture)
+    assert [type(e) for e in desk.writer.events] == [Appended, Lost, Failed]
+    assert "a fault on purpose" in caplog.text
+    assert desk.volume.state is VolumeState.ONLINE
+    a_track(PCMU, START + NS).with_gop().feed(sound)
+    assert isinstance(desk.writer.events[-1], Appended)
