@@ -33,7 +33,6 @@ class Drain:
     """One for all sources of an event loop. `monotonic` gives nanoseconds."""
 
     def __init__(self, monotonic: Callable[[], int]) -> None:
-        self.visits = 0
         self.slices_used_up = 0
         """Slices that ended because their time was over; many of them mean that the machine is too slow."""
         self._monotonic = monotonic
@@ -74,7 +73,6 @@ class Drain:
             source = work.popleft()
             if source not in self._due:
                 continue
-            self.visits += 1
             if source.visit(self._view):
                 work.append(source)  # behind the others: one fast camera does not starve them
             elif source in self._due:

@@ -218,6 +218,11 @@ class IngestEngine:
         """Of every receiver that is at work, for metrics."""
         return {token: source.counters() for token, source in self._sources.items()}
 
+    @property
+    def full_slices(self) -> int:
+        """Slices of the drain that ended because their 5 ms were over; many of them mean too slow a machine."""
+        return self._drain.slices_used_up
+
     # -- live edge ---------------------------------------------------------------------------------------------------
 
     def subscribe(self, key: TrackKey, tap: SampleTap) -> Callable[[], None]:

@@ -93,7 +93,7 @@ async def _give_up(handshake: _Handshake, settings: IngestSettings) -> None:
     """Tell the camera, so that it does not keep a half-made session, and close; the first error is the one to tell."""
     try:
         if handshake.session.connection.running:
-            await asyncio.shield(handshake.session.teardown(settings.teardown_timeout_ns))
+            await handshake.session.teardown(settings.teardown_timeout_ns)
     except (SourceError, asyncio.CancelledError):
         pass  # the attempt has failed or was cancelled already, and the connection is closed below in any case
     finally:

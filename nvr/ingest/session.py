@@ -15,6 +15,7 @@ from typing import Final
 
 from nvr.ingest.arbiter import SourceStream
 from nvr.ingest.clock import SessionClock, StreamClock, Verdict
+from nvr.ingest.connection import CameraConnection
 from nvr.ingest.drain import Drain
 from nvr.ingest.handshake import OfferedStream, PlayingSession
 from nvr.ingest.pipeline import TrackPipeline
@@ -77,7 +78,6 @@ class Session:
         self.closed: asyncio.Future[SourceError] = asyncio.get_running_loop().create_future()
         self.bad_reports = 0
         """RTCP packets that could not be understood."""
-        self.keep_alives = 0
         self._settings = settings
         self._times = times
         self._drain = drain
@@ -153,12 +153,10 @@ class Session:
             stream.taps.clear()
             stream.receiver.take = False
 
-    def wire_counters(self) -> tuple[int, int, int]:
-        """Bytes received, bytes of garbage skipped, answers that nobody had asked for."""
-        if self._playing is None:
-            return 0, 0, 0
-        connection = self._playing.connection
-        return connection.bytes_received, connection.parser.garbage, connection.stray_answers
+    @property
+    def connection(self) -> CameraConnection | None:
+        """What it plays on; None until the streams are set up."""
+        return None if self._playing is None else self._playing.connection
 
     # -- consumers ---------------------------------------------------------------------------------------------------
 
@@ -399,7 +397,6 @@ class Session:
             # Some cameras never answer a keep-alive while they stream. Whether packets come decides, not this.
             logger.info("keep-alive: %s", e)
             return
-        self.keep_alives += 1
         if answer.status == 454:
             self.fail(SourceError(f"{self._peer} has forgotten the session (454 to {method})"))
         elif not answer.ok and method == "GET_PARAMETER":

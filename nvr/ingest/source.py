@@ -64,6 +64,11 @@ class ReceiverCounters:
     duplicates: int = 0
     bad_packets: int = 0
     garbage: int = 0
+    """Bytes that were neither RTP nor RTSP."""
+    unknown_channels: int = 0
+    """Frames on channels that nobody had set up."""
+    other_payload_types: int = 0
+    """Packets of a payload type that had not been chosen from the description."""
     dropped_units: int = 0
     skipped_samples: int = 0
     fragments: int = 0
@@ -407,14 +412,16 @@ class Source:
 
     def _session_counters(self) -> ReceiverCounters:
         session = self._session
-        if session is None:
+        if session is None or session.connection is None:
             return ReceiverCounters()
+        connection = session.connection
         receivers = [s.receiver for s in session.streams]
-        wire = session.wire_counters()
         return ReceiverCounters(
-            bytes=wire[0],
-            garbage=wire[1],
-            stray_answers=wire[2],
+            bytes=connection.bytes_received,
+            garbage=connection.parser.garbage,
+            stray_answers=connection.stray_answers,
+            unknown_channels=connection.parser.unknown_channels,
+            other_payload_types=sum(r.other_payload_types for r in receivers),
             packets=sum(r.packets for r in receivers),
             lost=sum(r.order.lost for r in receivers),
             duplicates=sum(r.order.duplicates + r.order.late for r in receivers),

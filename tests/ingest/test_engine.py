@@ -452,9 +452,10 @@ async def test_auto_connect_follows_the_mode_of_the_job(house: House) -> None:
 
 
 @pytest.mark.requirement("RX-10.4-01", "RX-10.4-05")
-async def test_always_connect_needs_no_job_and_no_known_encoding(house: House) -> None:
-    jpeg = CameraTrack("video", "JPEG/90000", None, 26)
-    async with Camera([jpeg]) as camera:
+@pytest.mark.parametrize("encoding", ["JPEG", "H264"])
+async def test_always_connect_needs_no_job_and_no_known_encoding(house: House, encoding: str) -> None:
+    track = CameraTrack("video", "JPEG/90000", None, 26) if encoding == "JPEG" else h264_track()
+    async with Camera([track]) as camera:
         house.apply([], [a_receiver(camera.uri, mode=ReceiverMode.ALWAYS_CONNECT)])
         await camera.playing()
         await until(lambda: house.receiver is ReceiverState.CONNECTED)
@@ -463,7 +464,7 @@ async def test_always_connect_needs_no_job_and_no_known_encoding(house: House) -
         await until(lambda: house.receiver is ReceiverState.CONNECTED)
 
 
-@pytest.mark.requirement("RX-10.4-02")
+@pytest.mark.requirement("RX-10.4-02", "RC-5.3.3-23")
 async def test_never_connect_ends_a_session_and_makes_the_job_idle(house: House) -> None:
     track = h264_track()
     async with Camera([track]) as camera:
@@ -497,7 +498,7 @@ async def test_a_camera_that_accepts_and_never_answers_keeps_the_receiver_connec
         assert house.state() == (IDLE, None)
 
 
-@pytest.mark.requirement("RC-5.19-12", "RC-5.1-03")
+@pytest.mark.requirement("RC-5.19-12", "RC-5.19-16", "RC-5.1-03")
 async def test_another_encoding_than_the_tracks_is_an_incompatible_stream(house: House) -> None:
     from nvr.media import codecs
 
@@ -721,6 +722,20 @@ async def test_unknown_tokens_are_refused(house: House) -> None:
         house.engine.receiver_state(RECEIVER)
 
 
+@pytest.mark.requirement("RX-10.5.7-09")
+async def test_between_two_attempts_a_receiver_is_not_connected_and_waits() -> None:
+    house = House()
+    house.engine = IngestEngine(house.storage, dataclasses.replace(QUICK, back_off_ns=60_000 * MS))
+    await house.engine.start()
+    async with Camera([h264_track()], answers={"DESCRIBE": lambda q, a: bytes(Response(404, a.headers))}) as camera:
+        house.record(camera.uri)
+        await until(lambda: house.state()[0] is ERROR)
+        assert house.receiver is ReceiverState.NOT_CONNECTED
+        assert camera.connections == 1
+        await house.engine.stop()
+
+
+@pytest.mark.requirement("RX-10.2-01")
 async def test_receiver_reports_carry_a_name_and_the_cameras_report() -> None:
     house = House()
     house.engine = IngestEngine(house.storage, dataclasses.replace(QUICK, report_interval_ns=20 * MS))

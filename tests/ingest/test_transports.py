@@ -126,6 +126,7 @@ async def test_a_camera_on_ipv6_is_connected() -> None:
         await engine.stop()
 
 
+@pytest.mark.requirement("RC-5.3.3-03")
 async def test_what_a_camera_sends_stands_in_track_files_byte_for_byte(tmp_path: Path) -> None:
     index = await asyncio.to_thread(SqlFootageIndex.open, tmp_path / "index.db")
     storage = StorageEngine(StorageSettings.in_directory(tmp_path), index)
