@@ -11,7 +11,7 @@ import pytest
 from nvr.model.recording import TrackType
 from nvr.model.time import NS
 from nvr.model.tokens import AUDIO001, TrackKey
-from nvr.storage.orders import Append, Appended, Delete, Done, Failed, Lost, Order
+from nvr.storage.orders import Append, Appended, Closed, Delete, Done, Failed, Lost, Order
 from nvr.storage.settings import StorageSettings, VolumeSettings
 from nvr.storage.track import TrackFootage, TrackRecorder
 from nvr.storage.volume import Volume, VolumeRegistry, VolumeState
@@ -155,4 +155,4 @@ def test_a_fault_of_ours_in_one_file_costs_no_other_track(
     assert "a fault on purpose" in caplog.text
     assert desk.volume.state is VolumeState.ONLINE
     a_track(PCMU, START + NS).with_gop().feed(sound)
-    assert isinstance(desk.writer.events[-1], Appended)
+    assert [type(e) for e in desk.writer.events[3:]] == [Appended, Closed], "the next file of its rotation"
