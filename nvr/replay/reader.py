@@ -14,7 +14,7 @@ from nvr.replay.plan import ForwardPlan, PlanTrack
 from nvr.replay.unit import Footage, Selection, Unit
 from nvr.storage.rows import FragmentRef
 
-BATCH_BYTES: Final = 512 * 1024
+BATCH_BYTES: Final = 256 * 1024
 """Sample data of one batch. A player holds two, the one being sent and the one being read, and a fragment a track."""
 
 EDGE_POLL_S: Final = 0.5

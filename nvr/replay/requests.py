@@ -23,7 +23,7 @@ from nvr.replay.status import RequestRefused
 PUBLIC: Final = ("OPTIONS", "DESCRIBE", "SETUP", "PLAY", "PAUSE", "TEARDOWN", "GET_PARAMETER", "SET_PARAMETER")
 """Without PAUSE in this list a stock client does not seek."""
 KNOWN: Final = frozenset((*PUBLIC, "ANNOUNCE", "RECORD", "REDIRECT"))
-FEATURES: Final = frozenset(("onvif-replay", "play.basic"))
+FEATURES: Final = frozenset(("onvif-replay",))
 """Tags that Require may name (8.4). All else is 551."""
 SLOWEST: Final = Fraction(1, 4)
 FASTEST: Final = Fraction(32)

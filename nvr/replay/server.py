@@ -44,13 +44,13 @@ class RtspSettings:
 
     def __post_init__(self) -> None:
         if self.session_timeout_ns < NS or self.session_timeout_ns % NS:
-            raise ValueError("session-timeout must be a whole number of seconds, and at least one")
+            raise ValueError("session_timeout must be a whole number of seconds, and at least one")
         if self.maximum_connections < 1 or self.maximum_sessions < 1:
-            raise ValueError("maximum-connections and maximum-sessions must be at least 1")
+            raise ValueError("maximum_connections and maximum_sessions must be at least 1")
         if not 256 <= self.maximum_payload <= 65_000:
-            raise ValueError("maximum-payload must lie between 256 and 65000 bytes")
+            raise ValueError("maximum_payload must lie between 256 and 65000 bytes")
         if self.write_buffer_bytes < 64 * 1024:
-            raise ValueError("write-buffer must be at least 64KiB")
+            raise ValueError("write_buffer must be at least 64KiB")
 
 
 class RtspServer:

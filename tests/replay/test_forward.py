@@ -6,6 +6,7 @@ import asyncio
 import struct
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 
 import pytest
 
@@ -243,11 +244,13 @@ async def test_a_pause_point_is_reached_and_resumed_at(serve: Serve) -> None:
     assert flags_of(await client.packets(2)) == "P1: P2:"
 
 
-async def test_a_pause_point_behind_the_position_is_refused(serve: Serve) -> None:
+async def test_a_pause_point_outside_of_what_is_played_is_refused(serve: Serve) -> None:
     client = await (await serve({VIDEO001: long_track()}, payload=1000)).client()
-    await playing(client, Range="clock=20260101T100100Z-", Rate_Control="yes")
+    await playing(client, Range="clock=20260101T100100Z-20260101T100300Z", Rate_Control="yes")
     await client.packet()
-    assert (await client.request("PAUSE", PATH, Range="clock=20260101T100000Z")).status == 457
+    for point in ("20260101T100000Z", "20260101T100500Z"):
+        assert (await client.request("PAUSE", PATH, Range=f"clock={point}")).status == 457
+    assert (await client.request("PAUSE", PATH, Range="npt=5-")).status == 457
 
 
 @pytest.mark.requirement("PB-8.5.1-15")
@@ -421,3 +424,28 @@ async def test_metadata_documents_are_units_of_their_own(serve: Serve) -> None:
             found.append(document.decode())
             document = b""
     assert found == documents
+
+
+@pytest.mark.requirement("PB-8.5.2-07")
+async def test_a_range_without_a_start_begins_at_the_beginning(serve: Serve) -> None:
+    client = await (await serve({VIDEO001: worked_example()})).client()
+    await playing(client, Range="clock=-20260101T100002Z")
+    assert flags_of(await client.packets(3)) == "I0..:C .. P1:"
+    assert await nothing_comes(client) == []
+
+
+@pytest.mark.requirement("PB-8.6.4-05")
+async def test_scale_may_change_on_resume_without_a_break(serve: Serve) -> None:
+    client = await (await serve({VIDEO001: long_track(40, 10)}, payload=100)).client()
+    await playing(client, Rate_Control="yes", Scale="32")
+    first = await client.packets(5)
+    answer = await client.request("PLAY", PATH, Scale="16")
+    between = [e for e in client.log if isinstance(e, Packet)][5:]
+    rest = await client.packets(30 - len(between))
+    found = [*first, *between, *rest]
+    assert [int(p.payload.decode().rstrip(".")[1:]) for p in found] == list(range(35))
+    steps = [(b.rtp_time - a.rtp_time) % (1 << 32) for a, b in pairwise(found)]
+    turn = 4 + len(between)
+    assert all(abs(s - 90_000 // 32) <= 1 for s in steps[: turn + 1])
+    assert all(abs(s - 90_000 // 16) <= 1 for s in steps[turn + 1 :])
+    assert f"rtptime={rest[0].rtp_time}" in answer["RTP-Info"]
