@@ -3,8 +3,8 @@
     python -m benchmarks.ingest [--streams 1 8 32] [--seconds 20] [--without-ffmpeg]
 
 The camera is a process of its own that replays pre-packetized H.264 (FU-A, 4 Mbit/s, 25 pictures a second, a key frame
-every 2 s) at its pace, interleaved on TCP. The recorder is another: ingest and storage engines as in the daemon, one
-track file a stream. ffmpeg remuxes each stream into a fragmented MP4, one process a stream, as people run it. Both are
+every 2 s) at its pace, interleaved on TCP. The recorder is `nvr serve`, the whole daemon, with each camera added as by
+`nvr camera add`. ffmpeg remuxes each stream into a fragmented MP4, one process a stream, as people run it. Both are
 read from /proc over the same number of seconds, after everything is connected; bytes are those that the camera sent.
 """
 
@@ -19,7 +19,10 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from pathlib import Path
+
+from nvr.operations import ask_daemon
 
 TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 PICTURES_A_SECOND = 25
@@ -150,46 +153,16 @@ async def camera(seconds: int) -> None:
 # -- the recorder ------------------------------------------------------------------------------------------------------
 
 
-async def recorder(port: int, streams: int, directory: Path) -> None:
-    """Record until stdin ends; prints lost packets, dropped units, fragments and packets then."""
-    from nvr.ingest.engine import IngestEngine
-    from nvr.model.job import (
-        RecordingJob,
-        RecordingJobConfiguration,
-        RecordingJobMode,
-        RecordingJobSource,
-        RecordingJobTrack,
-        SourceReference,
-    )
-    from nvr.model.receiver import Receiver, ReceiverConfiguration
-    from nvr.model.recording import Recording, RecordingConfiguration, default_tracks
-    from nvr.model.tokens import VIDEO001, JobToken, ReceiverToken, RecordingToken
-    from nvr.storage.engine import StorageEngine
-    from nvr.storage.index import SqlFootageIndex
-    from nvr.storage.settings import StorageSettings
-
-    index = SqlFootageIndex.open(directory / "index.db")
-    storage = StorageEngine(StorageSettings.in_directory(directory), index)
-    await storage.start()
-    ingest = IngestEngine(storage)
-    await ingest.start()
-    recordings, jobs, receivers = [], [], []
-    for n in range(streams):
-        recordings.append(Recording(RecordingToken(f"rec-{n}"), RecordingConfiguration(), default_tracks()))
-        receiver = ReceiverToken(f"rcv-{n}")
-        receivers.append(Receiver(receiver, ReceiverConfiguration(media_uri=f"rtsp://127.0.0.1:{port}/{n}")))
-        source = RecordingJobSource(SourceReference(receiver), (RecordingJobTrack("", VIDEO001),))
-        configuration = RecordingJobConfiguration(recordings[-1].token, RecordingJobMode.ACTIVE, 1, (source,))
-        jobs.append(RecordingJob(JobToken(f"job-{n}"), configuration, 1))
-    ingest.apply(recordings, jobs, receivers)
-    await asyncio.to_thread(sys.stdin.read)
-    counters = list(ingest.counters().values())
-    lost, dropped = sum(c.lost for c in counters), sum(c.dropped_units for c in counters)
-    fragments = sum(c.fragments for c in counters)
-    print(lost, dropped, fragments, sum(c.packets for c in counters), flush=True)
-    await ingest.stop()
-    await storage.stop()
-    index.shut()
+def metrics(http: str) -> dict[str, float]:
+    """The daemon's counters, summed over their labels."""
+    sums: dict[str, float] = {}
+    with urllib.request.urlopen(f"{http}/metrics", timeout=10) as answer:
+        for line in answer.read().decode().splitlines():
+            if not line.startswith("#"):
+                name, _, value = line.rpartition(" ")
+                name = name.partition("{")[0]
+                sums[name] = sums.get(name, 0.0) + float(value)
+    return sums
 
 
 # -- measuring ---------------------------------------------------------------------------------------------------------
@@ -224,15 +197,25 @@ def start_camera(seconds: int) -> tuple[subprocess.Popen[str], int, int, int]:
 
 
 def measure_recorder(port: int, streams: int, seconds: float, directory: Path) -> tuple[float, float, str]:
-    command = [sys.executable, "-m", "benchmarks.ingest", "--recorder", str(port), str(streams), str(directory)]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    """The whole daemon, with its listeners, as an operator runs it; each camera is added as by `nvr camera add`."""
+    command = [sys.executable, "-m", "nvr", "serve", "--data", str(directory)]
+    command += ["--http", "127.0.0.1:0", "--rtsp", "127.0.0.1:0"]
+    environment = {**os.environ, "NVR_ADMIN_PASSWORD": "benchmark"}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment)
     try:
+        assert process.stdout is not None
+        http = next(word for word in process.stdout.readline().split() if word.startswith("http"))
+        for n in range(streams):
+            ask_daemon(directory, "camera add", {"name": f"camera {n}", "uri": f"rtsp://127.0.0.1:{port}/{n}"})
         cpu, memory = over([process.pid], seconds)
-        told, _ = process.communicate("", timeout=30)
+        counted = metrics(http)
+        process.terminate()
+        process.wait(30)
     finally:
         process.kill()
         process.wait()
-    return cpu, memory, told.strip()
+    names = ("lost", "dropped_units", "fragments")
+    return cpu, memory, " ".join(f"{name} {counted[f'nvr_receiver_{name}_total']:.0f}" for name in names)
 
 
 def measure_ffmpeg(port: int, streams: int, seconds: float, directory: Path) -> tuple[float, float]:
@@ -261,14 +244,9 @@ def main() -> int:
     parser.add_argument("--seconds", type=int, default=20)
     parser.add_argument("--without-ffmpeg", action="store_true")
     parser.add_argument("--camera", type=int, help=argparse.SUPPRESS)
-    parser.add_argument("--recorder", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.camera:
         asyncio.run(camera(arguments.camera))
-        return 0
-    if arguments.recorder:
-        port, streams, directory = arguments.recorder
-        asyncio.run(recorder(int(port), int(streams), Path(directory)))
         return 0
     seconds = arguments.seconds
     with_ffmpeg = not arguments.without_ffmpeg and shutil.which("ffmpeg") is not None
@@ -286,8 +264,7 @@ def main() -> int:
                     peer, peer_memory = measure_ffmpeg(port, streams, seconds, Path(directory))
                 line += f"   {peer / gigabytes:6.2f} s/GB {peer / count * 1e6:5.1f} us/p {peer_memory:6.0f}"
                 line += f"   {cpu / peer:.2f}" if peer else "   -"
-            lost, dropped, fragments, _ = told.split()
-            print(f"{line}   (lost {lost}, dropped {dropped}, fragments {fragments})", flush=True)
+            print(f"{line}   ({told})", flush=True)
     finally:
         process.kill()
         process.wait()

@@ -15,7 +15,10 @@ from nvr.search.xpath import Node
 def information(
     recording: Recording, timelines: Mapping[TrackToken, Timeline], is_recording: bool
 ) -> RecordingInformation:
-    """`is_recording`: a job is recording into it now. Tracks without data are left out (6.3.3)."""
+    """`is_recording`: a job is recording into it now. Tracks without data are left out (6.3.3).
+
+    A run that has not ended counts as well: when a job stops, what it has received is still on its way to the disk.
+    """
     tracks = []
     for track in recording.tracks:
         timeline = timelines.get(track.token, Timeline())
@@ -25,7 +28,7 @@ def information(
             tracks.append(
                 TrackInformation(track.token, configuration.track_type, configuration.description, earliest, latest)
             )
-    if is_recording:
+    if is_recording or any(timeline.recording for timeline in timelines.values()):
         status = RecordingStatus.RECORDING
     else:
         status = RecordingStatus.STOPPED if tracks else RecordingStatus.INITIATED
