@@ -167,8 +167,10 @@ def write_fault(fault: SoapFault) -> bytes:
     if fault.code is Code.VERSION_MISMATCH:
         blocks = '<env:Upgrade><env:SupportedEnvelope qname="env:Envelope"/></env:Upgrade>'
     for clark in fault.misunderstood:
-        namespace, _, name = clark[1:].rpartition("}")
-        blocks += f"<env:NotUnderstood xmlns:h={quoteattr(namespace)} qname={quoteattr('h:' + name)}/>"
+        namespace, _, name = clark.rpartition("}")
+        # A prefix cannot stand for no namespace; without one the name has none, as no default is declared.
+        declared, prefix = (f" xmlns:h={quoteattr(namespace[1:])}", "h:") if namespace else ("", "")
+        blocks += f"<env:NotUnderstood{declared} qname={quoteattr(prefix + name)}/>"
     header = f"<env:Header>{blocks}</env:Header>" if blocks else ""
     subcode = ""
     for name in reversed(fault.subcodes):

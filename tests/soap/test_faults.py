@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 
 import pytest
+from lxml import etree
 
 from nvr.model import errors
 from nvr.model.errors import (
@@ -98,4 +99,8 @@ def test_subcodes_nest_and_keep_the_namespace_of_their_prefix() -> None:
 
 
 def test_a_header_block_without_namespace_is_named_too() -> None:
-    assert b"qname" in write_fault(must_understand(("Own",)))
+    answer = write_fault(must_understand(("Own", "{urn:x}Other")))
+    validate_response(answer)
+    own, other = etree.fromstring(answer)[0]
+    assert dict(own.attrib) == {"qname": "Own"}
+    assert (dict(other.attrib), other.nsmap["h"]) == ({"qname": "h:Other"}, "urn:x")
