@@ -8,6 +8,7 @@ The environment is read here and nowhere else.
 from __future__ import annotations
 
 import dataclasses
+import ipaddress
 import os
 import re
 import tomllib
@@ -85,7 +86,10 @@ class Endpoint:
 
     @property
     def loopback(self) -> bool:
-        return self.host in ("localhost", "::1") or self.host.startswith("127.")
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:  # a name: what it means is up to the resolver, but for this one (RFC 6761 6.3)
+            return self.host.lower() == "localhost"
 
 
 def from_table(cls: type[T], table: dict[str, Any], where: str = "") -> T:
@@ -178,7 +182,7 @@ class AuthSettings:
 
 @dataclass(frozen=True, slots=True)
 class ListenSettings:
-    """Where the daemon listens; `https` and `rtsps` need the certificate of [http]."""
+    """Where the daemon listens; `https` needs the certificate of [http]."""
 
     http: Endpoint = Endpoint("127.0.0.1", 8080)
     https: Endpoint | None = None
