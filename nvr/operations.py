@@ -22,7 +22,7 @@ from typing import Any
 from nvr.auth.users import Role, UserStore
 from nvr.control.receivers import Receivers
 from nvr.control.recordings import RecordingControl
-from nvr.model.errors import NvrError, OperatorError, Refused
+from nvr.model.errors import BadConfiguration, NvrError, OperatorError, Refused
 from nvr.model.job import RecordingJobConfiguration, RecordingJobMode, RecordingJobSource
 from nvr.model.receiver import ReceiverConfiguration, StreamSetup, TransportProtocol
 from nvr.model.recording import RecordingConfiguration, RecordingSourceInformation
@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 
 SOCKET_NAME = "control.sock"
 _LINE_LIMIT = 64 << 10
+_TIMEOUT_S = 30.0
+"""For one command, from its first byte to the last of its answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,8 @@ class Operations:
 
     async def add_camera(self, name: str, uri: str) -> CameraAdded:
         """Recording, auto-created receiver and active job in one step; nothing is left behind on refusal."""
+        if not uri:  # to a receiver it means "not configured yet", and nothing would ever be recorded
+            raise BadConfiguration("MediaUri: is empty")
         created = await self._control.create_recording(
             RecordingConfiguration(RecordingSourceInformation(source_id=name, name=name), content=name)
         )
@@ -134,7 +138,7 @@ class ControlSocket:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(_TIMEOUT_S):
                 request = json.loads(await reader.readline())
                 answer: dict[str, Any]
                 try:
@@ -150,22 +154,36 @@ class ControlSocket:
 
 
 def ask_daemon(data: Path, command: str, arguments: Mapping[str, str]) -> dict[str, str] | None:
-    """Sends a command to the daemon of this data directory. None: no daemon listens. Raises OperatorError."""
+    """Sends a command to the daemon of this data directory. None: no daemon listens.
+
+    Raises Refused for what the daemon does not do, OperatorError where it cannot be asked.
+    """
     with _connected(data) as connection:
         if connection is None:
             return None
-        connection.settimeout(30)
-        connection.sendall(json.dumps({"command": command, "arguments": dict(arguments)}).encode() + b"\n")
-        received = bytearray()
-        while not received.endswith(b"\n"):
-            piece = connection.recv(_LINE_LIMIT)
-            if not piece:
-                raise OperatorError("the daemon closed its control socket without an answer; see its log")
-            received += piece
+        try:
+            received = _exchanged(connection, json.dumps({"command": command, "arguments": dict(arguments)}).encode())
+        except OSError as e:
+            raise OperatorError(f"the daemon does not answer at its control socket ({e}); see its log") from e
+    if not received:
+        raise OperatorError("the daemon closed its control socket without an answer; see its log")
     answer = json.loads(received)
     if "error" in answer:
-        raise OperatorError(answer["error"])
+        raise Refused(answer["error"])
     return {str(k): str(v) for k, v in answer["ok"].items()}
+
+
+def _exchanged(connection: socket.socket, line: bytes) -> bytes:
+    """The line that comes back; empty when the other side closes before its end. Raises OSError."""
+    connection.settimeout(_TIMEOUT_S)
+    connection.sendall(line + b"\n")
+    received = bytearray()
+    while not received.endswith(b"\n"):
+        piece = connection.recv(_LINE_LIMIT)
+        if not piece:
+            return b""
+        received += piece
+    return bytes(received)
 
 
 @contextmanager
