@@ -1,4 +1,4 @@
-"""The main job as a client written against the official WSDLs drives it, every answer held against the official schema."""
+"""The main job as a client written against the official WSDLs drives it; the official schema judges every answer."""
 
 from __future__ import annotations
 
