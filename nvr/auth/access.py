@@ -62,6 +62,17 @@ def allows(role: Role | None, access_class: AccessClass) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
+class Caller:
+    """Who has been let in, in the role of that moment; both None for an operation that asks for no credentials."""
+
+    name: str | None = None
+    role: Role | None = None
+
+    def may(self, access_class: AccessClass) -> bool:
+        return allows(self.role, access_class)
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """What the verification of credentials found."""
 

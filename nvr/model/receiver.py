@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
+from urllib.parse import urlsplit, urlunsplit
 
 from nvr.model.tokens import ReceiverToken
 
@@ -55,8 +56,15 @@ class ReceiverConfiguration:
     """tt:ReceiverConfiguration. An empty `media_uri` means not configured yet: nothing is connected (5.1)."""
 
     mode: ReceiverMode = ReceiverMode.AUTO_CONNECT
-    media_uri: str = ""
+    media_uri: str = field(default="", repr=False)
+    """It may hold the camera's password."""
     stream_setup: StreamSetup = StreamSetup()
+
+    @property
+    def public_uri(self) -> str:
+        """The media URI without user, password and query, in which some cameras take a password."""
+        parts = urlsplit(self.media_uri)
+        return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query=""))
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from typing import Protocol
 
 from lxml import etree
 
-from nvr.auth.access import AccessClass
+from nvr.auth.access import AccessClass, Caller
 from nvr.model.errors import FormatError
 from nvr.soap.envelope import Envelope, parse_envelope
 from nvr.soap.faults import (
@@ -96,8 +96,8 @@ class Admission(Protocol):
         authorization: str | None,
         headers: Sequence[etree._Element],
         peer: str,
-    ) -> str | None:
-        """The name of the user, None for PRE_AUTH. Raises SoapFault."""
+    ) -> Caller:
+        """The user, nobody for PRE_AUTH. Raises SoapFault."""
 
 
 class Soap:
@@ -137,7 +137,7 @@ class Soap:
             envelope = await _parse(request.body)
             operation = self._operation(bound, envelope.body)
             name = operation.operation.name
-            user = self._admission.admit(
+            caller = self._admission.admit(
                 operation.operation.access,
                 request.method,
                 request.uri,
@@ -145,7 +145,7 @@ class Soap:
                 envelope.headers,
                 request.peer,
             )
-            pieces = await _perform(operation, envelope, user, request)
+            pieces = await _perform(operation, envelope, caller, request)
         except Exception as error:  # the boundary: whatever happens becomes a fault, and is logged
             fault = _fault(error, bound.service, name, request)
             self.requests[path, name, "/".join((fault.code, *fault.subcodes))] += 1
@@ -176,12 +176,12 @@ async def _parse(body: bytes) -> Envelope:
     return parse_envelope(body)
 
 
-async def _perform(operation: Bound, envelope: Envelope, user: str | None, request: Request) -> list[bytes]:
+async def _perform(operation: Bound, envelope: Envelope, caller: Caller, request: Request) -> list[bytes]:
     if len(request.body) > PARSE_ON_LOOP:
         arguments = await asyncio.to_thread(_arguments, operation, envelope.body)
     else:
         arguments = _arguments(operation, envelope.body)
-    result = operation.handler(Call(arguments, user, request.origin, request.host))
+    result = operation.handler(Call(arguments, caller, request.origin, request.host))
     if inspect.isawaitable(result):
         result = await result
     return await serialize(operation.response(**(result or {})), operation.response_tag)

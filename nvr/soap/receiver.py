@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from nvr.auth.access import Caller
 from nvr.control.receivers import Receivers
 from nvr.control.state import ControlSettings
 from nvr.model.errors import BadConfiguration
@@ -48,8 +49,8 @@ class ReceiverService(Service):
         return {"Capabilities": self.capabilities()}
 
     @operation("GetReceivers", AccessClass.READ_MEDIA, response={"Receivers": many(types.Receiver)})
-    def get_receivers(self, _: Call) -> Result:
-        return {"Receivers": (encode_receiver(r) for r in self._receivers.receivers())}
+    def get_receivers(self, call: Call) -> Result:
+        return {"Receivers": (encode_receiver(r, call.caller) for r in self._receivers.receivers())}
 
     @operation(
         "GetReceiver",
@@ -58,7 +59,8 @@ class ReceiverService(Service):
         response={"Receiver": required(types.Receiver)},
     )
     def get_receiver(self, call: Call) -> Result:
-        return {"Receiver": encode_receiver(self._receivers.receiver(ReceiverToken(call.request.ReceiverToken)))}
+        receiver = self._receivers.receiver(ReceiverToken(call.request.ReceiverToken))
+        return {"Receiver": encode_receiver(receiver, call.caller)}
 
     @operation(
         "CreateReceiver",
@@ -69,7 +71,7 @@ class ReceiverService(Service):
     )
     async def create_receiver(self, call: Call) -> Result:
         created = await self._receivers.create(decode_configuration(call.request.Configuration))
-        return {"Receiver": encode_receiver(created)}
+        return {"Receiver": encode_receiver(created, call.caller)}
 
     @operation("DeleteReceiver", AccessClass.ACTUATE, request={"ReceiverToken": required(ReferenceToken)})
     async def delete_receiver(self, call: Call) -> None:
@@ -118,14 +120,16 @@ def decode_stream_setup(wire: types.StreamSetup) -> StreamSetup:
     return StreamSetup(wire.Stream, wire.Transport.Protocol)
 
 
-def encode_receiver(receiver: Receiver) -> types.Receiver:
+def encode_receiver(receiver: Receiver, reader: Caller) -> types.Receiver:
+    """Whoever may configure receivers reads MediaUri as it was set; others read it without the camera's credentials."""
     configuration = receiver.configuration
     setup = configuration.stream_setup
+    whole = reader.may(AccessClass.ACTUATE)
     return types.Receiver(
         Token=receiver.token,
         Configuration=types.ReceiverConfiguration(
             Mode=configuration.mode,
-            MediaUri=configuration.media_uri,
+            MediaUri=configuration.media_uri if whole else configuration.public_uri,
             StreamSetup=types.StreamSetup(Stream=setup.stream, Transport=types.Transport(Protocol=setup.protocol)),
         ),
     )

@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 
 from lxml import etree
 
-from nvr.auth.access import AccessClass, Role, Verdict, allows
+from nvr.auth.access import AccessClass, Caller, Role, Verdict
 from nvr.auth.digest import DigestServer
 from nvr.auth.username_token import UsernameToken, UsernameTokenVerifier
 from nvr.model.time import UtcNs
@@ -54,10 +54,10 @@ class Security:
         authorization: str | None,
         headers: Sequence[etree._Element],
         peer: str,
-    ) -> str | None:
-        """The name of the user, None for PRE_AUTH. `uri` is that of the request line. Raises SoapFault."""
+    ) -> Caller:
+        """The user, nobody for PRE_AUTH. `uri` is that of the request line. Raises SoapFault."""
         if access is AccessClass.PRE_AUTH:
-            return None
+            return Caller()
         now_ns = self._clock()
         user: str | None = None
         if authorization is not None:
@@ -78,9 +78,10 @@ class Security:
             user = verdict.user
         if user is None:
             raise not_authorized("the operation needs credentials", tuple(self._digest.challenges(now_ns)))
-        if not allows(self._role(user), access):
+        caller = Caller(user, self._role(user))
+        if not caller.may(access):
             raise not_authorized("the role of the user does not include this operation")
-        return user
+        return caller
 
 
 def _tell(verdict: Verdict, peer: str) -> None:

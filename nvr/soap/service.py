@@ -43,7 +43,7 @@ from spyne import Application, rpc
 from spyne import Service as SpyneService
 from spyne.util.appreg import unregister_application
 
-from nvr.auth.access import AccessClass
+from nvr.auth.access import AccessClass, Caller
 from nvr.model.errors import Refused
 from nvr.soap.model import Struct, WireType
 from nvr.soap.plan import plan_of
@@ -58,7 +58,7 @@ _Handler = TypeVar("_Handler", bound=Callable[..., Any])
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request on its way to a handler. `user` is the name that was authenticated, None for PRE_AUTH operations.
+    """One request on its way to a handler. `caller` is who was authenticated, nobody for PRE_AUTH operations.
 
     `origin` is scheme, host and port by which the client reached the device, without a slash at its end; `host` is the
     same without scheme and port, in brackets for IPv6. Addresses in answers are made from them, so that they work
@@ -66,7 +66,7 @@ class Call:
     """
 
     request: Any
-    user: str | None
+    caller: Caller
     origin: str
     host: str
 

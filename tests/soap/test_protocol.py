@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from lxml import etree
 
+from nvr.auth.access import Caller
 from nvr.http.settings import HttpSettings
 from nvr.model.errors import StorageError, UnknownToken
 from nvr.soap.names import ENV, ENV11, PREFIXES, TEV
@@ -292,7 +293,7 @@ async def test_a_large_answer_leaves_the_loop_to_others_while_it_is_written() ->
     """Counted, not timed: timing belongs to benchmarks/soap.py."""
     operation = BoundService(EchoService(items=20_000)).find(f"{{{TEV}}}GetMany")
     assert operation is not None
-    result = operation.handler(Call(operation.request(), None, "http://h", "h"))
+    result = operation.handler(Call(operation.request(), Caller(), "http://h", "h"))
     assert isinstance(result, dict)
     task = asyncio.create_task(serialize(operation.response(**result), operation.response_tag))
     turns = 0

@@ -46,6 +46,25 @@ async def test_a_receiver_is_answered_as_it_was_configured(house: SoapHouse, mod
     assert state.text("trv:ReceiverState/tt:AutoCreated") == "false"
 
 
+@pytest.mark.parametrize(
+    ("uri", "public"),
+    [
+        ("rtsp://user:p%40ss@camera.example:554/a?b=secret", "rtsp://camera.example:554/a"),
+        ("rtsp://user@[fe80::1]/a", "rtsp://[fe80::1]/a"),
+        ("rtsp://camera.example/a", "rtsp://camera.example/a"),
+    ],
+)
+async def test_a_cameras_credentials_are_told_to_those_only_who_may_set_them(
+    house: SoapHouse, uri: str, public: str
+) -> None:
+    token = (await house.send(create_receiver(receiver_xml(uri)))).text("trv:Receiver/tt:Token")
+    for role, told in (("administrator", uri), ("operator", uri), ("user", public)):
+        read = await house.send(receiver_request("GetReceiver", token), role)
+        assert read.text("trv:Receiver/tt:Configuration/tt:MediaUri") == told
+        listed = await house.send("<trv:GetReceivers/>", role)
+        assert listed.text("trv:Receivers/tt:Configuration/tt:MediaUri") == told
+
+
 async def test_a_device_without_receivers_lists_none(house: SoapHouse) -> None:
     assert await tokens(house, "receivers") == []
 

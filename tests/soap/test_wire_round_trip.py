@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lxml import etree
 
+from nvr.auth.access import Caller, Role
 from nvr.media.codecs import depacketizer_for
 from nvr.model.errors import FormatError
 from nvr.model.job import (
@@ -123,7 +124,8 @@ def test_a_job_configuration_survives(configuration: RecordingJobConfiguration) 
 @given(RECEIVERS)
 def test_a_receiver_configuration_survives(configuration: ReceiverConfiguration) -> None:
     receiver = Receiver(ReceiverToken("rcv-1"), configuration)
-    (item,) = over_the_wire(GetReceiversResponse(Receivers=[receiver_wire.encode_receiver(receiver)])).Receivers
+    wire = receiver_wire.encode_receiver(receiver, Caller("admin", Role.ADMINISTRATOR))
+    (item,) = over_the_wire(GetReceiversResponse(Receivers=[wire])).Receivers
     assert receiver_wire.decode_configuration(item.Configuration) == configuration
 
 

@@ -113,7 +113,7 @@ class EchoService(Service):
     @operation("Echo", AccessClass.READ_MEDIA, request={"Item": many(Item)}, response={"Item": many(Item)})
     async def echo(self, call: Call) -> Result:
         self.calls.append(call.request)
-        self.users.append(call.user)
+        self.users.append(call.caller.name)
         await asyncio.sleep(0)
         if self.failure is not None:
             raise self.failure()
