@@ -81,6 +81,12 @@ class IngestObservation:
             "gauge",
             [Sample(float(self._ingest.receiver_state(t) is ReceiverState.CONNECTED), {"receiver": t}) for t in tokens],
         )
+        yield _single(
+            "nvr_ingest_full_slices_total",
+            "Visits of the drain that used up their 5 ms of the event loop.",
+            "counter",
+            self._ingest.full_slices,
+        )
         counted = self._ingest.counters()
         if not counted:
             return

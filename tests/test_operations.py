@@ -1,0 +1,104 @@
+"""The operator's commands over the control socket, with the real control room on a store in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from nvr.auth.access import Role
+from nvr.auth.credentials import Vault
+from nvr.auth.users import User, UserStore
+from nvr.model.errors import NvrError, Refused
+from nvr.model.job import RecordingJobMode
+from nvr.operations import SOCKET_NAME, ControlSocket, Operations, ask_daemon
+from tests.support.control import Controlled
+
+
+class NoPersistence:
+    def save_user(self, user: User, /) -> None: ...
+
+    def delete_user(self, name: str, /) -> None: ...
+
+
+@pytest.fixture
+async def house() -> Controlled:
+    return Controlled()
+
+
+@pytest.fixture
+def users() -> UserStore:
+    return UserStore(Vault(bytes(32)), NoPersistence())
+
+
+@pytest.fixture
+def operations(house: Controlled, users: UserStore) -> Operations:
+    return Operations(users, house.control, house.receivers)
+
+
+async def test_a_camera_is_recording_receiver_and_active_job(house: Controlled, operations: Operations) -> None:
+    added = await operations.add_camera("yard", "rtsp://u:p@192.0.2.1/s")
+    assert house.control.recording(added.recording).configuration.source.name == "yard"
+    assert house.control.job(added.job).configuration.mode is RecordingJobMode.ACTIVE
+    assert house.receivers.receiver(added.receiver).configuration.media_uri == "rtsp://u:p@192.0.2.1/s"
+
+
+@pytest.mark.parametrize(("name", "uri"), [("yard", "http://192.0.2.1/"), ("x" * 65, "rtsp://192.0.2.1/")])
+async def test_a_camera_that_is_refused_leaves_nothing(
+    house: Controlled, operations: Operations, name: str, uri: str
+) -> None:
+    with pytest.raises(Refused):
+        await operations.add_camera(name, uri)
+    assert house.control.recordings() == ()
+    assert house.control.jobs() == ()
+    assert house.receivers.receivers() == ()
+
+
+async def test_commands_reach_the_daemon_through_the_socket(
+    tmp_path: Path, operations: Operations, users: UserStore
+) -> None:
+    deep = tmp_path / ("d" * 100) / ("e" * 100)  # deeper than the 108 bytes of sockaddr_un
+    deep.mkdir(parents=True)
+    server = ControlSocket(deep, operations)
+    await server.start()
+    try:
+        assert stat.S_IMODE((deep / SOCKET_NAME).stat().st_mode) == 0o600
+        arguments = {"name": "anna", "role": "operator", "password": "secret"}
+        assert await asyncio.to_thread(ask_daemon, deep, "user add", arguments) == {}
+        assert users.role("anna") is Role.OPERATOR
+        answer = await asyncio.to_thread(ask_daemon, deep, "camera add", {"name": "a", "uri": "rtsp://192.0.2.1/"})
+        assert answer is not None
+        assert set(answer) == {"recording", "job", "receiver"}
+        with pytest.raises(Refused, match="exists already"):
+            await asyncio.to_thread(ask_daemon, deep, "user add", arguments)
+        with pytest.raises(NvrError, match="knows no command"):
+            await asyncio.to_thread(ask_daemon, deep, "user burn", {})
+    finally:
+        await server.stop()
+    assert not (deep / SOCKET_NAME).exists()
+    assert await asyncio.to_thread(ask_daemon, deep, "user add", arguments) is None
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"", b"not json\n", b"[]\n", b'{"command": "user add"}\n', b'{"command": "user add", "arguments": {"x": "y"}}\n'],
+)
+async def test_a_broken_request_does_not_end_the_socket(tmp_path: Path, operations: Operations, line: bytes) -> None:
+    server = ControlSocket(tmp_path, operations)
+    await server.start()
+    try:
+        reader, writer = await asyncio.open_unix_connection(os.fspath(tmp_path / SOCKET_NAME))
+        writer.write(line)
+        writer.write_eof()
+        answer = await reader.read()
+        writer.close()
+        await writer.wait_closed()
+        assert answer == b"" or "error" in json.loads(answer)
+        ok = {"name": "anna", "role": "user", "password": "secret"}
+        assert await asyncio.to_thread(ask_daemon, tmp_path, "user add", ok) == {}
+    finally:
+        await server.stop()
