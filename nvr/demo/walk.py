@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
 from nvr.demo.picture import read_number
-from nvr.model.errors import NvrError
+from nvr.model.errors import NvrError, OperatorError
 
 if TYPE_CHECKING:
     import av
@@ -45,10 +45,17 @@ class Replayed:
 
 
 def run_demo(seconds: int, *, keep: bool, directory: Path | None) -> int:
-    """Runs the walk and tells about it on stdout. 0: every recorded frame was replayed. Raises DemoFailed."""
+    """Runs the walk and tells about it on stdout. 0: every recorded frame was replayed. Raises DemoFailed, and
+    OperatorError for a directory that cannot be used.
+    """
     place = directory or Path(tempfile.mkdtemp(prefix="nvr-demo-"))
-    place.mkdir(parents=True, exist_ok=True)
     data = place / "data"
+    if data.exists():
+        raise OperatorError(f"{place} holds the recorder of an earlier demonstration: name another directory")
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise OperatorError(f"cannot make the directory {place}: {e.strerror}") from e
     password = secrets.token_urlsafe(12)
     with ExitStack() as stack:
         say("camera", "starting: H.264 with a burnt-in clock, AAC, ONVIF metadata")
