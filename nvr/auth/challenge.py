@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
+_GAP = re.compile(r"[\s,]*", re.ASCII)
 _ITEM = re.compile(
-    r"""(?P<comma>[\s,]*,)? \s* (?P<name>[!#$%&'*+.^_`|~0-9A-Za-z-]+)
+    r"""(?P<name>[!#$%&'*+.^_`|~0-9A-Za-z-]+)
         (?P<assigned> \s*=\s* (?: "(?P<quoted>(?:[^"\\]|\\.)*)" | (?P<token>[^\s,"]*) ) )?""",
     re.ASCII | re.DOTALL | re.VERBOSE,
 )
@@ -29,21 +30,23 @@ def parse_parameters(value: str) -> list[Parameters]:
     """The challenges of one header value; several may stand behind each other. What is no grammar is passed over.
 
     A word opens a scheme only at the beginning and behind a comma: elsewhere it is the rest of a value with a space in
-    it that somebody forgot to quote.
+    it that somebody forgot to quote. Takes time in proportion to the length, whatever a stranger writes.
     """
     found: list[Parameters] = []
     position = 0
     value = value[:_MAX]
     while position < len(value):
-        match = _ITEM.match(value, position)
+        gap = _GAP.match(value, position)
+        assert gap is not None, "it matches the empty text too"
+        match = _ITEM.match(value, gap.end())
         if match is None:
-            position = value.find(",", position + 1)
+            position = value.find(",", gap.end())
             if position < 0:
                 break
             continue
         name, quoted = match["name"].lower(), match["quoted"]
         if match["assigned"] is None:
-            if match["comma"] or not found:
+            if "," in gap[0] or not found:
                 found.append(Parameters(name, {}))
         elif found:
             text = match["token"] if quoted is None else re.sub(r"\\(.)", r"\1", quoted, flags=re.DOTALL)

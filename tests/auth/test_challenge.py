@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -39,9 +41,13 @@ def test_any_text_is_read_to_its_end(value: str) -> None:
     parse_parameters(value)
 
 
-def test_a_hostile_header_costs_no_more_than_its_length() -> None:
-    for value in ('Digest a="' * 10_000, "a " * 100_000, ',"' * 100_000, '"' * 100_000, "Digest " + "\\" * 100_000):
-        parse_parameters(value)
+@pytest.mark.parametrize("piece", ['Digest a="', "a ", ',"', '"', "\\", ",", ", ", " ", " \t,\x01", "a ,=", 'a="\\",'])
+def test_a_hostile_header_costs_no_more_than_its_length(piece: str) -> None:
+    """A header that is tried again from each of its places would take a second; read once it takes a millisecond."""
+    value = "Digest " + piece * 10_000
+    start = time.process_time()
+    parse_parameters(value)
+    assert time.process_time() - start < 0.1
 
 
 def test_values_are_not_shown() -> None:
