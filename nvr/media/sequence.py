@@ -43,11 +43,13 @@ class Release(Generic[Item]):
 class SequenceOrder(Generic[Item]):
     """Reorders within a window, drops duplicates, counts losses, finds restarts.
 
-    `window` 0 is for transports that keep the order (TCP): every hole is a loss at once, and a step back is a restart.
-    Otherwise up to `window` packets wait for a hole to be filled, none longer than `hold_ns`.
+    `window` 0 is for transports that keep the order (TCP): every hole is a loss at once. Otherwise up to `window`
+    packets wait for a hole to be filled, none longer than `hold_ns`. A step back by MAX_MISORDER or less is no restart
+    (RFC 3550 A.1): senders repeat packets in bunches, and by the numbers nothing tells a restart from that.
 
-    A packet that fits nowhere (another SSRC, a jump of MAX_DROPOUT or more) is kept until the next one: if that
-    continues it, the source has restarted and both are released; if not, it was a stray and is counted in `strays`.
+    A packet that fits nowhere (another SSRC, a jump of MAX_DROPOUT or more, a longer step back) is kept until the next
+    one: if that continues it, the source has restarted and both are released; if not, it was a stray and is counted in
+    `strays`.
     """
 
     def __init__(self, window: int = 0, hold_ns: int = 100_000_000) -> None:
@@ -61,7 +63,7 @@ class SequenceOrder(Generic[Item]):
         """Packets released; the caller adds those of its fast way."""
         self.lost = 0
         self.late = 0
-        """Came behind their turn: reckoned lost before, dropped now."""
+        """Came behind their turn: reckoned lost before, or delivered before and repeated; dropped now."""
         self.duplicates = 0
         self.reordered = 0
         self.strays = 0
@@ -91,7 +93,7 @@ class SequenceOrder(Generic[Item]):
         if behind == 1:  # the one before it was delivered, whatever else happened
             self.duplicates += 1
             return ()
-        if self.window and behind <= MAX_MISORDER:
+        if behind <= MAX_MISORDER:
             self.late += 1
             return ()
         return self._stray(sequence, ssrc, item)

@@ -60,13 +60,20 @@ def test_a_repeated_packet_is_dropped() -> None:
         assert (order.duplicates, order.lost, order.restarts) == (1, 0, 0)
 
 
-def test_the_last_two_packets_repeated_are_no_restart() -> None:
-    order: SequenceOrder[int] = SequenceOrder()
-    assert steps(fed(order, 5, 6, 5, 6, 7)) == [(5, 0), (6, 0), (7, 0)]
-    assert (order.restarts, order.lost, order.duplicates, order.strays) == (0, 0, 1, 1)
+@pytest.mark.parametrize("window", [0, 8])
+@pytest.mark.parametrize("repeated", [2, 3, 20, MAX_MISORDER])
+def test_packets_repeated_in_a_bunch_are_no_restart(window: int, repeated: int) -> None:
+    order: SequenceOrder[int] = SequenceOrder(window)
+    first = list(range(500, 500 + MAX_MISORDER + 1))
+    assert steps(fed(order, *first)) == [(n, 0) for n in first]
+    assert fed(order, *first[-repeated:]) == []
+    assert order.in_order == first[-1] + 1, "the fast way stays open"
+    assert steps(fed(order, first[-1] + 1)) == [(first[-1] + 1, 0)]
+    assert (order.restarts, order.lost, order.strays) == (0, 0, 0)
+    assert order.duplicates + order.late == repeated
 
 
-@pytest.mark.parametrize("jump", [MAX_DROPOUT, 30_000, -50, -3, -MAX_MISORDER - 5])
+@pytest.mark.parametrize("jump", [MAX_DROPOUT, 30_000, -MAX_MISORDER - 5])
 def test_a_source_that_jumps_and_goes_on_from_there_has_restarted_and_nothing_of_it_is_lost(jump: int) -> None:
     order: SequenceOrder[int] = SequenceOrder()
     there = (1000 + 1 + jump) & 0xFFFF
