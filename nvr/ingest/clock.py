@@ -14,6 +14,8 @@ from enum import StrEnum
 from nvr.model.time import NS, UtcNs, format_iso, unwrap, utc_from_ntp
 
 PPB = 1_000_000_000
+ARREARS_NS = 10 * NS
+"""A source that is further behind than this has been given up for silence before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,8 @@ class StreamClock:
         self._newest = 0
         """Extended RTP time of the newest observation."""
         self._newest_arrival: UtcNs = 0
+        self._arrears = 0
+        """Nanoseconds by which RTP time has fallen behind arrival: what a stalled connection has still to bring."""
         self._unconfirmed = False
         self._first_arrival: UtcNs | None = None
         self._earliest: tuple[int, UtcNs] | None = None
@@ -86,7 +90,8 @@ class StreamClock:
     def continuous(self, rtp_time: int, now_ns: UtcNs) -> bool:
         """Whether this RTP time can follow the ones before it. False: the camera has restarted its RTP clock.
 
-        A step forward needs the time it claims (2 s are forgiven for jitter); a step back is B-frames up to 1 s.
+        A step forward needs the time it claims (2 s are forgiven for jitter), since the unit before or since the stall
+        whose backlog is coming in: the camera may have dropped what did not fit. A step back is B-frames up to 1 s.
         """
         if not self._seen:
             return True
@@ -94,13 +99,17 @@ class StreamClock:
         rate = self.rate
         if -rate <= step <= 2 * rate:
             return True
-        return 0 < step <= ((now_ns - self._newest_arrival) // NS + 2) * rate
+        return 0 < step <= ((now_ns - self._newest_arrival + self._arrears) // NS + 2) * rate
 
     def observe(self, rtp_time: int, now_ns: UtcNs) -> None:
         """A unit has arrived. Called for the last unit of a batch, whose delay is the least."""
         ext = self._extend(rtp_time)
-        if not self._seen:
+        if self._seen:
+            behind = self._arrears + now_ns - self._newest_arrival - self._ns(ext - self._newest)
+            self._arrears = max(0, min(behind, ARREARS_NS))
+        else:
             self._first_arrival = now_ns
+            self._arrears = 0
         self._seen = True
         self._near = self._newest = ext
         self._newest_arrival = now_ns

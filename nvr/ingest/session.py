@@ -103,6 +103,7 @@ class Session:
         self.streams = [SessionStream(o, self.clock.stream(o.receiver.clock_rate), fed_at=now) for o in playing.streams]
         for stream in self.streams:
             self._by_receiver[stream.receiver] = stream
+            stream.receiver.on_hole = lambda s=stream: self._deliver(s)  # type: ignore[misc]
             stream.receiver.on_restart = lambda s=stream: self._restarted(s)  # type: ignore[misc]
         self._fed_at = now
         self._next_report = now + self._settings.report_interval_ns

@@ -27,6 +27,7 @@ class StreamReceiver:
         "clock_rate",
         "depacketizer",
         "octets",
+        "on_hole",
         "on_restart",
         "order",
         "other_payload_types",
@@ -52,6 +53,9 @@ class StreamReceiver:
         """What has been completed since the last collection."""
         self.take = False
         """Whether anybody wants the units; without consumers packets are only counted."""
+        self.on_hole: Callable[[], None] = lambda: None
+        """Called at a packet that is out of order, while `units` holds what was completed before it and the counters
+        do not yet have what is missing there."""
         self.on_restart: Callable[[], None] = lambda: None
         """Called between the last unit of the old source and the first of the new one."""
         self.statistics: ReceptionStatistics | None = None
@@ -96,6 +100,8 @@ class StreamReceiver:
             order.in_order = (sequence + 1) & 0xFFFF
             self._take(view, start, end)
             return
+        if self.units:
+            self.on_hole()
         for release in order.push(sequence, ssrc, bytes(view[start:end])):
             if release.restart:
                 self._restart()

@@ -382,3 +382,36 @@ async def test_packets_behind_the_end_reach_no_track() -> None:
     stage.pictures(30, first=25)
     assert len(stage.recorders[0].samples) == 1
     assert stage.recorders[0].reasons == [GapReason.JOB_STOPPED]
+
+
+async def test_a_hole_behind_lost_packets_ends_the_run_also_when_it_comes_in_one_visit() -> None:
+    stage = Stage(h264_track())
+    stage.pictures(1)
+    stage.report(START, 0)
+    stage.pictures(24, first=1)
+    stage.pass_ns(4 * NS)
+    stage.packets(stage.tracks[0].unit(picture(25), 25 * 3600))
+    stage.tracks[0].sequence += 50  # the connection stalled, and the camera's send buffer was full for three seconds
+    stage.packets(stage.tracks[0].unit(key_frame(100), 100 * 3600))
+    stage.visit()
+    stage.session.finish(GapReason.JOB_STOPPED)
+    before, after = stage.recorders[0].fragments
+    assert stage.recorders[0].reasons == [GapReason.PACKET_LOSS, GapReason.JOB_STOPPED]
+    assert before.end_ns == START + 26 * 40 * MS
+    assert after.start_ns == START + 100 * 40 * MS
+    assert (before.lost_packets, after.lost_packets) == (50, 0)
+
+
+async def test_losses_count_in_the_fragment_in_which_they_happened() -> None:
+    stage = Stage(h264_track())
+    stage.pictures(1)
+    stage.report(START, 0)
+    stage.pictures(24, first=1)
+    stage.packets(stage.tracks[0].unit(key_frame(25), 25 * 3600))
+    stage.packets(stage.tracks[0].unit(picture(26), 26 * 3600))
+    stage.tracks[0].sequence += 7
+    stage.packets(stage.tracks[0].unit(picture(28), 28 * 3600))
+    stage.packets(stage.tracks[0].unit(key_frame(50), 50 * 3600))
+    stage.visit()
+    stage.session.finish(GapReason.JOB_STOPPED)
+    assert [f.lost_packets for f in stage.recorders[0].fragments] == [0, 7, 0]
