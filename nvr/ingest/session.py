@@ -135,24 +135,30 @@ class Session:
             logger.info("%s: no answer to TEARDOWN: %s", playing.connection.endpoint, e)
         finally:
             self._drain.remove(self)
+            playing.connection.abort()
             if self._keep_alive is not None:
                 self._keep_alive.cancel()
                 await asyncio.wait({self._keep_alive})
-            playing.connection.abort()
 
     def finish(self, reason: GapReason) -> None:
         """No more packets: what is complete is delivered, runs end with this reason."""
         for stream in self.streams:
-            if stream.receiver.depacketizer is not None and stream.receiver.take:
-                stream.receiver.units.extend(stream.receiver.depacketizer.flush())
-            self._deliver(stream)
-            if stream.held:
-                self._release_by_arrival(stream)
+            try:
+                self._flush(stream)
+            except Exception:
+                logger.exception("%s: what was received last is lost", self._name(stream))
             for sink in stream.sinks:
                 sink.end_run(reason)
             stream.sinks.clear()  # packets go on coming until the camera has answered TEARDOWN
             stream.taps.clear()
             stream.receiver.take = False
+
+    def _flush(self, stream: SessionStream) -> None:
+        if stream.receiver.depacketizer is not None and stream.receiver.take:
+            stream.receiver.units.extend(stream.receiver.depacketizer.flush())
+        self._deliver(stream)
+        if stream.held:
+            self._release_by_arrival(stream)
 
     @property
     def connection(self) -> CameraConnection | None:
@@ -213,8 +219,12 @@ class Session:
             self._collect()
             self._tend()
         except SourceError as e:
-            self._collect()
-            self.fail(e)
+            self.fail(e)  # what has been completed is delivered by `finish`
+            return False
+        except Exception as e:
+            # A fault of ours that one camera has found ends its session; the drain goes on with the others.
+            logger.exception("%s: unexpected fault", self._peer)
+            self.fail(SourceError(f"{self._peer}: internal fault: {type(e).__name__}"))
             return False
         return more and not self.closed.done()
 

@@ -345,8 +345,10 @@ class Source:
             session.start(self._receive_buffer)
             lost = await asyncio.shield(session.closed)
         finally:
-            self._end_session(session, lost)
-            await session.stop()
+            try:
+                self._end_session(session, lost)
+            finally:
+                await session.stop()
 
     def _end_session(self, session: Session, lost: SourceError | None) -> None:
         session.finish(self._end_reason)

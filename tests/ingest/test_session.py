@@ -19,6 +19,7 @@ from nvr.ingest.stream import StreamReceiver
 from nvr.media import codecs
 from nvr.media.rtcp import ReceiverReport, SourceDescription, parse_compound
 from nvr.media.rtsp.message import Response
+from nvr.media.unit import CodecConfiguration, Sample
 from nvr.model.errors import SourceError
 from nvr.model.recording import TrackType
 from nvr.model.time import NS
@@ -365,6 +366,31 @@ async def test_a_report_of_another_source_or_a_broken_one_changes_nothing() -> N
     stage.session.on_rtcp(stage.stream.receiver, b"\x80\xc8\x00\x06\x00")
     assert stage.session.bad_reports == 1
     assert stage.session.clock.refused_reports == 1
+
+
+async def test_a_fault_of_ours_ends_the_session_and_not_the_drain(caplog: pytest.LogCaptureFixture) -> None:
+    stage, other = Stage(h264_track()), Stage(h264_track())
+    other.session._drain = stage.drain  # one drain serves all sessions
+    for session in (stage.session, other.session):
+        stage.drain.add(session)
+    stage.pictures(1)
+    stage.report(START, 0)
+
+    def broken(sample: Sample, configuration: CodecConfiguration) -> None:
+        raise ZeroDivisionError("a fault of ours")
+
+    stage.session.attach(stage.stream, None, broken)
+    stage.packets(stage.tracks[0].unit(key_frame(25), 25 * 3600))
+    other.packets(other.tracks[0].unit(key_frame(25), 25 * 3600))
+    stage.pass_ns(NS)
+    stage.drain.run_slice()
+    assert stage.error() == "camera:554: internal fault: ZeroDivisionError"
+    assert "a fault of ours" in caplog.text
+    assert other.stream.held, "the others have been visited"
+    assert not other.session.closed.done()
+    stage.packets(stage.tracks[0].unit(key_frame(50), 50 * 3600))
+    stage.session.finish(GapReason.SOURCE_LOST)
+    assert stage.recorders[0].reasons == [GapReason.SOURCE_LOST]
 
 
 async def test_stopping_tears_down_once_and_closes() -> None:
