@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from nvr.auth.users import User
+from nvr.model.device import DeviceState
 from nvr.model.job import RecordingJob
 from nvr.model.receiver import Receiver
 from nvr.model.recording import Recording
@@ -29,13 +30,14 @@ class StoredConfiguration:
     receivers: tuple[Receiver, ...] = ()
     users: tuple[User, ...] = ()
     deletions: tuple[Deletion, ...] = ()
+    device: DeviceState = field(default_factory=DeviceState)
 
 
 @dataclass(frozen=True, slots=True)
 class Save:
-    """A new object, or a new version of the one with its token or name."""
+    """A new object, or a new version of the one with its token or name; of DeviceState there is one."""
 
-    item: Recording | RecordingJob | Receiver | User | Deletion
+    item: Recording | RecordingJob | Receiver | User | Deletion | DeviceState
 
 
 @dataclass(frozen=True, slots=True)

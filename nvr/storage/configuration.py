@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
 from nvr.auth.users import User
+from nvr.model.device import DeviceState
 from nvr.model.errors import OperatorError, StorageError
 from nvr.model.job import RecordingJob
 from nvr.model.receiver import Receiver
@@ -87,6 +88,7 @@ class ConfigurationStore:
                             sa.select(schema.deletions).order_by(schema.deletions.c.recording, schema.deletions.c.track)
                         )
                     ),
+                    records.load_device(connection),
                 )
             except ValueError as e:
                 raise OperatorError(
@@ -117,6 +119,8 @@ class ConfigurationStore:
                 _delete_deletion(connection, deletion)
                 values = {"recording": deletion.recording, "track": deletion.track or ""}
                 connection.execute(sa.insert(schema.deletions), values)
+            case Save(DeviceState() as device):
+                records.save_device(connection, device)
             case DeleteRecording(token):
                 records.delete(connection, schema.recordings.c.token, token)
             case DeleteJob(token):
@@ -151,6 +155,14 @@ class ConfigurationStore:
 
     def delete_user(self, name: str) -> None:
         self.apply([DeleteUser(name)])
+
+    def save_users(self, users: Sequence[User]) -> None:
+        """All of them or none."""
+        self.apply([Save(user) for user in users])
+
+    def delete_users(self, names: Sequence[str]) -> None:
+        """All of them or none."""
+        self.apply([DeleteUser(name) for name in names])
 
     def set_snapshot_roots(self, roots: Sequence[Path]) -> None:
         """Other volumes; each that is there has a snapshot when this returns."""

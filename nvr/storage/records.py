@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from nvr.auth.access import Role
 from nvr.auth.users import User
+from nvr.model.device import DeviceState, DiscoveryMode
 from nvr.model.errors import NvrError
 from nvr.model.job import (
     RecordingJob,
@@ -241,6 +242,33 @@ def save_user(connection: sa.Connection, user: User) -> None:
 def load_users(connection: sa.Connection) -> tuple[User, ...]:
     rows = connection.execute(sa.select(schema.users).order_by(schema.users.c.name))
     return tuple(User(u.name, Role(u.role), u.secret) for u in rows)
+
+
+def save_device(connection: sa.Connection, device: DeviceState) -> None:
+    connection.execute(sa.delete(schema.scopes))
+    connection.execute(sa.delete(schema.device))
+    values = {
+        "id": 1,
+        "discovery_mode": device.discovery_mode.value,
+        "instance": device.instance,
+        "metadata_version": device.metadata_version,
+        "announced": device.announced,
+    }
+    connection.execute(sa.insert(schema.device), values)
+    rows = [{"place": place, "item": item} for place, item in enumerate(device.scopes)]
+    if rows:
+        connection.execute(sa.insert(schema.scopes), rows)
+
+
+def load_device(connection: sa.Connection) -> DeviceState:
+    """The initial state before anything has been saved."""
+    row = connection.execute(sa.select(schema.device)).one_or_none()
+    if row is None:
+        return DeviceState()
+    scopes = connection.execute(sa.select(schema.scopes.c.item).order_by(schema.scopes.c.place)).scalars()
+    return DeviceState(
+        DiscoveryMode(row.discovery_mode), tuple(scopes), row.instance, row.metadata_version, row.announced
+    )
 
 
 def delete(connection: sa.Connection, column: sa.Column[str], value: str) -> None:

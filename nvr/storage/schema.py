@@ -106,6 +106,24 @@ deletions = sa.Table(
     sa.Column("track", TOKEN, primary_key=True),
 )
 
+device = sa.Table(
+    "device",
+    configuration,
+    sa.Column("id", sa.Integer, primary_key=True),  # there is one row, with id 1
+    sa.Column("discovery_mode", sa.String(16), nullable=False),
+    sa.Column("instance", sa.BigInteger, nullable=False),
+    sa.Column("metadata_version", sa.BigInteger, nullable=False),
+    sa.Column("announced", sa.String(64), nullable=False),
+)
+
+scopes = sa.Table(
+    "scopes",
+    configuration,
+    # the configurable ones only: the fixed ones follow from the settings
+    sa.Column("place", sa.Integer, primary_key=True),
+    sa.Column("item", sa.Text, nullable=False, unique=True),
+)
+
 track_files = sa.Table(
     "track_files",
     index,
