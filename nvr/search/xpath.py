@@ -281,7 +281,8 @@ def _holds(expression: Expression, document: Node, context: Node) -> bool:
         case Path():
             return any(True for _ in _select(expression, document, context))
         case Comparison(path, sign, literal):
-            return any(_compares(_value(found), sign, literal) for found in _select(path, document, context))
+            compares = _comparison(sign, literal)
+            return any(compares(_value(found)) for found in _select(path, document, context))
         case Contains(path, text):
             first = next(_select(path, document, context), None)
             return text in ("" if first is None else _value(first))
@@ -328,14 +329,21 @@ def _value(found: Node | str) -> str:
     return found if isinstance(found, str) else found.value
 
 
-def _compares(value: str, sign: str, literal: str | float) -> bool:
-    if isinstance(literal, str):
-        instants = _instant(value), _instant(literal)
-        if instants[0] is not None and instants[1] is not None:
-            return _OPERATORS[sign](instants[0], instants[1])
-        if sign in ("=", "!="):
-            return _OPERATORS[sign](value, literal)
-    return _OPERATORS[sign](_number(value), _number(literal))
+def _comparison(sign: str, literal: str | float) -> Callable[[str], bool]:
+    """The comparison of a value with a literal, which is looked at once for all values."""
+    compares = _OPERATORS[sign]
+    number = _number(literal)
+    instant = _instant(literal) if isinstance(literal, str) else None
+    as_text = isinstance(literal, str) and sign in ("=", "!=")
+
+    def holds(value: str) -> bool:
+        if instant is not None:
+            found = _instant(value)
+            if found is not None:
+                return compares(found, instant)
+        return compares(value, literal) if as_text else compares(_number(value), number)
+
+    return holds
 
 
 def _number(value: str | float) -> float:
@@ -347,6 +355,8 @@ def _number(value: str | float) -> float:
 
 
 def _instant(value: str) -> int | None:
+    if not 19 <= len(value) <= 64 or "T" not in value:  # most values are no time, and to be told so by an error is slow
+        return None
     try:
         return parse_iso(value)
     except FormatError:
