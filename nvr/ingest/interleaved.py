@@ -22,6 +22,9 @@ MESSAGE_LIMITS = Limits(body=256 * 1024)
 MAXIMUM_GARBAGE = 256 * 1024
 """Bytes without one good frame or message behind which a connection is given up."""
 _PROBE = 32
+_STEP = 4096
+"""Bytes that are searched at once for the next frame or message behind garbage."""
+_ANSWER = b"RTSP/1."
 _STARTS = (b"RTSP/", b"OPTIONS ", b"GET_PARAMETER ", b"SET_PARAMETER ", b"ANNOUNCE ", b"REDIRECT ", b"TEARDOWN ")
 
 
@@ -146,32 +149,38 @@ class InterleavedParser:
         """The next place where a frame of a known channel or a message seems to begin, or the end."""
         if not self._garbage_run:
             self._evidence = bytes(view[position : min(position + 16, end)])
-        data = bytes(view[position:end])
-        found = len(data)
-        at = data.find(b"$", 1)
-        while at >= 0:
-            if self._plausible(data, at):
-                found = at
-                break
-            at = data.find(b"$", at + 1)
-        text = data.find(b"RTSP/1.", 1, found)
-        if text >= 0:
-            found = text
-        self.garbage += found
-        self._garbage_run += found
+        after = self._next_start(view, position + 1, end)
+        self.garbage += after - position
+        self._garbage_run += after - position
         if self._garbage_run > MAXIMUM_GARBAGE:
             raise SourceError(
                 f"the source has sent {self._garbage_run} bytes that are neither RTP nor RTSP, "
                 f"beginning with {self._evidence.hex(' ')}"
             )
-        return position + found
+        return after
 
-    def _plausible(self, data: bytes, at: int) -> bool:
-        if len(data) - at < 5:
+    def _next_start(self, view: memoryview, position: int, end: int) -> int:
+        while position < end:
+            # In steps: garbage between good frames must not cost a copy of all that follows each time.
+            data = bytes(view[position : min(position + _STEP + len(_ANSWER) - 1, end)])
+            text = data.find(_ANSWER)
+            limit = text if text >= 0 else len(data)
+            at = data.find(b"$", 0, limit)
+            while at >= 0:
+                if self._plausible(view, position + at, end):
+                    return position + at
+                at = data.find(b"$", at + 1, limit)
+            if text >= 0:
+                return position + text
+            position += _STEP
+        return end
+
+    def _plausible(self, view: memoryview, at: int, end: int) -> bool:
+        if end - at < 5:
             return True  # too short to tell; the next bytes will
-        channel = data[at + 1]
+        channel = view[at + 1]
         if self.channels[channel] is None and channel not in self.rtcp_channels:
             return False
-        length = data[at + 2] << 8 | data[at + 3]
+        length = view[at + 2] << 8 | view[at + 3]
         after = at + 4 + length
-        return length >= 8 and data[at + 4] >> 6 == 2 and (after >= len(data) or data[after] in b"$R\r\n")
+        return length >= 8 and view[at + 4] >> 6 == 2 and (after >= end or view[after] in b"$R\r\n")

@@ -122,6 +122,16 @@ def test_endless_garbage_is_given_up_with_its_first_bytes() -> None:
         bench.feed(b"\xca\xfe" * (MAXIMUM_GARBAGE // 2 + 1))
 
 
+@pytest.mark.parametrize("distance", [1, 4090, 4096, 4102, 9000])
+def test_frames_and_answers_are_found_however_far_behind_garbage(distance: int) -> None:
+    bench = Bench()
+    bench.feed(b"\0" * distance + bytes(Response(200)) + b"\0" * distance)
+    bench.feed(bench.track.frames(bench.track.unit(key_frame(1), 0)))
+    assert len(bench.messages) == 1
+    assert bench.pictures() == [key_frame(1)]
+    assert bench.parser.garbage == 2 * distance
+
+
 def test_a_message_head_without_end_is_given_up() -> None:
     bench = Bench()
     with pytest.raises(SourceError, match="neither RTP nor RTSP"):
