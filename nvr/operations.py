@@ -34,6 +34,8 @@ SOCKET_NAME = "control.sock"
 _LINE_LIMIT = 64 << 10
 _TIMEOUT_S = 30.0
 """For one command, from its first byte to the last of its answer."""
+STOP_S = 2.0
+"""For the commands that run when the daemon stops."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +116,7 @@ class ControlSocket:
         self._data = data
         self._operations = operations
         self._server: asyncio.Server | None = None
+        self._serving: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         path = self._data / SOCKET_NAME
@@ -127,14 +130,25 @@ class ControlSocket:
         finally:
             os.umask(mask)
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
-        self._server = await asyncio.start_unix_server(self._serve, sock=listener, limit=_LINE_LIMIT)
+        self._server = await asyncio.start_unix_server(self._accepted, sock=listener, limit=_LINE_LIMIT)
 
     async def stop(self) -> None:
+        """Takes no more commands, and lets those that run end within `STOP_S`."""
         if self._server is not None:
             self._server.close()
             self._server = None
             with suppress(FileNotFoundError):
                 (self._data / SOCKET_NAME).unlink()
+        if self._serving:
+            _, late = await asyncio.wait(self._serving, timeout=STOP_S)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+
+    def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

@@ -20,9 +20,9 @@ from tests.support.control import Controlled
 
 
 class NoPersistence:
-    def save_user(self, user: User, /) -> None: ...
+    def save_users(self, users: Sequence[User], /) -> None: ...
 
-    def delete_user(self, name: str, /) -> None: ...
+    def delete_users(self, names: Sequence[str], /) -> None: ...
 
 
 @pytest.fixture
@@ -102,3 +102,47 @@ async def test_a_broken_request_does_not_end_the_socket(tmp_path: Path, operatio
         assert await asyncio.to_thread(ask_daemon, tmp_path, "user add", ok) == {}
     finally:
         await server.stop()
+
+
+async def test_a_command_that_runs_is_ended_before_the_socket_has_stopped(
+    tmp_path: Path, operations: Operations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entered, may_end = asyncio.Event(), asyncio.Event()
+
+    async def slow(command: str, arguments: object) -> dict[str, str]:
+        entered.set()
+        await may_end.wait()
+        return {"done": command}
+
+    monkeypatch.setattr(operations, "run", slow)
+    server = ControlSocket(tmp_path, operations)
+    await server.start()
+    command = asyncio.create_task(asyncio.to_thread(ask_daemon, tmp_path, "user add", {}))
+    await entered.wait()
+    stopping = asyncio.create_task(server.stop())
+    await asyncio.sleep(0)
+    assert not stopping.done()
+    may_end.set()
+    assert await command == {"done": "user add"}
+    await stopping
+
+
+async def test_a_command_that_does_not_end_does_not_hold_up_the_stop(
+    tmp_path: Path, operations: Operations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entered = asyncio.Event()
+
+    async def endless(command: str, arguments: object) -> dict[str, str]:
+        entered.set()
+        await asyncio.Event().wait()
+        return {}
+
+    monkeypatch.setattr(operations, "run", endless)
+    monkeypatch.setattr("nvr.operations.STOP_S", 0.01)
+    server = ControlSocket(tmp_path, operations)
+    await server.start()
+    command = asyncio.create_task(asyncio.to_thread(ask_daemon, tmp_path, "user add", {}))
+    await entered.wait()
+    await server.stop()
+    with pytest.raises(NvrError, match="without an answer"):
+        await command
