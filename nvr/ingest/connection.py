@@ -65,7 +65,7 @@ class CameraConnection(RTSPConnection):  # type: ignore[misc]
     def __init__(
         self, endpoint: Endpoint, on_rtcp: Callable[[StreamReceiver, bytes], None], tls: ssl.SSLContext | None = None
     ) -> None:
-        super().__init__(endpoint.host, endpoint.port, logger=logger, ssl=tls if endpoint.tls else None)
+        super().__init__(endpoint.host, endpoint.port, logger=logger, ssl=tls)
         self.endpoint = endpoint
         self.parser = InterleavedParser(self._on_message, on_rtcp)
         self.on_lost: Callable[[SourceError], None] = lambda error: None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import ssl
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from nvr.ingest.arbiter import SourceStream
@@ -68,12 +68,12 @@ async def open_session(
     settings: IngestSettings,
     on_rtcp: Callable[[StreamReceiver, bytes], None],
     prepare: Callable[[PlayingSession], None],
-    tls: ssl.SSLContext | None,
+    tls: Callable[[], Awaitable[ssl.SSLContext]],
 ) -> PlayingSession:
     """Connect and follow redirects until a session plays. `prepare` is called when the streams are set up, before the
-    first packet can come. Raises SourceError; nothing is left open then."""
+    first packet can come; `tls` where rtsps is met. Raises SourceError; nothing is left open then."""
     for _ in range(settings.maximum_redirects + 1):
-        connection = CameraConnection(endpoint, on_rtcp, tls)
+        connection = CameraConnection(endpoint, on_rtcp, await tls() if endpoint.tls else None)
         handshake = _Handshake(connection, settings, prepare)
         try:
             await connection.open(settings.connect_timeout_ns)

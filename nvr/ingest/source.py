@@ -301,9 +301,8 @@ class Source:
         session = Session(self._settings, self._times, self._drain, f"{self.token}@nvr", self._ssrc)
         try:
             endpoint = Endpoint.parse(self.configuration.media_uri)
-            tls = await self._tls() if endpoint.tls else None
             playing = await open_session(
-                endpoint, self._settings, session.on_rtcp, lambda p: self._prepared(session, p), tls
+                endpoint, self._settings, session.on_rtcp, lambda p: self._prepared(session, p), self._tls
             )
             await self._hold(session, playing.connection.endpoint)
         except SourceError as e:

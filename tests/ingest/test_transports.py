@@ -19,6 +19,8 @@ from cryptography.x509.oid import NameOID
 
 from nvr.ingest.engine import IngestEngine
 from nvr.ingest.settings import IngestSettings
+from nvr.media.rtsp.headers import Headers
+from nvr.media.rtsp.message import Response
 from nvr.model.errors import OperatorError
 from nvr.model.job import RecordingJobState
 from nvr.model.timeline import GapReason
@@ -98,6 +100,19 @@ async def test_a_certificate_that_nobody_has_signed_is_told(tmp_path: Path) -> N
         engine.apply([a_recording()], [a_job(a_source("rcv-1", ("", "VIDEO001")))], [a_receiver(camera.uri)])
         await until(lambda: engine.job_state(JOB).state is RecordingJobState.ERROR)
         assert "its certificate is not valid" in (engine.job_state(JOB).sources[0].tracks[0].error or "")
+        await engine.stop()
+
+
+async def test_a_redirect_to_tls_is_followed_in_tls(tmp_path: Path) -> None:
+    context, trusted = server_context(tmp_path)
+    engine = IngestEngine(FakeStorage(), dataclasses.replace(QUICK, tls_ca_file=trusted))
+    await engine.start()
+    async with Camera([h264_track()], tls=context) as target, Camera([h264_track()]) as gate:
+        gate.answers["DESCRIBE"] = lambda q, a: bytes(
+            Response(302, Headers([("CSeq", str(q.cseq)), ("Location", target.uri)]))
+        )
+        engine.apply([a_recording()], [a_job(a_source("rcv-1", ("", "VIDEO001")))], [a_receiver(gate.uri)])
+        await target.playing()
         await engine.stop()
 
 
