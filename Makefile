@@ -1,6 +1,7 @@
-# Every target makes .venv by itself, with the versions of requirements-test.lock. CPython 3.11 is needed; PYTHON names it.
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
-VENV := .venv
+# Every target makes .venv by itself, with the versions of requirements-test.lock. CPython 3.11 to 3.13 will do; PYTHON
+# names one, and VENV another directory: make test PYTHON=python3.13 VENV=.venv-3.13
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
+VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
@@ -16,8 +17,8 @@ help:
 	@echo "make lock         requirements*.lock anew from pyproject.toml (needs pip-tools)"
 
 $(READY): requirements-test.lock pyproject.toml
-	@test -n "$(PYTHON)" && "$(PYTHON)" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
-		{ echo "nvr needs CPython 3.11; found: '$(PYTHON)'. Name one: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" >&2; exit 1; }
+	@test -n "$(PYTHON)" && "$(PYTHON)" -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12), (3, 13)))' || \
+		{ echo "nvr needs CPython 3.11 to 3.13; found: '$(PYTHON)'. Name one: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" >&2; exit 1; }
 	"$(PYTHON)" -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-test.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
@@ -51,4 +52,4 @@ lock:
 	$(LOCK) --extra test --output-file requirements-test.lock pyproject.toml
 
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis

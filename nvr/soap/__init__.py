@@ -1,6 +1,6 @@
 """The SOAP 1.2 services."""
 
-from nvr.soap.spyne_repair import quieten, repair_importers
+from nvr.soap.spyne_repair import import_spyne, quieten
 
 quieten()
-repair_importers()
+import_spyne()
