@@ -58,6 +58,7 @@ class Database:
         self._write_lock = threading.Lock()
         _prepare_file(path)
         self._engine = _engine(path, synchronous)
+        self._durable = self._engine if synchronous == "FULL" else _engine(path, "FULL")
         try:
             self._check()
             self._migrate(revision)
@@ -70,6 +71,7 @@ class Database:
 
     def close(self) -> None:
         """The last connection to close folds the write-ahead log into the file."""
+        self._durable.dispose()
         self._engine.dispose()
 
     @contextlib.contextmanager
@@ -79,9 +81,16 @@ class Database:
             yield connection
 
     @contextlib.contextmanager
-    def write(self) -> Iterator[sa.Connection]:
-        """One transaction: committed when the block ends, undone when it raises. Raises StorageError."""
-        with self._write_lock, self._errors("write"), self._engine.begin() as connection:
+    def write(self, *, durable: bool = False) -> Iterator[sa.Connection]:
+        """One transaction: committed when the block ends, undone when it raises. Raises StorageError.
+
+        `durable`: it, and all before it, survives a power cut once it is committed, whatever `synchronous` says.
+        """
+        with (
+            self._write_lock,
+            self._errors("write"),
+            (self._durable if durable else self._engine).begin() as connection,
+        ):
             yield connection
 
     @contextlib.contextmanager

@@ -98,7 +98,8 @@ class SqlFootageIndex(FootageIndex):
                 connection.execute(sa.delete(track_files).where(track_files.c.file_id.in_(batch)))
 
     def mark_deleting(self, file_ids: Sequence[str]) -> None:
-        with self._database.write() as connection:
+        # Behind a power cut no row may show a file that has been unlinked.
+        with self._database.write(durable=True) as connection:
             for batch in _batches(file_ids):
                 update = sa.update(track_files).where(track_files.c.file_id.in_(batch))
                 connection.execute(update.values(state=FileState.DELETING.value))

@@ -93,7 +93,7 @@ class FootageIndex(Protocol):
         """Rows gone, whatever their state; unknown ids are no error. One transaction."""
 
     def mark_deleting(self, file_ids: Sequence[str]) -> None:
-        """Tombstones, one transaction; unknown ids are no error."""
+        """Tombstones, one transaction, on the disk when this returns; unknown ids are no error."""
 
     def open_files(self, volume_id: str) -> list[TrackFileRow]:
         """Rows in state OPEN."""

@@ -49,6 +49,16 @@ def test_every_connection_has_wal_its_synchronous_and_foreign_keys(
     database.close()
 
 
+def test_a_durable_transaction_is_forced_to_the_disk_in_a_database_that_else_waits(tmp_path: Path) -> None:
+    database = Database(tmp_path / "a.db", History.INDEX, "NORMAL")
+    with database.write(durable=True) as connection:
+        assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2
+    with database.write() as connection:
+        assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 1
+    database.close()
+    assert [p.name for p in tmp_path.iterdir()] == ["a.db"], "the last connection has folded the log into the file"
+
+
 def test_only_the_owner_can_read_the_files(tmp_path: Path) -> None:
     database = Database(tmp_path / "a.db", History.CONFIGURATION, "FULL")
     files = list(tmp_path.iterdir())
