@@ -167,16 +167,15 @@ def _figures(settled: Settled) -> dict[str, int]:
 
 
 def _strays(volume: Volume, index: FootageIndex) -> Iterator[Path]:
-    """Files in the newest day directory of each track that have no row.
+    """Files in the two newest day directories of each track that have no row.
 
-    A power cut may take the last rows from the index (it is synchronous NORMAL) and leave their files.
+    A power cut may take the last rows from the index (it is synchronous NORMAL) and leave their files: two, because
+    the last rows of a day may be lost when the next day has a file already.
     """
     for recording in _directories(volume.path(FOOTAGE)):
         for track in _directories(recording):
-            days = _directories(track)
-            if not days:
-                continue
-            paths = {p.stem.rpartition("-")[2]: p for p in days[-1].glob(f"*{SUFFIX}")}
+            days = _directories(track)[-2:]
+            paths = {p.stem.rpartition("-")[2]: p for day in days for p in day.glob(f"*{SUFFIX}")}
             ids = sorted(paths)
             for i in range(0, len(ids), 500):
                 known = index.known(ids[i : i + 500])

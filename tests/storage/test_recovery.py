@@ -233,12 +233,15 @@ async def test_a_daemon_that_was_killed_finds_all_it_wrote_and_says_when_it_was_
     check_settled(tmp_path / "default", index, [CAMERA])
 
 
-async def test_rows_that_a_power_cut_took_come_back_with_the_next_start(tmp_path: Path) -> None:
+@pytest.mark.parametrize("midnight", [False, True])
+async def test_rows_that_a_power_cut_took_come_back_with_the_next_start(midnight: bool, tmp_path: Path) -> None:
     index = IndexInMemory()
     await _crashed(tmp_path, index)
     newest = index.newest(CAMERA)
     assert newest is not None
     index.forget([newest.file_id])
+    if midnight:
+        (tmp_path / "default" / newest.path).parent.with_name("29990101").mkdir()
     engine = StorageEngine(settings_in(tmp_path), index)
     await engine.start()
     assert len(list(engine.footage(CAMERA).fragments(0))) == 40
