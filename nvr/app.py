@@ -95,7 +95,8 @@ class Daemon:
         stack.push_async_callback(storage.stop)
         await asyncio.to_thread(configuration.write_snapshots)  # volumes are there now
 
-        users = UserStore(vault, configuration, (await asyncio.to_thread(configuration.load)).users)
+        stored = await asyncio.to_thread(configuration.load)
+        users = UserStore(vault, configuration, stored.users, passwords=settings.auth.passwords)
         await _first_administrator(users)
         _require_user_beyond_loopback(users, settings)
 
@@ -275,7 +276,8 @@ async def _run_stopped(
     async with AsyncExitStack() as stack:
         vault = await asyncio.to_thread(Vault.load_or_create, directory.path)
         configuration = await _open_configuration(stack, directory, settings, vault)
-        users = UserStore(vault, configuration, (await asyncio.to_thread(configuration.load)).users)
+        stored = await asyncio.to_thread(configuration.load)
+        users = UserStore(vault, configuration, stored.users, passwords=settings.auth.passwords)
         engine: Engine = _StoppedEngine()  # type: ignore[assignment]  # nobody asks it for states
         state = await ControlState.load(configuration, engine, settings.control)
         index = await asyncio.to_thread(SqlFootageIndex.open, directory.index)

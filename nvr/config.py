@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from nvr.auth.digest import Algorithm
+from nvr.auth.users import PasswordPolicy
 from nvr.control.state import ControlSettings
 from nvr.http.settings import HttpSettings
 from nvr.ingest.settings import IngestSettings
@@ -172,6 +173,7 @@ class AuthSettings:
     """Offered over HTTP in this order. SHA-256 is stronger; clients exist that fail when they see it at all."""
     username_token_skew_ns: int = 300 * NS
     """How far the time of a WS-UsernameToken may lie from the daemon's."""
+    passwords: PasswordPolicy = field(default_factory=PasswordPolicy)
 
     def __post_init__(self) -> None:
         if not self.digest_algorithms or len(set(self.digest_algorithms)) != len(self.digest_algorithms):

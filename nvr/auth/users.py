@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final, Protocol
@@ -18,7 +18,7 @@ from nvr.auth.credentials import Vault
 from nvr.auth.digest import Algorithm, ha1
 from nvr.model.errors import LimitReached, OperatorError, Refused
 
-__all__ = ["Role", "User", "UserFault", "UserPersistence", "UserRefused", "UserStore"]
+__all__ = ["PasswordPolicy", "Role", "User", "UserDraft", "UserFault", "UserPersistence", "UserRefused", "UserStore"]
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +40,8 @@ class UserFault(StrEnum):
     USERNAME_MISSING = "UsernameMissing"
     PASSWORD_INVALID = "Password"  # noqa: S105 - the name of a fault
     PASSWORD_TOO_LONG = "PasswordTooLong"  # noqa: S105
+    PASSWORD_TOO_WEAK = "PasswordTooWeak"  # noqa: S105
+    ANONYMOUS = "AnonymousNotAllowed"
     FIXED_USER = "FixedUser"
 
 
@@ -49,6 +51,41 @@ class UserRefused(Refused):
     def __init__(self, fault: UserFault, message: str) -> None:
         super().__init__(message)
         self.fault = fault
+        self.kind = fault.value
+
+
+@dataclass(frozen=True, slots=True)
+class PasswordPolicy:
+    """What a new password must be; the passwords that are there already stay."""
+
+    length: int = 1
+    """Smallest number of characters."""
+    kinds: int = 1
+    """How many of these it must mix: small letters, capital letters, digits, other characters."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.length <= MAX_PASSWORD:
+            raise ValueError(f"the smallest length of a password is between 1 and {MAX_PASSWORD}")
+        if not 1 <= self.kinds <= 4:
+            raise ValueError("a password mixes between 1 and 4 kinds of characters")
+
+    def weakness(self, password: str) -> str | None:
+        """Why the password is too weak, without showing it; None when it is not."""
+        if len(password) < self.length:
+            return f"a password has at least {self.length} characters"
+        tests = (str.islower, str.isupper, str.isdecimal, lambda c: not (c.islower() or c.isupper() or c.isdecimal()))
+        if sum(any(map(test, password)) for test in tests) < self.kinds:
+            return f"a password mixes {self.kinds} of small letters, capital letters, digits and other characters"
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class UserDraft:
+    """What an account shall be. For a change, None stays as it is."""
+
+    name: str
+    role: Role | None = None
+    password: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +100,9 @@ class User:
 class UserPersistence(Protocol):
     """Where accounts are kept; blocking, each call atomic and durable when it returns."""
 
-    def save_user(self, user: User, /) -> None: ...
+    def save_users(self, users: Sequence[User], /) -> None: ...
 
-    def delete_user(self, name: str, /) -> None: ...
+    def delete_users(self, names: Sequence[str], /) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +121,15 @@ class UserStore:
     """
 
     def __init__(
-        self, vault: Vault, persistence: UserPersistence, users: Iterable[User] = (), realm: str = REALM
+        self,
+        vault: Vault,
+        persistence: UserPersistence,
+        users: Iterable[User] = (),
+        realm: str = REALM,
+        passwords: PasswordPolicy | None = None,
     ) -> None:
         self.realm = realm
+        self._passwords = passwords or PasswordPolicy()
         self._vault = vault
         self._persistence = persistence
         self._accounts = {user.name: self._account(user) for user in users}
@@ -126,42 +169,71 @@ class UserStore:
         return account.password if account else None
 
     async def add(self, name: str, role: Role, password: str) -> User:
-        """Raises UserRefused, LimitReached, StorageError."""
-        _check_name(name)
-        _check_password(password)
-        async with self._changing:
-            there = self._accounts.get(name)
-            if there is not None and there.password is not None:
-                raise UserRefused(UserFault.USERNAME_CLASH, f"user {name!r} exists already")
-            if there is None and len(self._accounts) >= MAX_USERS:
-                raise LimitReached("User", MAX_USERS)
-            return await self._save(User(name, role, self._seal(name, password)))
+        """As `add_all`, for one."""
+        (user,) = await self.add_all([UserDraft(name, role, password)])
+        return user
 
     async def change(self, name: str, *, role: Role | None = None, password: str | None = None) -> User:
-        """What is None stays as it is. Raises UserRefused, StorageError."""
-        if password is not None:
-            _check_password(password)
-        async with self._changing:
-            user = self._existing(name)
-            if role is not None and role is not Role.ADMINISTRATOR:
-                self._keep_an_administrator(user)
-            user = replace(user, role=role or user.role)
-            if password is not None:
-                user = replace(user, secret=self._seal(name, password))
-            return await self._save(user)
+        """As `change_all`, for one."""
+        (user,) = await self.change_all([UserDraft(name, role, password)])
+        return user
 
     async def remove(self, name: str) -> None:
-        """Raises UserRefused, StorageError. The last administrator stays: nobody could make another."""
-        async with self._changing:
-            self._keep_an_administrator(self._existing(name))
-            await asyncio.to_thread(self._persistence.delete_user, name)
-            del self._accounts[name]
+        """As `remove_all`, for one."""
+        await self.remove_all([name])
 
-    async def _save(self, user: User) -> User:
-        account = self._account(user)
-        await asyncio.to_thread(self._persistence.save_user, user)
-        self._accounts[user.name] = account
-        return user
+    async def add_all(self, drafts: Sequence[UserDraft]) -> tuple[User, ...]:
+        """All of the accounts or none; each draft has a role. Raises UserRefused, LimitReached, StorageError."""
+        for draft in drafts:
+            _check_name(draft.name)
+            self._check_password(draft.password or "", UserFault.PASSWORD_INVALID)
+        async with self._changing:
+            added: dict[str, User] = {}
+            for draft in drafts:
+                there = self._accounts.get(draft.name)
+                if (there is not None and there.password is not None) or draft.name in added:
+                    raise UserRefused(UserFault.USERNAME_CLASH, f"user {draft.name!r} exists already")
+                assert draft.role is not None
+                assert draft.password is not None
+                added[draft.name] = User(draft.name, draft.role, self._seal(draft.name, draft.password))
+            if len(self._accounts.keys() | added.keys()) > max(MAX_USERS, len(self._accounts)):
+                raise LimitReached("User", MAX_USERS)
+            return await self._save({name: self._account(user) for name, user in added.items()})
+
+    async def change_all(self, drafts: Sequence[UserDraft]) -> tuple[User, ...]:
+        """All of the changes or none, in their order. Raises UserRefused, StorageError."""
+        for draft in drafts:
+            if draft.password is not None:
+                self._check_password(draft.password, UserFault.PASSWORD_TOO_WEAK)
+        async with self._changing:
+            changed: dict[str, User] = {}
+            for draft in drafts:
+                user = changed.get(draft.name) or self._existing(draft.name)
+                user = replace(user, role=draft.role or user.role)
+                if draft.password is not None:
+                    user = replace(user, secret=self._seal(user.name, draft.password))
+                changed[user.name] = user
+            accounts = {name: self._account(user) for name, user in changed.items()}
+            self._keep_an_administrator(accounts)
+            return await self._save(accounts)
+
+    async def remove_all(self, names: Sequence[str]) -> None:
+        """All of the accounts or none. The last administrator stays: nobody could make another.
+
+        Raises UserRefused, StorageError.
+        """
+        async with self._changing:
+            leaving = dict.fromkeys(self._existing(name).name for name in names)
+            self._keep_an_administrator(leaving)
+            await asyncio.to_thread(self._persistence.delete_users, list(leaving))
+            for name in leaving:
+                del self._accounts[name]
+
+    async def _save(self, accounts: Mapping[str, _Account]) -> tuple[User, ...]:
+        users = tuple(account.user for account in accounts.values())
+        await asyncio.to_thread(self._persistence.save_users, users)
+        self._accounts.update(accounts)
+        return users
 
     def _existing(self, name: str) -> User:
         account = self._accounts.get(name)
@@ -169,13 +241,30 @@ class UserStore:
             raise UserRefused(UserFault.USERNAME_MISSING, f"user {name!r} does not exist")
         return account.user
 
-    def _keep_an_administrator(self, leaving: User) -> None:
-        others = (a for a in self._accounts.values() if a.user.name != leaving.name and a.password is not None)
-        if leaving.role is Role.ADMINISTRATOR and not any(a.user.role is Role.ADMINISTRATOR for a in others):
-            raise UserRefused(UserFault.FIXED_USER, f"user {leaving.name!r} is the last administrator")
+    def _keep_an_administrator(self, changes: Mapping[str, _Account | None]) -> None:
+        """Raises UserRefused when no administrator who can log in would be left; None stands for a removal."""
+        after = {**self._accounts, **changes}
+        if any(a and a.user.role is Role.ADMINISTRATOR and a.password is not None for a in after.values()):
+            return
+        for name, account in changes.items():
+            was, is_ = self._accounts[name].user.role, account.user.role if account else None
+            if was is Role.ADMINISTRATOR and is_ is not was:
+                raise UserRefused(UserFault.FIXED_USER, f"user {name!r} is the last administrator")
 
     def _seal(self, name: str, password: str) -> bytes:
         return self._vault.seal(password, f"user {name}")
+
+    def _check_password(self, password: str, weak: UserFault) -> None:
+        """`weak` is what the operation calls a password that will not do."""
+        if not password:
+            raise UserRefused(weak, "an empty password is not accepted")
+        if len(password) > MAX_PASSWORD:
+            raise UserRefused(UserFault.PASSWORD_TOO_LONG, f"a password has at most {MAX_PASSWORD} characters")
+        if any(ord(c) < 32 or ord(c) == 127 for c in password):
+            raise UserRefused(weak, "a password holds no control characters")
+        weakness = self._passwords.weakness(password)
+        if weakness is not None:
+            raise UserRefused(weak, weakness)
 
     def _account(self, user: User) -> _Account:
         try:
@@ -196,12 +285,3 @@ def _check_name(name: str) -> None:
         raise UserRefused(
             UserFault.USERNAME_INVALID, f"the name {name!r} holds a colon, a control character or a space at its edge"
         )
-
-
-def _check_password(password: str) -> None:
-    if not password:
-        raise UserRefused(UserFault.PASSWORD_INVALID, "an empty password is not accepted")
-    if len(password) > MAX_PASSWORD:
-        raise UserRefused(UserFault.PASSWORD_TOO_LONG, f"a password has at most {MAX_PASSWORD} characters")
-    if any(ord(c) < 32 or ord(c) == 127 for c in password):
-        raise UserRefused(UserFault.PASSWORD_INVALID, "a password holds no control characters")

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
 
 from nvr.auth.access import Role
 from nvr.auth.credentials import Vault
 from nvr.auth.digest import Algorithm, ha1
-from nvr.auth.users import MAX_NAME, MAX_PASSWORD, MAX_USERS, User, UserFault, UserRefused, UserStore
+from nvr.auth.users import (
+    MAX_NAME,
+    MAX_PASSWORD,
+    MAX_USERS,
+    PasswordPolicy,
+    User,
+    UserDraft,
+    UserFault,
+    UserRefused,
+    UserStore,
+)
 from nvr.model.errors import LimitReached, StorageError
 
 VAULT = Vault(bytes(32))
@@ -22,13 +33,14 @@ class Disk:
         self.users: dict[str, User] = {}
         self.broken = False
 
-    def save_user(self, user: User) -> None:
+    def save_users(self, users: Sequence[User]) -> None:
         self._write()
-        self.users[user.name] = user
+        self.users |= {user.name: user for user in users}
 
-    def delete_user(self, name: str) -> None:
+    def delete_users(self, names: Sequence[str]) -> None:
         self._write()
-        del self.users[name]
+        for name in names:
+            del self.users[name]
 
     def _write(self) -> None:
         if self.broken:
@@ -198,3 +210,112 @@ async def test_a_locked_administrator_does_not_count_as_one_that_is_left() -> No
     with pytest.raises(UserRefused, match="last administrator"):
         await store.remove("admin")
     await store.remove("locked")
+
+
+ADMINISTRATOR, OPERATOR, USER = Role
+
+
+async def a_full_store(disk: Disk) -> UserStore:
+    store = a_store(disk)
+    await store.add_all([UserDraft("anna", ADMINISTRATOR, "a"), UserDraft("otto", OPERATOR, "o")])
+    return store
+
+
+@pytest.mark.parametrize(
+    ("drafts", "fault"),
+    [
+        ([UserDraft("new", USER, "x"), UserDraft("anna", USER, "x")], "UsernameClash"),
+        ([UserDraft("new", USER, "x"), UserDraft("new", USER, "y")], "UsernameClash"),
+        ([UserDraft("new", USER, "x"), UserDraft("newer", USER, None)], "Password"),
+        ([UserDraft("new", USER, "x"), UserDraft("", USER, "x")], "UsernameTooShort"),
+    ],
+)
+async def test_of_several_new_accounts_all_are_made_or_none(drafts: list[UserDraft], fault: str) -> None:
+    disk = Disk()
+    store = await a_full_store(disk)
+    with pytest.raises(UserRefused) as caught:
+        await store.add_all(drafts)
+    assert (caught.value.fault, caught.value.kind) == (fault, fault)
+    assert list(disk.users) == ["anna", "otto"]
+    assert [u.name for u in store.users()] == ["anna", "otto"]
+
+
+async def test_several_new_accounts_may_not_pass_the_limit_together() -> None:
+    store = await a_full_store(Disk())
+    drafts = [UserDraft(f"user{n}", USER, "x") for n in range(MAX_USERS - 1)]
+    with pytest.raises(LimitReached):
+        await store.add_all(drafts)
+    assert len(store) == 2
+    await store.add_all(drafts[:-1])
+    assert len(store) == MAX_USERS
+
+
+async def test_of_several_changes_all_are_made_or_none() -> None:
+    disk = Disk()
+    store = await a_full_store(disk)
+    before = dict(disk.users)
+    with pytest.raises(UserRefused, match="does not exist"):
+        await store.change_all([UserDraft("otto", USER, "new"), UserDraft("nobody", USER)])
+    with pytest.raises(UserRefused) as caught:
+        await store.change_all([UserDraft("otto", USER, "new"), UserDraft("otto", password="p" * (MAX_PASSWORD + 1))])
+    assert caught.value.fault is UserFault.PASSWORD_TOO_LONG
+    assert disk.users == before
+    assert (store.role("otto"), store.password("otto")) == (OPERATOR, "o")
+    await store.change_all([UserDraft("otto", USER), UserDraft("otto", password="new")])
+    assert (store.role("otto"), store.password("otto")) == (USER, "new")
+
+
+async def test_an_administrator_may_hand_over_in_one_change() -> None:
+    store = await a_full_store(Disk())
+    await store.change_all([UserDraft("anna", USER), UserDraft("otto", ADMINISTRATOR)])
+    assert (store.role("anna"), store.role("otto")) == (USER, ADMINISTRATOR)
+    with pytest.raises(UserRefused) as caught:
+        await store.remove_all(["anna", "otto"])
+    assert caught.value.fault is UserFault.FIXED_USER
+    assert len(store) == 2
+    with pytest.raises(UserRefused):
+        await store.remove_all(["anna", "nobody"])
+    assert len(store) == 2
+    await store.remove_all(["anna", "anna"])
+    assert [u.name for u in store.users()] == ["otto"]
+
+
+async def test_a_locked_account_that_only_changes_its_role_is_no_administrator_who_is_left() -> None:
+    disk = Disk()
+    await a_store(disk).add("locked", OPERATOR, "x")
+    store = UserStore(Vault(bytes([1] * 32)), disk, disk.users.values())
+    await store.add("admin", ADMINISTRATOR, "y")
+    with pytest.raises(UserRefused, match="last administrator"):
+        await store.change_all([UserDraft("locked", ADMINISTRATOR), UserDraft("admin", USER)])
+    await store.change_all([UserDraft("locked", ADMINISTRATOR, "new"), UserDraft("admin", USER)])
+    assert store.verify("locked", "new")
+
+
+@pytest.mark.parametrize(
+    ("policy", "weak", "strong"),
+    [
+        (PasswordPolicy(length=8), "1234567", "12345678"),
+        (PasswordPolicy(kinds=3), "abcdEFGH", "abcdEF1"),
+        (PasswordPolicy(kinds=4), "abcdEFG1", "aE1-"),
+        (PasswordPolicy(kinds=2), "pässwörd", "pässwörd "),
+    ],
+)
+async def test_a_weak_password_is_refused_in_the_words_of_the_operation(
+    policy: PasswordPolicy, weak: str, strong: str
+) -> None:
+    store = UserStore(VAULT, Disk(), passwords=policy)
+    with pytest.raises(UserRefused) as caught:
+        await store.add("anna", ADMINISTRATOR, weak)
+    assert caught.value.fault is UserFault.PASSWORD_INVALID
+    assert weak not in str(caught.value)
+    await store.add("anna", ADMINISTRATOR, strong)
+    with pytest.raises(UserRefused) as caught:
+        await store.change("anna", password=weak)
+    assert caught.value.fault is UserFault.PASSWORD_TOO_WEAK
+    assert store.password("anna") == strong
+
+
+@pytest.mark.parametrize("values", [(0, 1), (MAX_PASSWORD + 1, 1), (1, 0), (1, 5)])
+def test_a_policy_that_nobody_can_meet_is_refused(values: tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match="password"):
+        PasswordPolicy(*values)

@@ -15,6 +15,7 @@ from lxml import etree
 from nvr.auth.access import Role
 from nvr.auth.credentials import Vault
 from nvr.auth.digest import DigestServer
+from nvr.auth.lockout import Lockout, LockoutSettings
 from nvr.auth.username_token import PASSWORD_DIGEST, UsernameTokenVerifier, password_digest
 from nvr.auth.users import User, UserStore
 from nvr.http.listener import Address, Listener
@@ -51,9 +52,9 @@ class SimulatedClock:
 class NoDisk:
     """Accounts that are gone with the process."""
 
-    def save_user(self, user: User, /) -> None: ...
+    def save_users(self, users: Sequence[User], /) -> None: ...
 
-    def delete_user(self, name: str, /) -> None: ...
+    def delete_users(self, names: Sequence[str], /) -> None: ...
 
 
 def accounts(names: Sequence[str]) -> UserStore:
@@ -167,11 +168,20 @@ def digest_authorization(
 
 
 def a_soap(
-    clock: SimulatedClock, services: Sequence[Service] = (), users: Sequence[str] = ("anna", "otto", "ute")
+    clock: SimulatedClock,
+    services: Sequence[Service] = (),
+    users: Sequence[str] = ("anna", "otto", "ute"),
+    lockout: LockoutSettings | None = None,
 ) -> Soap:
     """The device service and others, behind the real security."""
     store = accounts(users)
-    security = Security(store.role, DigestServer(store.realm, store.ha1), UsernameTokenVerifier(store.password), clock)
+    security = Security(
+        store.role,
+        DigestServer(store.realm, store.ha1),
+        UsernameTokenVerifier(store.password),
+        clock,
+        Lockout(lambda name: store.user(name) is not None, lockout),
+    )
     device = DeviceService(
         DeviceSettings(name="Yard & Gate", location="Köln/Süd 1"),
         "8f3a",
@@ -191,9 +201,10 @@ async def a_device(
     settings: HttpSettings | None = None,
     parts: Sequence[Part] = (),
     sources: Sequence[MetricSource] = (),
+    lockout: LockoutSettings | None = None,
 ) -> AsyncIterator[Device]:
     clock = SimulatedClock()
-    soap = a_soap(clock, services, users)
+    soap = a_soap(clock, services, users, lockout)
     listener = Listener(settings or HttpSettings(), soap, Contract(contract_directory()), parts, sources)
     (address,) = await listener.start([Address("127.0.0.1", 0)])
     try:
