@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from nvr.model import xpath
 from nvr.model.errors import BadConfiguration, LimitReached, UnknownToken
 from nvr.model.job import JobState, RecordingJob, RecordingJobState, SourceReference
 from nvr.model.recording import Recording
@@ -19,7 +20,6 @@ from nvr.model.search import RecordingInformation, RecordingSummary, SearchScope
 from nvr.model.time import NS, UtcNs
 from nvr.model.timeline import Timeline
 from nvr.model.tokens import JobToken, RecordingToken, SearchToken, TrackKey, new_search_token
-from nvr.search import xpath
 from nvr.search.information import document, information
 from nvr.search.session import Session
 
@@ -178,12 +178,13 @@ class SearchSessions:
             for source in job.configuration.sources:
                 if source.source is not None:
                     feeds[source.source].add(job.configuration.recording)
+        named: defaultdict[str, set[RecordingToken]] = defaultdict(set)
+        for recording in recordings:
+            if recording.configuration.source.source_id:
+                named[recording.configuration.source.source_id].add(recording.token)
         for reference in scope.sources:
             # A source is what a job records from, or the SourceId that the client gave its recordings.
-            named = {
-                r.token for r in recordings if reference.token and r.configuration.source.source_id == reference.token
-            }
-            of_source = feeds.get(reference, set()) | named
+            of_source = feeds.get(reference, set()) | named.get(reference.token, set())
             if not of_source and not self._recordings.has_source(reference):
                 raise BadConfiguration(f"there is no source {reference.token!r}")
             chosen |= of_source
