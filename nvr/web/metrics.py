@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -14,6 +16,8 @@ from aiohttp import web
 PATH = "/metrics"
 FAILING = "nvr_metrics_sources_failing"
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+SLICE_S = 0.002
+"""How long values are collected and written before other tasks run."""
 
 log = logging.getLogger(__name__)
 
@@ -52,40 +56,57 @@ class MetricSource(Protocol):
     """A part of the daemon that counts."""
 
     def metrics(self) -> Iterable[Metric]:
-        """The present values. Must not block."""
+        """The present values. Must not block; where it is a generator, other tasks run between two metrics."""
 
 
-def render(metrics: Iterable[Metric]) -> str:
-    """The text format. Metrics of the same name from several sources become one family."""
+def render(metrics: Iterable[Metric]) -> Iterator[str]:
+    """The text format, family by family. Metrics of the same name from several sources become one family."""
     families: dict[str, tuple[Metric, list[Sample]]] = {}
     for metric in metrics:
         family = families.setdefault(metric.name, (metric, []))
         if family[0].type != metric.type:
             raise ValueError(f"{metric.name} is a {family[0].type} here and a {metric.type} there")
         family[1].extend(metric.samples)
-    lines: list[str] = []
     for metric, samples in families.values():
-        lines.append(f"# HELP {metric.name} {_escape(metric.help)}")
-        lines.append(f"# TYPE {metric.name} {metric.type}")
-        lines.extend(f"{metric.name}{_labels(sample.labels)} {_number(sample.value)}" for sample in samples)
-    return "\n".join(lines) + "\n" if lines else ""
+        lines = [f"# HELP {metric.name} {_escape(metric.help)}\n# TYPE {metric.name} {metric.type}\n"]
+        lines += [f"{metric.name}{_labels(sample.labels)} {_number(sample.value)}\n" for sample in samples]
+        yield "".join(lines)
 
 
 def metrics_route(sources: Sequence[MetricSource]) -> web.RouteDef:
     async def handle(request: web.Request) -> web.Response:
         found: list[Metric] = []
         failing = 0
+        slices = _Slices()
         for source in sources:
             try:
-                found += source.metrics()
+                for metric in source.metrics():
+                    found.append(metric)
+                    await slices.pause()
             except Exception:  # what the other parts count is needed most when one of them fails
                 failing += 1
                 log.exception("%s cannot give its metrics", type(source).__name__)
         found.append(Metric(FAILING, "Parts that could not give their metrics.", "gauge", [Sample(float(failing))]))
-        text = render(found)
-        return web.Response(body=text.encode(), headers={"Content-Type": CONTENT_TYPE, "Cache-Control": "no-store"})
+        pieces = []
+        for family in render(found):
+            pieces.append(family)
+            await slices.pause()
+        body = "".join(pieces).encode()
+        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE, "Cache-Control": "no-store"})
 
     return web.get(PATH, handle)
+
+
+class _Slices:
+    """With hundreds of cameras the metrics take tens of milliseconds: between two of them other tasks run."""
+
+    def __init__(self) -> None:
+        self._until = time.perf_counter() + SLICE_S
+
+    async def pause(self) -> None:
+        if time.perf_counter() >= self._until:
+            await asyncio.sleep(0)
+            self._until = time.perf_counter() + SLICE_S
 
 
 def _labels(labels: Mapping[str, str]) -> str:

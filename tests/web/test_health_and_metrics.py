@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import pytest
 
+from nvr.web import metrics as metrics_module
 from nvr.web.metrics import Metric, Sample, render
 from tests.support.soap_http import a_device, envelope
 
@@ -89,20 +91,50 @@ async def test_a_part_that_fails_to_report_is_told_and_logged_and_hides_no_other
     assert len([r for r in caplog.records if r.exc_info]) == 2
 
 
+async def test_many_metrics_leave_the_loop_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slice of no length: other tasks run between each two metrics, and between each two families of the text."""
+    monkeypatch.setattr(metrics_module, "SLICE_S", 0.0)
+    turns = 0
+
+    def counted() -> Iterator[Metric]:
+        for i in range(50):
+            yield Metric(f"m{i}", "M.", "gauge", [Sample(turns)])
+
+    async def turning() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    class Source:
+        def metrics(self) -> Iterator[Metric]:
+            return counted()
+
+    async with a_device(sources=[Source()]) as device:
+        other = asyncio.create_task(turning())
+        async with device.session.get(device.base + "/metrics") as response:
+            text = await response.text()
+        other.cancel()
+    seen = [int(line.rpartition(" ")[2]) for line in text.splitlines() if line.startswith("m")]
+    assert seen == sorted(set(seen))
+    assert len(seen) == 50
+
+
 def test_two_sources_of_one_metric_become_one_family() -> None:
-    text = render(
+    (text,) = render(
         [Metric("a_total", "A.", "counter", [Sample(1, {"x": "1"})]), Metric("a_total", "A.", "counter", [Sample(2)])]
     )
     assert text.count("# TYPE a_total") == 1
     with pytest.raises(ValueError, match="counter here and a gauge there"):
-        render([Metric("a", "A.", "counter", []), Metric("a", "A.", "gauge", [])])
+        list(render([Metric("a", "A.", "counter", []), Metric("a", "A.", "gauge", [])]))
 
 
 @pytest.mark.parametrize(
     ("value", "text"), [(1.0, "1"), (0.5, "0.5"), (math.inf, "+Inf"), (-math.inf, "-Inf"), (math.nan, "NaN")]
 )
 def test_numbers_are_written_as_the_format_spells_them(value: float, text: str) -> None:
-    assert render([Metric("a", "A.", "gauge", [Sample(value)])]).splitlines()[-1] == f"a {text}"
+    (family,) = render([Metric("a", "A.", "gauge", [Sample(value)])])
+    assert family.splitlines()[-1] == f"a {text}"
 
 
 def test_names_that_the_format_does_not_know_are_refused() -> None:
