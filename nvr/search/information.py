@@ -9,7 +9,7 @@ from nvr.model.search import RecordingInformation, RecordingStatus, TrackInforma
 from nvr.model.time import UtcNs, format_iso
 from nvr.model.timeline import Timeline
 from nvr.model.tokens import TrackToken
-from nvr.search.xpath import Node
+from nvr.model.xpath import Node
 
 
 def information(

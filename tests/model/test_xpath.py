@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from lxml import etree
 
 from nvr.model.errors import FormatError
-from nvr.search.xpath import MAX_DEPTH, MAX_LENGTH, Node, matches, parse
+from nvr.model.xpath import MAX_DEPTH, MAX_LENGTH, Node, matches, parse
 
 
 def el(name: str, *children: Node | str, **attributes: str) -> Node:

@@ -1,4 +1,5 @@
-"""The search dialect: a subset of XPath 1.0 that is true or false for a document (IEC 62676-2-32 6.18). Sans-I/O.
+"""The dialect of search filters and message content filters: a subset of XPath 1.0 that is true or false for a document
+(IEC 62676-2-32 6.18, ONVIF Core 9.4.4). Sans-I/O.
 
     expression  = conjunction *( "or" conjunction )
     conjunction = term *( "and" term )
