@@ -19,6 +19,7 @@ from nvr import __version__
 from nvr.auth.access import Role
 from nvr.auth.credentials import Vault
 from nvr.auth.digest import DigestPolicy, DigestServer
+from nvr.auth.lockout import Lockout
 from nvr.auth.username_token import UsernameTokenVerifier
 from nvr.auth.users import REALM, UserStore
 from nvr.config import ADMIN_PASSWORD_VARIABLE, Endpoint, Settings, admin_password
@@ -32,7 +33,13 @@ from nvr.model.errors import OperatorError, Refused, UnknownToken
 from nvr.model.recording import Recording
 from nvr.model.time import NS
 from nvr.model.tokens import RecordingToken
-from nvr.observation import IngestObservation, LoopObservation, RtspObservation, StorageObservation
+from nvr.observation import (
+    IngestObservation,
+    LockoutObservation,
+    LoopObservation,
+    RtspObservation,
+    StorageObservation,
+)
 from nvr.operations import ControlSocket, Operations, ask_daemon
 from nvr.replay.authentication import DigestAuthenticator
 from nvr.replay.mounts import Mounts, RecordingMounts
@@ -107,7 +114,8 @@ class Daemon:
         ingest.on_streams = control.streams_known
         stack.push_async_callback(control.stop)
 
-        rtsp = await self._start_rtsp(stack, users, control, storage)
+        lockout = Lockout(lambda name: users.user(name) is not None, settings.auth.lockout)
+        rtsp = await self._start_rtsp(stack, users, lockout, control, storage)
         worst_delay = await stack.enter_async_context(_loop_probe())
         searches = SearchSessions(control, storage, settings.search)
         services = (
@@ -130,6 +138,7 @@ class Daemon:
             DigestServer(REALM, users.ha1, policy),
             UsernameTokenVerifier(users.password, skew_ns=settings.auth.username_token_skew_ns),
             time.time_ns,
+            lockout,
         )
         soap = Soap((device, *services), security, settings.http.body_bytes)
         storage_observation = StorageObservation(storage, configuration)
@@ -142,6 +151,7 @@ class Daemon:
                 storage_observation,
                 IngestObservation(ingest, receivers),
                 RtspObservation(rtsp),
+                LockoutObservation(lockout, time.time_ns),
                 LoopObservation(worst_delay),
             ),
         )
@@ -155,7 +165,12 @@ class Daemon:
         stack.push_async_callback(commands.stop)
 
     async def _start_rtsp(
-        self, stack: AsyncExitStack, users: UserStore, control: RecordingControl, storage: StorageEngine
+        self,
+        stack: AsyncExitStack,
+        users: UserStore,
+        lockout: Lockout,
+        control: RecordingControl,
+        storage: StorageEngine,
     ) -> RtspServer:
         def find(token: str) -> Recording | None:
             try:
@@ -164,7 +179,9 @@ class Daemon:
                 return None
 
         mounts = Mounts(RecordingMounts(find, storage))
-        server = RtspServer(mounts, DigestAuthenticator(users, REALM), self._settings.rtsp)
+        algorithms = self._settings.auth.digest_algorithms
+        authenticator = DigestAuthenticator(users, REALM, algorithms=algorithms, lockout=lockout)
+        server = RtspServer(mounts, authenticator, self._settings.rtsp)
         await server.start(self.rtsp.host, self.rtsp.port)
         stack.push_async_callback(server.stop)
         self.rtsp = Endpoint(self.rtsp.host, server.port)

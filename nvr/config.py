@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from nvr.auth.digest import Algorithm
+from nvr.auth.lockout import LockoutSettings
 from nvr.auth.users import PasswordPolicy
 from nvr.control.state import ControlSettings
 from nvr.http.settings import HttpSettings
@@ -170,10 +171,11 @@ class AuthSettings:
     """How credentials are taken."""
 
     digest_algorithms: tuple[Algorithm, ...] = (Algorithm.MD5,)
-    """Offered over HTTP in this order. SHA-256 is stronger; clients exist that fail when they see it at all."""
+    """Offered over HTTP and RTSP in this order. SHA-256 is stronger; some clients fail when they see it at all."""
     username_token_skew_ns: int = 300 * NS
     """How far the time of a WS-UsernameToken may lie from the daemon's."""
     passwords: PasswordPolicy = field(default_factory=PasswordPolicy)
+    lockout: LockoutSettings = field(default_factory=LockoutSettings)
 
     def __post_init__(self) -> None:
         if not self.digest_algorithms or len(set(self.digest_algorithms)) != len(self.digest_algorithms):

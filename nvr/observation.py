@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
 
+from nvr.auth.lockout import Lockout
 from nvr.control.receivers import Receivers
 from nvr.ingest.engine import IngestEngine
 from nvr.model.receiver import ReceiverState
+from nvr.model.time import UtcNs
 from nvr.replay.server import RtspServer
 from nvr.storage.configuration import ConfigurationStore
 from nvr.storage.engine import StorageEngine
@@ -114,6 +116,22 @@ class RtspObservation:
             "counter",
             self._server.refused_connections,
         )
+
+
+class LockoutObservation:
+    """Failed log-ins on HTTP, RTSP and in SOAP headers, and who has to wait. No names: /metrics is public."""
+
+    def __init__(self, lockout: Lockout, clock: Callable[[], UtcNs]) -> None:
+        self._lockout = lockout
+        self._clock = clock
+
+    def metrics(self) -> Iterator[Metric]:
+        lockout, now_ns = self._lockout, self._clock()
+        failures, refused = "nvr_login_failures_total", "nvr_login_refused_while_locked_total"
+        yield _single(failures, "Wrong passwords and unknown names.", "counter", lockout.failures)
+        yield _single(refused, "Log-ins refused because of a lock, right or not.", "counter", lockout.refused)
+        yield _single("nvr_locked_users", "Accounts locked now.", "gauge", lockout.locked_users(now_ns))
+        yield _single("nvr_locked_addresses", "Addresses locked now.", "gauge", lockout.locked_addresses(now_ns))
 
 
 class LoopObservation:

@@ -82,6 +82,10 @@ class Verdict:
     """Why they were refused, for the log; the peer is told nothing but `stale`."""
     stale: bool = False
     """The credentials are right, the nonce is not: ask again with stale=true (RFC 7616 3.3)."""
+    name: str | None = None
+    """Of refused credentials whose password was judged: the name claimed. None where nothing was learned about any."""
+    wrong: bool = False
+    """The password is wrong, or there is no such account."""
 
     def __bool__(self) -> bool:
         return self.user is not None

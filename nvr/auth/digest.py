@@ -138,11 +138,11 @@ class DigestServer:
         expected = response_hex(answer.algorithm, known or self._decoy, method, answer.uri, answer.nonce, answer.qop)
         right = hmac.compare_digest(expected.encode(), answer.response.lower().encode("utf-8", "replace"))
         if known is None or not right:
-            return Verdict(None, f"wrong password or unknown user {answer.user[:64]!r}")
+            return Verdict(None, f"wrong password or unknown user {answer.user[:64]!r}", name=answer.user, wrong=True)
         if state is not _Nonce.GOOD:  # a foreign one was made before a restart: the client need not ask its user again
-            return Verdict(None, f"the nonce is {state.value}", stale=True)
+            return Verdict(None, f"the nonce is {state.value}", stale=True, name=answer.user)
         if answer.qop is not None and not self._count(answer.nonce, issued, int(answer.qop[1], 16)):
-            return Verdict(None, "the nonce count was used before", stale=True)
+            return Verdict(None, "the nonce count was used before", stale=True, name=answer.user)
         return Verdict(answer.user)
 
     def _make_nonce(self, now_ns: UtcNs) -> str:

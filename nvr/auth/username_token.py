@@ -89,9 +89,11 @@ class UsernameTokenVerifier:
         expected = password_digest(nonce, token.created, password or "")
         right = hmac.compare_digest(expected.encode(), token.password.strip().encode("utf-8", "replace"))
         if password is None or not right:
-            return Verdict(None, f"wrong password or unknown user {token.username[:64]!r}")
+            return Verdict(
+                None, f"wrong password or unknown user {token.username[:64]!r}", name=token.username, wrong=True
+            )
         if not self._is_new((token.username, nonce), created_ns, now_ns):
-            return Verdict(None, "the token was used before")
+            return Verdict(None, "the token was used before", name=token.username)
         return Verdict(token.username)
 
     def _is_new(self, key: tuple[str, bytes], created_ns: UtcNs, now_ns: UtcNs) -> bool:

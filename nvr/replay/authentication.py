@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from nvr.auth.access import AccessClass, Role, allows
 from nvr.auth.digest import RTSP_POLICY, Algorithm, DigestServer
+from nvr.auth.lockout import Lockout
 from nvr.media.rtsp.message import Request
 from nvr.replay.clock import Clock, SystemClock
 from nvr.replay.status import RequestRefused
@@ -22,21 +25,33 @@ class Users(Protocol):
 class Authenticator(Protocol):
     """Judges a request before anything of it is looked at."""
 
-    def check(self, request: Request) -> str:
-        """The user's name. Raises RequestRefused with 401 and challenges, or 403."""
+    def check(self, request: Request, address: str) -> str:
+        """The user's name. `address` is the peer's, without port. Raises RequestRefused: 401 and challenges, or 403."""
 
 
 class DigestAuthenticator:
     """Streams are of access class READ_MEDIA (8.1)."""
 
-    def __init__(self, users: Users, realm: str, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        users: Users,
+        realm: str,
+        clock: Clock | None = None,
+        *,
+        algorithms: Sequence[Algorithm] = RTSP_POLICY.algorithms,
+        lockout: Lockout | None = None,
+    ) -> None:
+        """`algorithms` are offered in this order. Without `lockout` guessing has no end."""
         self._users = users
         self._clock = clock or SystemClock()
-        self._digest = DigestServer(realm, users.ha1, RTSP_POLICY)
+        self._digest = DigestServer(realm, users.ha1, replace(RTSP_POLICY, algorithms=tuple(algorithms)))
+        self._lockout = lockout
 
-    def check(self, request: Request) -> str:
+    def check(self, request: Request, address: str) -> str:
         now = self._clock.utc_ns()
         verdict = self._digest.verify(request.method, request.uri, request.headers.get("Authorization"), now)
+        if self._lockout is not None:
+            verdict = self._lockout.judge(verdict, address, now)
         if verdict.user is None:
             challenges = self._digest.challenges(now, stale=verdict.stale)
             raise RequestRefused(401, verdict.why, tuple(("WWW-Authenticate", c) for c in challenges))

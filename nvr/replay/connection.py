@@ -38,7 +38,7 @@ class Connection:
         self._timeout_ns = surroundings.session_timeout_ns
         self._backlog_bytes = media_bytes + ANSWERS_BYTES
         self._parser = MessageParser(limits)
-        self._methods = Methods(surroundings, InterleavedTransport(stream), stream.local_address)
+        self._methods = Methods(surroundings, InterleavedTransport(stream), stream.local_address, stream.peer_address)
         self._heard_ns = self._clock.monotonic_ns()
 
     async def run(self) -> None:

@@ -54,11 +54,13 @@ class Answer:
 class Methods:
     """Answers the requests of one connection, one after the other. `sessions` are those set up on it."""
 
-    def __init__(self, surroundings: Surroundings, transport: Transport, local_address: str) -> None:
+    def __init__(self, surroundings: Surroundings, transport: Transport, local_address: str, peer_address: str) -> None:
+        """Both addresses are literal, without port."""
         self.sessions: dict[str, RtspSession] = {}
         self._around = surroundings
         self._transport = transport
         self._local_address = local_address
+        self._peer_address = peer_address
         self._methods = {
             "OPTIONS": self._options,
             "DESCRIBE": self._describe,
@@ -74,7 +76,7 @@ class Methods:
         """Raises NvrError for a refusal; nothing has been changed then."""
         requests.check_head(request)
         if request.method != "OPTIONS" and self._around.authenticator is not None:
-            self._around.authenticator.check(request)
+            self._around.authenticator.check(request, self._peer_address)
         return await self._methods[request.method](request)
 
     def common_headers(self, request: Request | None) -> Headers:

@@ -18,6 +18,8 @@ class ByteStream(Protocol):
 
     peer: str
     """For the log."""
+    peer_address: str
+    """Literal IP address of the peer."""
     local_address: str
     """Literal IP address that the peer is connected to."""
 
@@ -44,7 +46,9 @@ class TcpStream:
         self._reader = reader
         self._writer = writer
         writer.transport.set_write_buffer_limits(write_buffer_bytes, write_buffer_bytes // 4)
-        self.peer = _shown(writer.get_extra_info("peername"))
+        peer = writer.get_extra_info("peername")
+        self.peer = _shown(peer)
+        self.peer_address = str(peer[0]) if isinstance(peer, tuple) else "unknown"
         local = writer.get_extra_info("sockname")
         self.local_address = str(local[0]) if local else "127.0.0.1"
 

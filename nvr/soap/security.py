@@ -8,6 +8,7 @@ The decision, taken before any argument is parsed:
    pass and name the same user.
 3. Without any: HTTP 401 with a challenge for each algorithm. A bad Digest: the same. A bad UsernameToken: Sender /
    ter:NotAuthorized with HTTP 400.
+   Who is locked out gets the same answers, whatever the password (nvr/auth/lockout.py).
 4. A role without the access class: Sender / ter:NotAuthorized with HTTP 400.
 
 Without any user nobody passes 2, so that only PRE_AUTH operations answer.
@@ -22,6 +23,7 @@ from lxml import etree
 
 from nvr.auth.access import AccessClass, Caller, Role, Verdict
 from nvr.auth.digest import DigestServer
+from nvr.auth.lockout import Lockout
 from nvr.auth.username_token import UsernameToken, UsernameTokenVerifier
 from nvr.model.time import UtcNs
 from nvr.soap.faults import not_authorized
@@ -39,12 +41,17 @@ class Security:
         digest: DigestServer,
         tokens: UsernameTokenVerifier,
         clock: Callable[[], UtcNs],
+        lockout: Lockout | None = None,
     ) -> None:
-        """`role` is the role of a user by name, None for an unknown one; `clock` tells the time of the device."""
+        """`role` is the role of a user by name, None for an unknown one; `clock` tells the time of the device.
+
+        Without `lockout` passwords can be guessed for as long as one likes.
+        """
         self._role = role
         self._digest = digest
         self._tokens = tokens
         self._clock = clock
+        self._lockout = lockout
 
     def admit(
         self,
@@ -61,7 +68,7 @@ class Security:
         now_ns = self._clock()
         user: str | None = None
         if authorization is not None:
-            verdict = self._digest.verify(method, uri, authorization, now_ns)
+            verdict = self._judge(self._digest.verify(method, uri, authorization, now_ns), peer, now_ns)
             if not verdict:
                 _tell(verdict, peer)
                 challenges = self._digest.challenges(now_ns, stale=verdict.stale)
@@ -69,7 +76,7 @@ class Security:
             user = verdict.user
         token = _username_token(headers)
         if token is not None:
-            verdict = self._tokens.verify(token, now_ns)
+            verdict = self._judge(self._tokens.verify(token, now_ns), peer, now_ns)
             if not verdict:
                 _tell(verdict, peer)
                 raise not_authorized("the UsernameToken is not valid")
@@ -82,6 +89,9 @@ class Security:
         if not caller.may(access):
             raise not_authorized("the role of the user does not include this operation")
         return caller
+
+    def _judge(self, verdict: Verdict, peer: str, now_ns: UtcNs) -> Verdict:
+        return verdict if self._lockout is None else self._lockout.judge(verdict, peer, now_ns)
 
 
 def _tell(verdict: Verdict, peer: str) -> None:

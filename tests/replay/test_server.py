@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from typing import ClassVar
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nvr.auth.access import Role
+from nvr.auth.access import Role, Verdict
 from nvr.auth.digest import Algorithm, ha1
+from nvr.auth.lockout import Lockout, LockoutSettings
 from nvr.media.rtsp.headers import Headers
 from nvr.model.errors import OperatorError
 from nvr.model.time import NS
@@ -311,6 +313,40 @@ class TestAuthentication:
         client = await served.client()
         for method in ("DESCRIBE", "SETUP", "PLAY", "PAUSE", "TEARDOWN", "GET_PARAMETER", "SET_PARAMETER"):
             assert (await client.request(method, "/replay/rec-unknown")).status == 401
+
+    async def test_guessing_locks_the_right_password_out_on_rtsp_and_through_the_same_count_elsewhere(
+        self, serve: Serve
+    ) -> None:
+        lockout = Lockout(Accounts.roles.__contains__, LockoutSettings(user_failures=2))
+        guard = DigestAuthenticator(Accounts(), "nvr", algorithms=(Algorithm.MD5,), lockout=lockout)
+        served = await serve({VIDEO001: worked_example()}, authenticator=guard)
+        client = await served.client()
+        for _ in range(3):
+            client.credentials = "watcher", "wrong"
+            assert (await client.request("DESCRIBE", PATH)).status == 401
+        client.credentials = "watcher", "secret"
+        refused = await client.request("DESCRIBE", PATH)
+        assert (refused.status, "stale" in refused["WWW-Authenticate"]) == (401, False)
+        assert not lockout.judge(Verdict("watcher"), "192.0.2.1", time.time_ns())
+        client.credentials = "admin", "secret"
+        assert (await client.request("DESCRIBE", PATH)).status == 200
+
+    async def test_requests_without_credentials_are_no_failures(self, serve: Serve) -> None:
+        lockout = Lockout(Accounts.roles.__contains__, LockoutSettings(user_failures=1, address_failures=1))
+        guard = DigestAuthenticator(Accounts(), "nvr", lockout=lockout)
+        client = await (await serve({VIDEO001: worked_example()}, authenticator=guard)).client()
+        for _ in range(5):
+            assert (await client.request("DESCRIBE", PATH)).status == 401
+        client.credentials = "watcher", "secret"
+        assert (await client.request("DESCRIBE", PATH)).status == 200
+        assert lockout.failures == 0
+
+    async def test_the_algorithms_of_the_settings_are_offered_in_their_order(self, serve: Serve) -> None:
+        guard = DigestAuthenticator(Accounts(), "nvr", algorithms=(Algorithm.SHA_256, Algorithm.MD5))
+        client = await (await serve({VIDEO001: worked_example()}, authenticator=guard)).client()
+        answer = await client.request("DESCRIBE", PATH)
+        offered = [v for n, v in answer.headers if n == "WWW-Authenticate"]
+        assert ["algorithm=SHA-256" in v for v in offered] == [True, False]
 
     async def test_a_whole_session_with_credentials(self, serve: Serve) -> None:
         served = await serve({VIDEO001: worked_example()}, authenticator=DigestAuthenticator(Accounts(), "nvr"))

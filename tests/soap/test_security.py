@@ -10,6 +10,8 @@ import requests
 from requests.auth import HTTPDigestAuth
 
 from nvr.auth.access import AccessClass
+from nvr.auth.lockout import LockoutSettings
+from nvr.model.time import NS
 from tests.support.soap_http import (
     DEVICE,
     PASSWORDS,
@@ -202,3 +204,33 @@ async def test_refusals_are_logged_with_the_peer_and_without_the_credentials(cap
     assert len(refusals) == 2
     assert all("127.0.0.1" in message for message in refusals)
     assert "hunter2" not in caplog.text
+
+
+async def test_after_many_wrong_passwords_the_right_one_is_answered_like_a_wrong_one_in_both_ways() -> None:
+    async with a_device(lockout=LockoutSettings(user_failures=3)) as device:
+        wrong = await with_digest(device, "ute", "wrong")
+        for _ in range(2):
+            token = username_token("ute", "wrong", device.clock())
+            wrong_token = await device.call(INFORMATION, header=token)
+        await with_digest(device, "ute", "wrong")
+        locked = await with_digest(device, "ute", PASSWORDS["ute"])
+        locked_token = await device.call_as("ute", INFORMATION)
+        assert (locked.status, locked.fault, locked.reason) == (wrong.status, wrong.fault, wrong.reason)
+        assert "stale" not in locked.challenges[0]
+        assert (locked_token.status, locked_token.body) == (wrong_token.status, wrong_token.body)
+        assert (await device.call_as("otto", INFORMATION)).status == 200
+        device.clock.advance(2)
+        assert (await with_digest(device, "ute", PASSWORDS["ute"])).status == 200
+
+
+async def test_requests_without_credentials_or_with_an_old_nonce_lock_nobody_out() -> None:
+    async with a_device(lockout=LockoutSettings(user_failures=1, address_failures=1)) as device:
+        old = await challenge_of(device)
+        device.clock.advance(3600)
+        for _ in range(5):
+            await challenge_of(device)
+            answer = digest_authorization(old, "ute", PASSWORDS["ute"], DEVICE)
+            assert "stale=true" in (await device.call(INFORMATION, Authorization=answer)).challenges[0]
+            token = username_token("ute", PASSWORDS["ute"], device.clock() - 3600 * NS)
+            assert (await device.call(INFORMATION, header=token)).status == 400
+        assert (await with_digest(device, "ute", PASSWORDS["ute"])).status == 200
