@@ -342,6 +342,18 @@ def test_after_garbage_the_stream_goes_on(stream: Stream) -> None:
 
 
 @both
+def test_a_parameter_set_that_no_sample_entry_holds_costs_its_unit_and_not_the_stream(stream: Stream) -> None:
+    header = b"\x68\x11" if stream is H264 else b"\x44\x01\x20"  # a picture parameter set with an id of its own
+    huge = (10**7, sample_form(header + b"\x5a" * 70_000))
+    later = [(t + 10**8, data) for t, data in encoded(stream).units]
+    depacketizer = described(stream)
+    found = feed(depacketizer, packets_of(packetizer_of(stream), [huge, *later]))
+    assert "no sample entry can hold" in (depacketizer.last_error or "")
+    assert [u.rtp_time for u in found] == [t for t, _ in later]
+    assert depacketizer.configuration == configuration_of(stream)
+
+
+@both
 def test_packets_of_padding_alone_change_nothing(stream: Stream) -> None:
     units = encoded(stream).units
     packets: list[Packet] = []

@@ -37,6 +37,9 @@ MAXIMUM_UNIT = 16 << 20
 LONGEST_SET = 2048
 """Bytes of a parameter set that are looked at, so that none holds the event loop. Encoders write fewer than 100."""
 
+MAXIMUM_SET = 0xFFFF
+"""Bytes of a parameter set that are kept: the sizes in avcC and hvcC have 16 bits."""
+
 NO_TIME = -1
 
 DELIMITER, VIDEO_SET, SEQUENCE_SET, PICTURE_SET, PREFIX, SLICE, OTHER = range(7)
@@ -325,6 +328,8 @@ class NalDepacketizer(ABC):
             self._prefix(kind, nal)
             return
         nal = nal.rstrip(b"\0")  # some cameras leave zero bytes of a byte stream behind it
+        if len(nal) > MAXIMUM_SET:
+            raise FormatError(f"a parameter set of {len(nal)} bytes, which no sample entry can hold")
         if nal not in self._known:
             self._sets[kind, self._set_id(kind, nal)] = nal
             self._known = frozenset(self._sets.values())
