@@ -264,5 +264,5 @@ def _choose(media: Media) -> tuple[PayloadFormat, Depacketizer | None, str | Non
 
 
 def _without_credentials(uri: str) -> str:
-    """Some cameras echo the URI with credentials; they are sent in headers only."""
-    return re.sub(r"(?<=://)[^/@]*@", "", uri, count=1)
+    """Some cameras echo the URI with credentials, also with `@` in a password; they are sent in headers only."""
+    return re.sub(r"(?<=://)[^/?#]*@", "", uri, count=1)

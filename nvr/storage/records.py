@@ -6,7 +6,6 @@ import logging
 from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any, Protocol
-from urllib.parse import urlsplit, urlunsplit
 
 import sqlalchemy as sa
 
@@ -176,7 +175,7 @@ def save_receiver(connection: sa.Connection, receiver: Receiver, sealer: Sealer)
     """User, password and query of the URI are stored sealed only (some cameras take a password in the query)."""
     configuration = receiver.configuration
     uri = configuration.media_uri
-    public = public_part(uri)
+    public = configuration.public_uri
     _upsert(
         connection,
         schema.receivers.c.token,
@@ -225,14 +224,6 @@ def _media_uri(row: sa.Row[Any], sealer: Sealer) -> str:
 
 def _purpose(token: str) -> str:
     return f"receiver {token}"
-
-
-def public_part(uri: str) -> str:
-    """The URI without user, password and query."""
-    parts = urlsplit(uri)
-    if "@" not in parts.netloc and not parts.query:
-        return uri
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query=""))
 
 
 def save_user(connection: sa.Connection, user: User) -> None:

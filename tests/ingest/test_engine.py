@@ -289,6 +289,18 @@ async def test_channels_that_the_camera_chooses_are_obeyed(house: House) -> None
         await until(lambda: len(house.recorder().samples) == 25)
 
 
+@pytest.mark.parametrize("credentials", ["u:p", "u:p@w"])
+async def test_credentials_that_the_camera_echoes_stand_in_no_request(house: House, credentials: str) -> None:
+    camera = Camera([h264_track("video?mail=a@b")], content_base=f"rtsp://{credentials}@elsewhere/base/")
+    async with camera:
+        house.record(camera.uri)
+        await camera.playing()
+        assert [r.uri for r in camera.requests[2:]] == [
+            "rtsp://elsewhere/base/video?mail=a@b",
+            "rtsp://elsewhere/base/",
+        ]
+
+
 async def test_play_goes_to_the_aggregate_uri(house: House) -> None:
     camera = Camera([h264_track("video?x=1")], content_base="rtsp://elsewhere/base/", session_lines="a=control:all\r\n")
     async with camera:
