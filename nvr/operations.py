@@ -58,7 +58,7 @@ class Operations:
         await self._users.add(name, Role(role), password)
 
     async def add_camera(self, name: str, uri: str) -> CameraAdded:
-        """Recording, auto-created receiver and active job in one step; nothing is left behind on refusal."""
+        """Recording, auto-created receiver and active job in one step; nothing is left behind when one of them fails."""
         if not uri:  # to a receiver it means "not configured yet", and nothing would ever be recorded
             raise BadConfiguration("MediaUri: is empty")
         created = await self._control.create_recording(
@@ -81,7 +81,7 @@ class Operations:
                 receiver,
                 ReceiverConfiguration(media_uri=uri, stream_setup=StreamSetup(protocol=TransportProtocol.RTSP)),
             )
-        except Refused:
+        except NvrError:  # a refusal, or a disk that failed in between
             await self._control.delete_recording(recording)
             raise
         return CameraAdded(recording, job.token, receiver)

@@ -14,7 +14,7 @@ import pytest
 from nvr.auth.access import Role
 from nvr.auth.credentials import Vault
 from nvr.auth.users import User, UserStore
-from nvr.model.errors import NvrError, Refused
+from nvr.model.errors import NvrError, Refused, StorageError
 from nvr.model.job import RecordingJobMode
 from nvr.operations import SOCKET_NAME, ControlSocket, Operations, ask_daemon
 from tests.support.control import Controlled
@@ -57,6 +57,18 @@ async def test_a_camera_that_is_refused_leaves_nothing(
     assert house.control.recordings() == ()
     assert house.control.jobs() == ()
     assert house.receivers.receivers() == ()
+
+
+async def test_a_camera_whose_address_cannot_be_written_leaves_nothing(
+    house: Controlled, operations: Operations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fails(token: object, configuration: object) -> None:
+        raise StorageError("the disk is full")
+
+    monkeypatch.setattr(house.receivers, "configure", fails)
+    with pytest.raises(StorageError):
+        await operations.add_camera("yard", "rtsp://192.0.2.1/")
+    assert (house.control.recordings(), house.control.jobs(), house.receivers.receivers()) == ((), (), ())
 
 
 async def test_commands_reach_the_daemon_through_the_socket(
