@@ -58,7 +58,7 @@ class Operations:
         await self._users.add(name, Role(role), password)
 
     async def add_camera(self, name: str, uri: str) -> CameraAdded:
-        """Recording, auto-created receiver and active job in one step; nothing is left behind when one of them fails."""
+        """Recording, auto-created receiver and active job in one step; nothing is left behind when it fails."""
         if not uri:  # to a receiver it means "not configured yet", and nothing would ever be recorded
             raise BadConfiguration("MediaUri: is empty")
         created = await self._control.create_recording(
