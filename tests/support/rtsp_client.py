@@ -99,14 +99,15 @@ class RtspClient:
         self._challenge: dict[str, str] | None = None
 
     @classmethod
-    async def connect(cls, port: int, limit: int = 1 << 16) -> RtspClient:
+    async def connect(cls, port: int, limit: int = 1 << 16, host: str = "127.0.0.1") -> RtspClient:
         """`limit`: bytes of each of the two receive buffers, the kernel's and asyncio's."""
-        sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # so asyncio sets TCP_NODELAY
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # so asyncio sets TCP_NODELAY
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, limit)
         sock.setblocking(False)
-        await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
+        await asyncio.get_running_loop().sock_connect(sock, (host, port))
         reader, writer = await asyncio.open_connection(sock=sock, limit=limit)
-        return cls(reader, writer, f"rtsp://127.0.0.1:{port}")
+        return cls(reader, writer, f"rtsp://[{host}]:{port}" if ":" in host else f"rtsp://{host}:{port}")
 
     async def close(self) -> None:
         self.writer.close()
