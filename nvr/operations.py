@@ -18,15 +18,17 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from nvr.auth.users import Role, UserStore
 from nvr.control.receivers import Receivers
 from nvr.control.recordings import RecordingControl
-from nvr.model.errors import BadConfiguration, NvrError, OperatorError, Refused
+from nvr.model.errors import BadConfiguration, FormatError, NvrError, OperatorError, Refused
 from nvr.model.job import RecordingJobConfiguration, RecordingJobMode, RecordingJobSource
 from nvr.model.receiver import ReceiverConfiguration, StreamSetup, TransportProtocol
 from nvr.model.recording import RecordingConfiguration, RecordingSourceInformation
 from nvr.model.tokens import JobToken, ReceiverToken, RecordingToken
+from nvr.soap.values import any_uri
 
 log = logging.getLogger(__name__)
 
@@ -61,8 +63,13 @@ class Operations:
         """Recording, auto-created receiver and active job in one step; nothing is left behind when it fails."""
         if not uri:  # to a receiver it means "not configured yet", and nothing would ever be recorded
             raise BadConfiguration("MediaUri: is empty")
+        # SourceId and MediaUri are xs:anyURI: what is none would spoil every later answer that holds it.
+        try:
+            uri = any_uri().parse(uri)
+        except FormatError as e:
+            raise BadConfiguration("MediaUri: is no URI; in a user or password, @ is %40, : is %3A, % is %25") from e
         created = await self._control.create_recording(
-            RecordingConfiguration(RecordingSourceInformation(source_id=name, name=name), content=name)
+            RecordingConfiguration(RecordingSourceInformation(quote(name, safe=""), name), content=name)
         )
         recording = created.token
         try:

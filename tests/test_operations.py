@@ -48,7 +48,21 @@ async def test_a_camera_is_recording_receiver_and_active_job(house: Controlled, 
     assert house.receivers.receiver(added.receiver).configuration.media_uri == "rtsp://u:p@192.0.2.1/s"
 
 
-@pytest.mark.parametrize(("name", "uri"), [("yard", "http://192.0.2.1/"), ("x" * 65, "rtsp://192.0.2.1/")])
+async def test_any_name_makes_a_source_id_that_the_schema_takes(house: Controlled, operations: Operations) -> None:
+    added = await operations.add_camera("50% Tür", "rtsp://192.0.2.1/s")
+    source = house.control.recording(added.recording).configuration.source
+    assert (source.source_id, source.name) == ("50%25%20T%C3%BCr", "50% Tür")
+
+
+@pytest.mark.parametrize(
+    ("name", "uri"),
+    [
+        ("yard", "http://192.0.2.1/"),
+        ("x" * 65, "rtsp://192.0.2.1/"),
+        ("yard", "rtsp://user:p@ss@192.0.2.1/"),  # urlsplit takes it, xs:anyURI does not
+        ("yard", "rtsp://192.0.2.1/a#b#c"),
+    ],
+)
 async def test_a_camera_that_is_refused_leaves_nothing(
     house: Controlled, operations: Operations, name: str, uri: str
 ) -> None:
