@@ -42,8 +42,20 @@ CHARACTERS = st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"], inclu
 TEXT = st.text(CHARACTERS, max_size=40)
 NAME = st.text(CHARACTERS, max_size=64)
 URI_CHARACTERS = st.characters(codec="utf-8", categories=["L", "N"], include_characters=":/?@&;=.-_~'\"<>|{}+,")
-URI = st.from_regex(r"(rtsp|http|urn)://?[a-z]{1,9}/?", fullmatch=True).flatmap(
-    lambda head: st.text(URI_CHARACTERS, max_size=40).map(lambda tail: head + tail + "%C3%A9")
+
+
+def taken(text: str) -> bool:
+    """Whether the wire lets the text in: nothing else is ever stored."""
+    try:
+        return bool(any_uri().parse(text) == text)
+    except FormatError:
+        return False
+
+
+URI = (
+    st.from_regex(r"(rtsp|http|urn)://?[a-z]{1,9}/?", fullmatch=True)
+    .flatmap(lambda head: st.text(URI_CHARACTERS, max_size=40).map(lambda tail: head + tail + "%C3%A9"))
+    .filter(taken)
 )
 TOKEN = st.text(CHARACTERS, min_size=1, max_size=64)
 LONGEST_NS = (1 << 63) - 1
