@@ -12,7 +12,7 @@ help:
 	@echo "make test         the test suite"
 	@echo "make lint         formatting, lint rules, types"
 	@echo "make bench        the benchmarks (figures of this machine, with their peers)"
-	@echo "make conformance  docs/conformance.md: which requirement is proved by a test"
+	@echo "make conformance  docs/conformance.md: which requirement is proved by a test; docs/access.md: who may call what"
 	@echo "make crash        kill the recording daemon twenty times and check what is left"
 	@echo "make lock         requirements*.lock anew from pyproject.toml (needs pip-tools)"
 
@@ -40,6 +40,7 @@ bench: $(READY)
 
 conformance: $(READY)
 	$(BIN)/python -m tests.conformance.table
+	$(BIN)/python -m tests.conformance.access
 
 crash: $(READY)
 	$(BIN)/python -m tests.e2e.crash --times 20 $(ARGS)
