@@ -533,11 +533,18 @@ async def test_another_encoding_than_the_tracks_is_an_incompatible_stream(house:
 
 @pytest.mark.requirement("RC-5.3.2-03")
 async def test_sound_is_not_stored_in_a_video_track(house: House) -> None:
-    async with Camera([h264_track(), pcmu_track()]) as camera:
+    audio = pcmu_track()
+    async with Camera([h264_track(), audio]) as camera:
         house.record(camera.uri, ("trackID=2", "VIDEO001"))
         await camera.playing()
-        await until(lambda: house.state()[0] is ERROR)
+        camera.send_report(audio, time.time_ns(), 0)
+        for n in range(200):
+            camera.send(audio.frames([audio.packet(bytes(160), n * 160)]))
+        await until(lambda: house.engine.counters()[RECEIVER].packets == 200)
+        assert house.state()[0] is ERROR
         assert "does not fit into a track of type Video" in house.error()
+        await house.engine.stop()
+    assert house.recorder().fragments == []
 
 
 @pytest.mark.requirement("RC-5.19-14")
@@ -652,6 +659,26 @@ async def test_another_media_uri_keeps_the_track_active_and_goes_on_in_it(house:
         await until(lambda: len(house.recorder().samples) == 2)
         await first.requested("TEARDOWN")
     assert [s.data for s in house.recorder().samples] == [key_frame(1), key_frame(2)]
+
+
+@pytest.mark.requirement("RC-5.19-18")
+async def test_a_new_connection_that_is_not_up_within_the_grace_is_an_error() -> None:
+    house = House()
+    house.engine = IngestEngine(house.storage, dataclasses.replace(QUICK, configure_grace_ns=100 * MS))
+    await house.engine.start()
+    track = h264_track()
+    async with Camera([track]) as first, Camera([h264_track()], answers={"DESCRIBE": lambda q, a: None}) as silent:
+        house.record(first.uri)
+        await first.playing()
+        first.send_unit(track, key_frame(1), 0)
+        await until(lambda: house.state()[0] is ACTIVE)
+        house.record(silent.uri)
+        assert house.state() == (ACTIVE, None)
+        await silent.requested("DESCRIBE")
+        await until(lambda: house.state()[0] is not ACTIVE)
+        await until(lambda: house.state()[0] is ERROR)
+        assert "did not answer DESCRIBE" in house.error()
+        await house.engine.stop()
 
 
 async def test_the_session_description_is_told_before_tracks_are_mapped(house: House) -> None:

@@ -166,7 +166,7 @@ def long_track(seconds: int = 300, size: int = 1000) -> MemoryTrack:
     return track.with_end()
 
 
-@pytest.mark.requirement("PB-8.5.1-09", "PB-8.5.1-10", "PB-8.6.3-01", "PB-8.6.3-02")
+@pytest.mark.requirement("PB-8.5.1-09", "PB-8.5.1-10", "PB-8.6.3-02")
 async def test_pause_and_resume_lose_and_repeat_nothing(serve: Serve) -> None:
     client = await (await serve({VIDEO001: long_track(600, 40_000)}, payload=10_000)).client(1 << 14)
     await playing(client)
@@ -324,7 +324,7 @@ async def test_a_sender_report_states_the_wall_clock_when_rate_control_is_on(ser
     assert (await client.request("OPTIONS", PATH)).status == 200
 
 
-@pytest.mark.requirement("PB-8.5.4-01", "PB-8.5.4-03", "PB-8.5.4-04")
+@pytest.mark.requirement("PB-8.4-03", "PB-8.5.4-01", "PB-8.5.4-03", "PB-8.5.4-04")
 @pytest.mark.parametrize(
     ("headers", "names"),
     [

@@ -76,6 +76,7 @@ def test_forward_replay_of_the_worked_example_has_its_order_and_flags() -> None:
     assert flags(played(worked_example())) == ("I0:C P1: P2: I3:C P4: P5:E I6:C P7: P8: I9:C P10: P11:ET")
 
 
+@pytest.mark.requirement("PB-8.10-02")
 def test_a_jump_is_flagged_on_the_first_unit_of_each_track_only() -> None:
     tracks = [worked_example(), audio().with_gop(["a", "b"]).with_end()]
     units = played(tracks, Selection(TEN, discontinuity=True))

@@ -209,6 +209,7 @@ PLAY_REFUSALS = [
     ({"Immediate": "perhaps"}, 400),
     ({"Frames": "foo"}, 400),
     ({"Frames": "all/4000"}, 400),
+    ({"Frames": "predicted/1000"}, 400),
     ({"Frames": "predicted"}, 456),
     ({"Range": "clock=20260230T100000Z-"}, 457),
     ({"Range": "clock=garbage"}, 457),
