@@ -129,6 +129,9 @@ class RtspSession:
             assert playback is not None
             fresh = playback
         await self._stop()
+        if self.state is SessionState.INIT:
+            fresh.source.close()
+            raise RequestRefused(454, f"session {self.id} has ended while a PLAY was prepared")
         if self._player is not None:
             self._playing_ns = self._player.playing_ns + (0 if resumes else JUMP_NS)
         if not resumes and playback is not None:
