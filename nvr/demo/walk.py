@@ -12,9 +12,10 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -48,6 +49,10 @@ def run_demo(seconds: int, *, keep: bool, directory: Path | None) -> int:
     """Runs the walk and tells about it on stdout. 0: every recorded frame was replayed. Raises DemoFailed, and
     OperatorError for a directory that cannot be used.
     """
+    import av
+    import requests
+    import zeep.exceptions
+
     place = directory or Path(tempfile.mkdtemp(prefix="nvr-demo-"))
     data = place / "data"
     if data.exists():
@@ -56,6 +61,14 @@ def run_demo(seconds: int, *, keep: bool, directory: Path | None) -> int:
         place.mkdir(parents=True, exist_ok=True)
     except OSError as e:
         raise OperatorError(f"cannot make the directory {place}: {e.strerror}") from e
+    try:
+        _walk_through(place, data, seconds, keep)
+    except (zeep.exceptions.Error, requests.RequestException, av.FFmpegError) as e:
+        raise DemoFailed(f"{type(e).__name__}: {e}; the recorder's log is {place / 'daemon.log'}") from e
+    return 0
+
+
+def _walk_through(place: Path, data: Path, seconds: int, keep: bool) -> None:
     password = secrets.token_urlsafe(12)
     with ExitStack() as stack:
         say("camera", "starting: H.264 with a burnt-in clock, AAC, ONVIF metadata")
@@ -92,8 +105,8 @@ def run_demo(seconds: int, *, keep: bool, directory: Path | None) -> int:
             say("serving", f"{http}/onvif/device_service  user {USER}  password {password}")
             say("", f"ffplay -rtsp_transport tcp '{_with_credentials(uri, password)}'")
             say("", "Ctrl-C ends camera and recorder")
-            signal.pause()
-    return 0
+            with suppress(KeyboardInterrupt):
+                signal.pause()
 
 
 def say(what: str, text: str) -> None:
@@ -232,15 +245,19 @@ def _child(command: list[str], environment: dict[str, str], log: Path | None = N
     process = subprocess.Popen(  # noqa: S603  our own modules
         command, stdout=subprocess.PIPE, stderr=errors, env={**os.environ, **environment}, text=True
     )
+    watchdog = threading.Timer(_START_DEADLINE_S, process.kill)
+    watchdog.start()
     try:
         assert process.stdout is not None
         words = process.stdout.readline().split()
+        watchdog.cancel()
         if not words:
             status = process.wait(_START_DEADLINE_S)
             hint = f"; see {log}" if log else ""
             raise DemoFailed(f"{' '.join(command[1:4])} ended with status {status} before it was ready{hint}")
         yield words
     finally:
+        watchdog.cancel()
         process.terminate()
         try:
             process.wait(_START_DEADLINE_S)
