@@ -21,6 +21,7 @@ import sys
 import time
 from collections.abc import Iterator
 from typing import Any
+from uuid import UUID
 
 from aiohttp import web
 from spyne import Application, rpc
@@ -28,10 +29,14 @@ from spyne import Service as SpyneService
 from spyne.protocol.soap import Soap12
 from spyne.server.wsgi import WsgiApplication
 
+from nvr.auth.credentials import Vault
 from nvr.auth.digest import DigestServer
 from nvr.auth.username_token import UsernameTokenVerifier
+from nvr.auth.users import UserStore
+from nvr.control.device import DeviceMemory
 from nvr.http.listener import Address, Listener
 from nvr.http.settings import HttpSettings
+from nvr.model.device import DeviceState
 from nvr.soap import types
 from nvr.soap.device import DeviceService, DeviceSettings
 from nvr.soap.device_types import DeviceServiceCapabilities
@@ -53,7 +58,20 @@ REQUEST = (
 
 
 def a_device() -> DeviceService:
-    return DeviceService(DeviceSettings(), "0", (), time.time_ns)
+    nothing: Any = None  # what is measured asks neither the disk nor the system
+    users = UserStore(Vault(bytes(32)), nothing)
+    memory = DeviceMemory(DeviceState(), nothing, ())
+    return DeviceService(
+        DeviceSettings(),
+        "0",
+        (),
+        time.time_ns,
+        users=users,
+        memory=memory,
+        endpoint=UUID(int=0),
+        system=nothing,
+        protocols=tuple,
+    )
 
 
 def a_soap() -> Soap:

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import UUID
 
 from nvr import __version__
 from nvr.auth.access import Role
@@ -23,9 +24,12 @@ from nvr.auth.lockout import Lockout
 from nvr.auth.username_token import UsernameTokenVerifier
 from nvr.auth.users import REALM, UserStore
 from nvr.config import ADMIN_PASSWORD_VARIABLE, Endpoint, Settings, admin_password
+from nvr.control.device import DeviceMemory
+from nvr.control.host_rules import NetworkProtocol
 from nvr.control.receivers import Receivers
 from nvr.control.recordings import RecordingControl
 from nvr.control.state import ControlState, Engine
+from nvr.control.system import DeviceSystem
 from nvr.data_directory import DataDirectory, InUse
 from nvr.http.listener import Address, Listener
 from nvr.ingest.engine import IngestEngine
@@ -45,7 +49,7 @@ from nvr.replay.authentication import DigestAuthenticator
 from nvr.replay.mounts import Mounts, RecordingMounts
 from nvr.replay.server import RtspServer
 from nvr.search.sessions import SearchSessions
-from nvr.soap.device import DeviceService
+from nvr.soap.device import DeviceService, fixed_scopes
 from nvr.soap.protocol import Soap
 from nvr.soap.receiver import ReceiverService
 from nvr.soap.recording import RecordingService
@@ -72,6 +76,9 @@ class Daemon:
 
     def __init__(self, directory: DataDirectory, settings: Settings) -> None:
         """`directory` is locked by the caller."""
+        self.restart_wanted = False
+        """Whether the daemon has stopped to be started again."""
+        self._stop: asyncio.Event | None = None
         self._directory = directory
         self._settings = settings
         self.http = settings.listen.http
@@ -79,6 +86,7 @@ class Daemon:
 
     async def run(self, stop: asyncio.Event, ready: Callable[[], None]) -> None:
         """Starts, calls `ready`, and stops when `stop` is set. Raises NvrError when it cannot start."""
+        self._stop = stop
         stack = AsyncExitStack()
         try:
             await self._start(stack)
@@ -90,6 +98,17 @@ class Daemon:
                     await stack.aclose()
             except TimeoutError:
                 log.error("the stop has taken longer than %d s and is broken off", STOP_S)
+
+    def restart(self) -> None:
+        """Stops in order; whoever runs the daemon finds `restart_wanted` and starts it again."""
+        assert self._stop is not None, "nobody can ask before the daemon runs"
+        self.restart_wanted = True
+        self._stop.set()
+
+    def _protocols(self) -> tuple[NetworkProtocol, ...]:
+        """Where clients reach the services."""
+        found = (("HTTP", self.http), ("HTTPS", self._settings.listen.https), ("RTSP", self.rtsp))
+        return tuple(NetworkProtocol(name, True, (endpoint.port,)) for name, endpoint in found if endpoint is not None)
 
     async def _start(self, stack: AsyncExitStack) -> None:
         settings = self._settings
@@ -124,11 +143,25 @@ class Daemon:
             SearchService(searches),
             ReplayService(control, self.rtsp.port, settings.rtsp.session_timeout_ns, settings.replay),
         )
+        memory = DeviceMemory(stored.device, configuration, fixed_scopes(settings.device))
         device = DeviceService(
             settings.device,
             configuration.installation,
             services,
             time.time_ns,
+            users=users,
+            memory=memory,
+            endpoint=UUID(hex=configuration.installation),
+            system=DeviceSystem(
+                memory,
+                control,
+                receivers,
+                users,
+                self.restart,
+                hard_default_allowed=settings.device.allow_hard_default,
+            ),
+            protocols=self._protocols,
+            ip_version6=any(e.ip_version6 for e in settings.listen.endpoints()),
             tls=settings.http.tls,
             hashing_algorithms=settings.auth.digest_algorithms,
         )
@@ -253,18 +286,22 @@ async def _loop_probe() -> AsyncIterator[Callable[[], int]]:
         task.cancel()
 
 
-def serve(data: Path, settings: Settings, ready: Callable[[str], None]) -> None:
-    """`nvr serve`: until SIGTERM or SIGINT. `ready` gets one line when the daemon is. Raises NvrError."""
+def serve(data: Path, settings: Settings, ready: Callable[[str], None]) -> bool:
+    """`nvr serve`: until SIGTERM or SIGINT, or until a client asks for a restart, which is what True says.
+
+    `ready` gets one line when the daemon is. Raises NvrError.
+    """
     with DataDirectory(data) as directory:
-        asyncio.run(_serve(directory, settings, ready))
+        return asyncio.run(_serve(directory, settings, ready))
 
 
-async def _serve(directory: DataDirectory, settings: Settings, ready: Callable[[str], None]) -> None:
+async def _serve(directory: DataDirectory, settings: Settings, ready: Callable[[str], None]) -> bool:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     daemon = Daemon(directory, settings)
     await daemon.run(stop, lambda: ready(f"nvr {__version__} is ready: http://{daemon.http} rtsp://{daemon.rtsp}"))
+    return daemon.restart_wanted
 
 
 class _StoppedEngine:

@@ -146,8 +146,16 @@ def _serve(arguments: argparse.Namespace) -> int:
     )
     for chatty in ("alembic", "spyne", "asyncio", "aiortsp"):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLogger().level))
-    serve(arguments.data, settings, lambda line: print(line, flush=True))
+    if serve(arguments.data, settings, lambda line: print(line, flush=True)):
+        _start_again()
     return 0
+
+
+def _start_again() -> NoReturn:
+    """The same command line from its beginning, as the same process: whoever supervises it sees no exit."""
+    logging.shutdown()
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606  no shell is meant
 
 
 def _user_add(arguments: argparse.Namespace) -> int:

@@ -93,6 +93,11 @@ class Endpoint:
         except ValueError:  # a name: what it means is up to the resolver, but for this one (RFC 6761 6.3)
             return self.host.lower() == "localhost"
 
+    @property
+    def ip_version6(self) -> bool:
+        """Whether IPv6 is listened to: an IPv6 address, or no host, which stands for all interfaces."""
+        return not self.host or ":" in self.host
+
 
 def from_table(cls: type[T], table: dict[str, Any], where: str = "") -> T:
     """A settings dataclass from a TOML table. Raises OperatorError that names the key and what is wrong with it."""

@@ -1,20 +1,30 @@
-"""The device service (ONVIF Core 8, devicemgmt.wsdl): what the device is, which services it has, what time it is."""
+"""The device service (ONVIF Core 8, devicemgmt.wsdl): what the device is and which services it has.
+
+Its other operations stand in `device_users`, `device_discovery`, `device_network` and `device_system`.
+"""
 
 from __future__ import annotations
 
 import platform
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
+from uuid import UUID
 
 import nvr
-from nvr.auth.users import MAX_NAME, MAX_PASSWORD, MAX_USERS
-from nvr.model.time import NS, UtcNs
+from nvr.auth.users import MAX_NAME, MAX_PASSWORD, MAX_USERS, UserStore
+from nvr.control.device import DeviceMemory
+from nvr.control.host_rules import NetworkProtocol
+from nvr.model.time import UtcNs
 from nvr.soap import device_types as types
+from nvr.soap.device_discovery import DiscoveryOperations
+from nvr.soap.device_network import NetworkOperations
+from nvr.soap.device_system import System, SystemOperations
+from nvr.soap.device_users import UserOperations
 from nvr.soap.faults import NoSuchService
 from nvr.soap.host import clock_is_synchronised, posix_time_zone
+from nvr.soap.host_network import HostNetwork
 from nvr.soap.model import Boolean, Foreign, String, many, required
 from nvr.soap.names import TDS, TRC, TRP, TRV, TSE
 from nvr.soap.service import AccessClass, Call, Result, Service, operation
@@ -26,24 +36,21 @@ SCOPE_ROOT = "onvif://www.onvif.org/"
 
 NOT_IMPLEMENTED = frozenset(
     """
-    AddIPAddressFilter AddScopes CreateCertificate CreateDot1XConfiguration CreateStorageConfiguration CreateUsers
-    DeleteCertificates DeleteDot1XConfiguration DeleteGeoLocation DeleteStorageConfiguration DeleteUserRole DeleteUsers
-    GetAccessPolicy GetAuthFailureWarningConfiguration GetAuthFailureWarningOptions GetCACertificates
-    GetCertificateInformation GetCertificates GetCertificatesStatus GetClientCertificateMode GetDNS GetDPAddresses
-    GetDiscoveryMode GetDot11Capabilities GetDot11Status GetDot1XConfiguration GetDot1XConfigurations GetDynamicDNS
-    GetEndpointReference GetGeoLocation GetHostname GetIPAddressFilter GetNTP GetNetworkDefaultGateway
-    GetNetworkInterfaces GetNetworkProtocols GetPasswordComplexityConfiguration GetPasswordComplexityOptions
-    GetPasswordHistoryConfiguration GetPkcs10Request GetRelayOutputs GetRemoteDiscoveryMode GetRemoteUser
-    GetStorageConfiguration GetStorageConfigurations GetSystemBackup GetSystemLog GetSystemSupportInformation
-    GetSystemUris GetUserRoles GetUsers GetWsdlUrl GetZeroConfiguration LoadCACertificates
-    LoadCertificateWithPrivateKey LoadCertificates RemoveIPAddressFilter RemoveScopes RestoreSystem
+    AddIPAddressFilter CreateCertificate CreateDot1XConfiguration CreateStorageConfiguration DeleteCertificates
+    DeleteDot1XConfiguration DeleteGeoLocation DeleteStorageConfiguration DeleteUserRole GetAccessPolicy
+    GetAuthFailureWarningConfiguration GetAuthFailureWarningOptions GetCACertificates GetCertificateInformation
+    GetCertificates GetCertificatesStatus GetClientCertificateMode GetDPAddresses GetDot11Capabilities
+    GetDot11Status GetDot1XConfiguration GetDot1XConfigurations GetDynamicDNS GetGeoLocation GetIPAddressFilter
+    GetPasswordComplexityConfiguration GetPasswordComplexityOptions GetPasswordHistoryConfiguration GetPkcs10Request
+    GetRelayOutputs GetRemoteDiscoveryMode GetRemoteUser GetStorageConfiguration GetStorageConfigurations
+    GetSystemBackup GetSystemLog GetSystemSupportInformation GetSystemUris GetUserRoles GetZeroConfiguration
+    LoadCACertificates LoadCertificateWithPrivateKey LoadCertificates RemoveIPAddressFilter RestoreSystem
     ScanAvailableDot11Networks SendAuxiliaryCommand SetAccessPolicy SetAuthFailureWarningConfiguration
-    SetCertificatesStatus SetClientCertificateMode SetDNS SetDPAddresses SetDiscoveryMode SetDot1XConfiguration
-    SetDynamicDNS SetGeoLocation SetHashingAlgorithm SetHostname SetHostnameFromDHCP SetIPAddressFilter SetNTP
-    SetNetworkDefaultGateway SetNetworkInterfaces SetNetworkProtocols SetPasswordComplexityConfiguration
+    SetCertificatesStatus SetClientCertificateMode SetDPAddresses SetDot1XConfiguration SetDynamicDNS SetGeoLocation
+    SetHashingAlgorithm SetHostnameFromDHCP SetIPAddressFilter SetPasswordComplexityConfiguration
     SetPasswordHistoryConfiguration SetRelayOutputSettings SetRelayOutputState SetRemoteDiscoveryMode SetRemoteUser
-    SetScopes SetStorageConfiguration SetSystemDateAndTime SetSystemFactoryDefault SetUser SetUserRole
-    SetZeroConfiguration StartFirmwareUpgrade StartSystemRestore SystemReboot UpgradeFirmware UpgradeSystemFirmware
+    SetStorageConfiguration SetUserRole SetZeroConfiguration StartFirmwareUpgrade StartSystemRestore UpgradeFirmware
+    UpgradeSystemFirmware
     """.split()  # noqa: SIM905  a list of quoted words would fill a page
 )
 """The rest of devicemgmt.wsdl, edition 26.06."""
@@ -59,9 +66,11 @@ class DeviceSettings:
     manufacturer: str = "nvr"
     model: str = "nvr"
     hardware: str = platform.machine() or "unknown"
+    allow_hard_default: bool = False
+    """Whether SetSystemFactoryDefault may be Hard: all recordings with their footage, and all accounts but one, go."""
 
 
-class DeviceService(Service):
+class DeviceService(UserOperations, DiscoveryOperations, NetworkOperations, SystemOperations, Service):
     namespace = TDS
     path = "/onvif/device_service"
     contract = "devicemgmt.wsdl"
@@ -74,15 +83,33 @@ class DeviceService(Service):
         services: Sequence[Service],
         clock: Callable[[], UtcNs],
         *,
+        users: UserStore,
+        memory: DeviceMemory,
+        endpoint: UUID,
+        system: System,
+        protocols: Callable[[], Sequence[NetworkProtocol]],
+        discovery: bool = False,
+        ip_version6: bool = False,
         tls: bool = False,
         hashing_algorithms: Sequence[str] = ("MD5",),
+        network: HostNetwork | None = None,
         synchronised: Callable[[], bool] = clock_is_synchronised,
         time_zone: Callable[[], str] = posix_time_zone,
     ) -> None:
-        """`services` are the others of the device; `serial_number` stays the same for one data directory.
+        """`services` are the others of the device; `serial_number` and `endpoint` stay the same for one data directory.
 
-        `synchronised` and `time_zone` tell of the host's clock; the zone is asked once, as the process keeps it.
+        `protocols` tells where the recorder listens; `discovery`, whether it answers to WS-Discovery at all;
+        `ip_version6`, whether it can be reached over IPv6. `synchronised` and `time_zone` tell of the host's clock; the
+        zone is asked once, as the process keeps it.
         """
+        self._users = users
+        self._memory = memory
+        self._endpoint = endpoint
+        self._system = system
+        self._protocols = protocols
+        self._discovery = discovery
+        self._ip_version6 = ip_version6
+        self._network = network or HostNetwork()
         self._settings = settings
         self._serial_number = serial_number
         self._services = (self, *services)
@@ -98,7 +125,7 @@ class DeviceService(Service):
             Network=types.NetworkFeatures(
                 IPFilter=no,
                 ZeroConfiguration=no,
-                IPVersion6=no,
+                IPVersion6=self._ip_version6,
                 DynDNS=no,
                 Dot11Configuration=no,
                 Dot1XConfigurations=0,
@@ -128,8 +155,8 @@ class DeviceService(Service):
                 HashingAlgorithms=self._hashing_algorithms,
             ),
             System=types.SystemFeatures(
-                DiscoveryResolve=no,
-                DiscoveryBye=no,
+                DiscoveryResolve=self._discovery,
+                DiscoveryBye=self._discovery,
                 RemoteDiscovery=no,
                 SystemBackup=no,
                 SystemLogging=no,
@@ -138,9 +165,9 @@ class DeviceService(Service):
                 HttpSystemLogging=no,
                 HttpSupportInformation=no,
                 StorageConfiguration=no,
-                DiscoveryNotSupported=True,
+                DiscoveryNotSupported=not self._discovery,
                 NetworkConfigNotSupported=True,
-                UserConfigNotSupported=True,
+                UserConfigNotSupported=no,
             ),
         )
 
@@ -197,34 +224,16 @@ class DeviceService(Service):
             "HardwareId": self._settings.hardware,
         }
 
-    @operation(
-        "GetSystemDateAndTime", AccessClass.PRE_AUTH, response={"SystemDateAndTime": required(types.SystemDateTime)}
-    )
-    def get_system_date_and_time(self, call: Call) -> Result:
-        now_s = self._clock() // NS
-        local = time.localtime(now_s)
-        return {
-            "SystemDateAndTime": types.SystemDateTime(
-                DateTimeType="NTP" if self._synchronised() else "Manual",
-                DaylightSavings=local.tm_isdst > 0,
-                TimeZone=types.TimeZone(TZ=self._time_zone),
-                UTCDateTime=_date_time(time.gmtime(now_s)),
-                LocalDateTime=_date_time(local),
-            )
-        }
-
-    @operation("GetScopes", AccessClass.READ_SYSTEM, response={"Scopes": many(types.Scope, at_least=1)})
-    def get_scopes(self, call: Call) -> Result:
-        return {"Scopes": [types.Scope(ScopeDef="Fixed", ScopeItem=scope) for scope in scopes(self._settings)]}
-
     def _device_capabilities(self, call: Call) -> types.DeviceCapabilities:
         major, minor = self.version
         return types.DeviceCapabilities(
             XAddr=_address(self, call),
-            Network=types.NetworkCapabilities(IPFilter=False, ZeroConfiguration=False, IPVersion6=False, DynDNS=False),
+            Network=types.NetworkCapabilities(
+                IPFilter=False, ZeroConfiguration=False, IPVersion6=self._ip_version6, DynDNS=False
+            ),
             System=types.SystemCapabilities(
-                DiscoveryResolve=False,
-                DiscoveryBye=False,
+                DiscoveryResolve=self._discovery,
+                DiscoveryBye=self._discovery,
                 RemoteDiscovery=False,
                 SystemBackup=False,
                 SystemLogging=False,
@@ -245,8 +254,11 @@ class DeviceService(Service):
         )
 
 
-def scopes(settings: DeviceSettings) -> tuple[str, ...]:
-    """The scopes of the device; values are percent-encoded (RFC 3986 2.1), slashes too: each is one path segment."""
+def fixed_scopes(settings: DeviceSettings) -> tuple[str, ...]:
+    """The scopes that follow from the settings.
+
+    Values are percent-encoded (RFC 3986 2.1), slashes too: each is one path segment.
+    """
     named = {"hardware": settings.hardware, "name": settings.name, "location": settings.location}
     parts = [f"{SCOPE_ROOT}{key}/{quote(value, safe='')}" for key, value in named.items() if value]
     return (f"{SCOPE_ROOT}Profile/G", *parts)
@@ -298,10 +310,3 @@ def _extension(services: Sequence[Service], call: Call) -> types.CapabilitiesExt
                 MaximumRTSPURILength=told.MaximumRTSPURILength or 0,
             )
     return extension
-
-
-def _date_time(moment: time.struct_time) -> types.DateTime:
-    return types.DateTime(
-        Time=types.Time(Hour=moment.tm_hour, Minute=moment.tm_min, Second=moment.tm_sec),
-        Date=types.Date(Year=moment.tm_year, Month=moment.tm_mon, Day=moment.tm_mday),
-    )

@@ -11,6 +11,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from xml.sax.saxutils import escape, quoteattr
 
+from nvr.auth.users import UserFault, UserRefused
+from nvr.control.device import FixedScope
+from nvr.control.host_rules import HostFault, HostRefused
 from nvr.model.errors import (
     AccessDenied,
     BadConfiguration,
@@ -112,6 +115,8 @@ class Row:
 
 
 _S, _R = Code.SENDER, Code.RECEIVER
+_WRONG_USER = (UserFault.USERNAME_MISSING, UserFault.FIXED_USER)
+_BEYOND_THE_HOST = (HostFault.INVALID_DHCPV6, HostFault.ENABLING_TLS_FAILED)
 TABLE: tuple[Row, ...] = (
     # The first row that matches counts: special ones stand above general ones.
     Row(UnknownToken, _S, ("InvalidArgVal", "InvalidToken"), service=TSE),
@@ -120,6 +125,7 @@ TABLE: tuple[Row, ...] = (
     Row(UnknownToken, _S, ("InvalidArgVal", "NoTrack"), "Track"),
     Row(UnknownToken, _S, ("InvalidArgVal", "NoRecordingJob"), "RecordingJob"),
     Row(UnknownToken, _S, ("InvalidArgVal", "BadConfiguration"), "Receiver", TRC),
+    Row(UnknownToken, _S, ("InvalidArgVal", "NoScope"), "Scope"),
     Row(UnknownToken, _S, ("InvalidArgVal",)),
     Row(BadMode, _S, ("InvalidArgVal", "BadMode"), service=TRC),
     Row(BadMode, _S, ("InvalidArgVal",)),
@@ -132,11 +138,18 @@ TABLE: tuple[Row, ...] = (
     Row(LimitReached, _R, ("Action", "MaxRecordingJobs"), "RecordingJob"),
     Row(LimitReached, _R, ("Action", "MaxReceivers"), "Receiver"),
     Row(LimitReached, _R, ("Action", "ResourceProblem"), "Search"),
+    Row(LimitReached, _R, ("Action", "TooManyUsers"), "User"),
+    Row(LimitReached, _R, ("Action", "TooManyScopes"), "Scope"),
     Row(LimitReached, _R, ("Action",)),
     Row(CannotDelete, _R, ("Action", "CannotDeleteReceiver"), "Receiver"),
     Row(CannotDelete, _R, ("Action", "CannotDelete")),
     Row(AccessDenied, _S, ("NotAuthorized",)),
     Row(NoSuchService, _R, ("ActionNotSupported", "NoSuchService")),
+    Row(FixedScope, _S, ("OperationProhibited", "FixedScope")),
+    *(Row(UserRefused, _S, ("InvalidArgVal", f), f) for f in _WRONG_USER),
+    *(Row(UserRefused, _S, ("OperationProhibited", f), f) for f in UserFault if f not in _WRONG_USER),
+    *(Row(HostRefused, _R, ("ActionNotSupported", f), f) for f in _BEYOND_THE_HOST),
+    *(Row(HostRefused, _S, ("InvalidArgVal", f), f) for f in HostFault if f not in _BEYOND_THE_HOST),
     Row(Refused, _S, ("OperationProhibited",)),
     Row(FormatError, _S, ("InvalidArgVal",)),
     Row(StorageError, _R, ("Action",)),

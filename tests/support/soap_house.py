@@ -19,7 +19,6 @@ from nvr.model.time import NS
 from nvr.model.timeline import Timeline
 from nvr.model.tokens import TrackKey
 from nvr.search.sessions import SearchSessions, SearchSettings
-from nvr.soap.device import DeviceService, DeviceSettings
 from nvr.soap.names import ENV, PREFIXES
 from nvr.soap.protocol import Request, Soap
 from nvr.soap.receiver import ReceiverService
@@ -29,6 +28,7 @@ from nvr.soap.search import SearchService
 from nvr.soap.security import Security
 from nvr.soap.service import Service
 from tests.support.control import FakeEngine, FakeFootage, FakeStore
+from tests.support.device import a_device_service
 from tests.support.official_schema import official_client, own_client, validate_response
 
 NAMESPACES = {prefix: namespace for namespace, prefix in PREFIXES.items()}
@@ -145,7 +145,7 @@ class SoapHouse:
             ReceiverService(Receivers(state), limits),
             ReplayService(control, 8554, 60 * NS, replay),
         ]
-        device = DeviceService(DeviceSettings(), "serial", services, lambda: 0)
+        device = a_device_service(services)
         house = cls([device, *services])
         house.engine, house.footage, house.clock = engine, footage, clock
         house.close = control.stop

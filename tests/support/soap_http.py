@@ -21,7 +21,7 @@ from nvr.auth.users import User, UserStore
 from nvr.http.listener import Address, Listener
 from nvr.http.settings import HttpSettings
 from nvr.model.time import NS, UtcNs, format_iso, parse_iso
-from nvr.soap.device import DeviceService, DeviceSettings
+from nvr.soap.device import DeviceSettings
 from nvr.soap.names import ENV, PREFIXES, WSSE, WSU
 from nvr.soap.protocol import Soap
 from nvr.soap.security import Security
@@ -29,6 +29,7 @@ from nvr.soap.service import Service
 from nvr.soap.wsdl import Contract, contract_directory
 from nvr.web.health import Part
 from nvr.web.metrics import MetricSource
+from tests.support.device import a_device_service
 from tests.support.official_schema import validate_response
 
 START = parse_iso("2026-03-01T12:00:00Z")
@@ -182,14 +183,8 @@ def a_soap(
         clock,
         Lockout(lambda name: store.user(name) is not None, lockout),
     )
-    device = DeviceService(
-        DeviceSettings(name="Yard & Gate", location="Köln/Süd 1"),
-        "8f3a",
-        services,
-        clock,
-        synchronised=lambda: True,
-        time_zone=lambda: "CET-1CEST,M3.5.0,M10.5.0/3",
-    )
+    settings = DeviceSettings(name="Yard & Gate", location="Köln/Süd 1")
+    device = a_device_service(services, clock, settings=settings, users=store)
     return Soap([device, *services], security)
 
 
