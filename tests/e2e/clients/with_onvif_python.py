@@ -1,0 +1,41 @@
+"""Drives a recorder through onvif-python: `python with_onvif_python.py HOST PORT USER digest|token [events]`.
+
+The password comes on standard input. What was found goes to standard output as one JSON object.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+
+from onvif import CacheMode, ONVIFClient
+
+SETUP = {"Stream": "RTP-Unicast", "Transport": {"Protocol": "RTSP"}}
+
+
+def main() -> None:
+    host, port, user, kind, *more = sys.argv[1:]
+    client = ONVIFClient(
+        host, int(port), user, sys.stdin.read(), http_digest=kind == "digest", cache=CacheMode.NONE, apply_patch=False
+    )
+    found: dict[str, object] = {}
+    recordings = client.recording().GetRecordings()
+    found["recordings"] = [r.RecordingToken for r in recordings]
+    found["tracks"] = [t.TrackToken for t in recordings[0].Tracks.Track]
+    search = client.search()
+    token = search.FindRecordings(Scope={}, KeepAliveTime="PT10S")
+    results = search.GetRecordingSearchResults(SearchToken=token, MinResults=1, MaxResults=10, WaitTime="PT5S")
+    found["state"] = results.SearchState
+    found["found"] = [r.RecordingToken for r in results.RecordingInformation]
+    found["seconds"] = [(r.LatestRecording - r.EarliestRecording).total_seconds() for r in results.RecordingInformation]
+    found["uri"] = client.replay().GetReplayUri(StreamSetup=SETUP, RecordingToken=recordings[0].RecordingToken)
+    if more:
+        subscription = client.events().CreatePullPointSubscription()
+        pulled = client.pullpoint(subscription).PullMessages(Timeout="PT5S", MessageLimit=100)
+        found["topics"] = [str(m.Topic._value_1) for m in pulled.NotificationMessage]
+        client.subscription(subscription).Unsubscribe()
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()
