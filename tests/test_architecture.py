@@ -14,10 +14,10 @@ ROWS = (
     {"model"},
     {"auth", "media"},
     {"storage"},
-    {"control", "ingest", "replay", "search"},
+    {"control", "events", "ingest", "replay", "search"},
     {"soap", "web"},
     {"http"},
-    {"app", "config", "data_directory", "demo", "observation", "operations"},
+    {"app", "config", "data_directory", "demo", "observation", "operations", "server_tls"},
     {"cli"},
     {"__main__"},
 )

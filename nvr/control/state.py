@@ -8,9 +8,10 @@ comes after the write.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeAlias, TypeVar
 
 from nvr.model.errors import UnknownToken
 from nvr.model.job import RECEIVER_TYPE, JobState, RecordingJob, RecordingJobConfiguration
@@ -27,6 +28,8 @@ from nvr.storage.changes import (
     Save,
     StoredConfiguration,
 )
+
+log = logging.getLogger(__name__)
 
 K = TypeVar("K", bound=str)
 V = TypeVar("V")
@@ -101,6 +104,16 @@ class SourceStream(Protocol):
         """Whether its encoding can be stored."""
 
 
+Configured: TypeAlias = Recording | RecordingJob | Receiver
+
+
+class Watcher(Protocol):
+    """Who wants to know of changes (`nvr.events`)."""
+
+    def __call__(self, before: Configured | None, after: Configured | None) -> None:
+        """An object is new (no `before`), another, or gone (no `after`); on the disk and in memory. Must not block."""
+
+
 class ControlState:
     """The configuration in memory. Reading is free; `commit` is called with `changing` held."""
 
@@ -114,6 +127,8 @@ class ControlState:
         self.streams: dict[ReceiverToken, tuple[SourceStream, ...]] = {}
         """What each source offered when it was connected last, since the start."""
         self.changing = asyncio.Lock()
+        self.watcher: Watcher = lambda before, after: None
+        """Told of every change, in order, while `changing` is held."""
         self._store = store
 
     @classmethod
@@ -154,27 +169,36 @@ class ControlState:
         await unbroken(asyncio.to_thread(self._store.apply, changes), then=lambda: self._take(changes))
 
     def _take(self, changes: Sequence[Change]) -> None:
+        told: list[tuple[Configured | None, Configured | None]] = []
         for change in changes:
             match change:
                 case Save(Recording() as recording):
+                    told.append((self.recordings.get(recording.token), recording))
                     self.recordings[recording.token] = recording
                 case Save(RecordingJob() as job):
+                    told.append((self.jobs.get(job.token), job))
                     self.jobs[job.token] = job
                 case Save(Receiver() as receiver):
+                    told.append((self.receivers.get(receiver.token), receiver))
                     self.receivers[receiver.token] = receiver
                 case Save(Deletion() as deletion):
                     self.deletions[deletion] = None
                 case DeleteRecording(token):
-                    del self.recordings[token]
+                    told.append((self.recordings.pop(token), None))
                 case DeleteJob(token):
-                    del self.jobs[token]
+                    told.append((self.jobs.pop(token), None))
                 case DeleteReceiver(token):
-                    del self.receivers[token]
+                    told.append((self.receivers.pop(token), None))
                     self.streams.pop(token, None)
                 case Deleted(deletion):
                     self.deletions.pop(deletion, None)
                 case _:
                     raise AssertionError(f"{change} is none of recording control")
+        for before, after in told:
+            try:
+                self.watcher(before, after)
+            except Exception:  # the change stands: who is told of it must not undo it
+                log.exception("a change of the configuration could not be told")
         self.tell_engine()
 
     def tell_engine(self) -> None:

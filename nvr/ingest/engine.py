@@ -16,7 +16,7 @@ from nvr.ingest.arbiter import Feed, SourceStream, arbitrate, lines_of, takes_pa
 from nvr.ingest.drain import Drain
 from nvr.ingest.session import SampleTap
 from nvr.ingest.settings import IngestSettings, Times
-from nvr.ingest.source import Binding, ReceiverCounters, Source, Storage
+from nvr.ingest.source import Binding, ReceiverCounters, Source, Storage, Watcher
 from nvr.model.errors import OperatorError, UnknownToken
 from nvr.model.job import (
     RECEIVER_TYPE,
@@ -46,6 +46,7 @@ class IngestEngine:
     def __init__(self, storage: Storage, settings: IngestSettings | None = None, times: Times | None = None) -> None:
         self.on_streams: Callable[[ReceiverToken, Sequence[SourceStream]], None] = lambda token, streams: None
         """Called when the session description of a receiver is known, before its tracks are mapped."""
+        self.watcher: Watcher | None = None
         self._storage = storage
         self._settings = settings or IngestSettings()
         self._times = times or Times()
@@ -148,6 +149,7 @@ class IngestEngine:
             receive_buffer=self._receive_buffer,
             tls=self._tls,
             on_streams=lambda token, streams: self.on_streams(token, streams),
+            watcher=lambda: self.watcher,
         )
 
     def _dismiss(self, token: ReceiverToken) -> None:
@@ -213,6 +215,10 @@ class IngestEngine:
             raise UnknownToken("Receiver", token)
         source = self._sources.get(token)
         return ReceiverState.NOT_CONNECTED if source is None else source.state
+
+    def changed_receivers(self) -> list[ReceiverToken]:
+        """Receivers at work with a track whose state is another than when this was asked last."""
+        return [token for token, source in self._sources.items() if source.tracks_changed()]
 
     def counters(self) -> dict[ReceiverToken, ReceiverCounters]:
         """Of every receiver that is at work, for metrics."""

@@ -40,6 +40,16 @@ class Storage(Protocol):
         """That of the newest data in the track; None while it is empty."""
 
 
+class Watcher(Protocol):
+    """Who wants to know how receivers fare (`nvr.events`). Must not block."""
+
+    def receiver_changed(self, token: ReceiverToken, state: ReceiverState) -> None:
+        """The connection has another state."""
+
+    def connection_failed(self, token: ReceiverToken) -> None:
+        """An attempt to connect has come to nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Binding:
     """One track that a receiver feeds. `lines` is the whole mapping of the job's source, `line` the place in it: which
@@ -136,10 +146,13 @@ class Source:
         receive_buffer: int | None,
         tls: Callable[[], Awaitable[ssl.SSLContext]],
         on_streams: Callable[[ReceiverToken, Sequence[SourceStream]], None],
+        watcher: Callable[[], Watcher | None] = lambda: None,
     ) -> None:
         self.token = receiver.token
         self.configuration: ReceiverConfiguration = receiver.configuration
-        self.state = ReceiverState.NOT_CONNECTED
+        self._state = ReceiverState.NOT_CONNECTED
+        self._watcher = watcher
+        self._told: dict[TrackKey, tuple[RecordingJobState, str | None]] = {}
         self.error: str | None = None
         """Why the last attempt failed or the last connection ended; None while connected and before the first."""
         self._storage = storage
@@ -236,6 +249,32 @@ class Source:
 
     # -- what is -----------------------------------------------------------------------------------------------------
 
+    @property
+    def state(self) -> ReceiverState:
+        return self._state
+
+    def _become(self, state: ReceiverState) -> None:
+        if state is self._state:
+            return
+        self._state = state
+        self._tell(lambda watcher: watcher.receiver_changed(self.token, state))
+
+    def _tell(self, what: Callable[[Watcher], None]) -> None:
+        watcher = self._watcher()
+        if watcher is None:
+            return
+        try:
+            what(watcher)
+        except Exception:  # who is told of a connection must not end it
+            logger.exception("receiver %s: its state could not be told", self.token)
+
+    def tracks_changed(self) -> bool:
+        """Whether a track has another state than when this was asked last."""
+        states = {key: self.track_state(key) for key in self._tracks}
+        changed = states != self._told
+        self._told = states
+        return changed
+
     def track_state(self, key: TrackKey) -> tuple[RecordingJobState, str | None]:
         """State of a track that this receiver feeds, with an English text for Error (5.19)."""
         track = self._tracks[key]
@@ -287,7 +326,7 @@ class Source:
             if not self._attempt.cancelled():
                 self._attempt.result()
                 await self._pause()
-        self.state = ReceiverState.NOT_CONNECTED
+        self._become(ReceiverState.NOT_CONNECTED)
 
     async def _pause(self) -> None:
         pause_ns = self._back_off.pause_ns()
@@ -297,7 +336,7 @@ class Source:
 
     async def _connect_and_hold(self) -> None:
         """One attempt, and the session that it gives until that ends. Camera faults end in `error`."""
-        self.state = ReceiverState.CONNECTING
+        self._become(ReceiverState.CONNECTING)
         session = Session(self._settings, self._times, self._drain, f"{self.token}@nvr", self._ssrc)
         try:
             endpoint = Endpoint.parse(self.configuration.media_uri)
@@ -308,7 +347,7 @@ class Source:
         except SourceError as e:
             self._failed(str(e))
         except asyncio.CancelledError:
-            self.state = ReceiverState.NOT_CONNECTED
+            self._become(ReceiverState.NOT_CONNECTED)
             raise
         except Exception as e:
             # A fault of ours that one camera has found must not end the attempts for it, nor disturb others.
@@ -328,14 +367,15 @@ class Source:
         self._plug()
 
     def _failed(self, reason: str) -> None:
-        self.state = ReceiverState.NOT_CONNECTED
+        self._become(ReceiverState.NOT_CONNECTED)
         self._counted += ReceiverCounters(failed_attempts=1)
         if reason != self.error:
             logger.warning("receiver %s: %s", self.token, reason)
         self.error = reason
+        self._tell(lambda watcher: watcher.connection_failed(self.token))
 
     async def _hold(self, session: Session, endpoint: Endpoint) -> None:
-        self.state = ReceiverState.CONNECTED
+        self._become(ReceiverState.CONNECTED)
         self.error = None
         logger.info("receiver %s: connected to %s, %d streams", self.token, endpoint, len(session.streams))
         self._counted += ReceiverCounters(connects=1)
@@ -357,7 +397,7 @@ class Source:
         self._session = None
         for track in self._tracks.values():
             track.stream = None
-        self.state = ReceiverState.NOT_CONNECTED
+        self._become(ReceiverState.NOT_CONNECTED)
         if lost is not None:
             self._counted += ReceiverCounters(connections_lost=1)
             self.error = str(lost)

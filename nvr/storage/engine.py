@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 from nvr.media import codecs
 from nvr.media.unit import CodecConfiguration
@@ -46,6 +47,19 @@ from nvr.storage.writer_thread import WriterThread
 log = logging.getLogger(__name__)
 
 
+class Watcher(Protocol):
+    """Who wants to know what footage there is (`nvr.events`). Called on the loop; must not block."""
+
+    def footage_begins(self, key: TrackKey, at_ns: UtcNs) -> None:
+        """The first fragment of a run is on the disk."""
+
+    def footage_ends(self, key: TrackKey, at_ns: UtcNs) -> None:
+        """The last run of a track has ended."""
+
+    def footage_deleted(self, key: TrackKey, start_ns: UtcNs, end_ns: UtcNs) -> None:
+        """Footage of a track is gone."""
+
+
 class StorageEngine:
     """See docs/design/storage.md for procedures, threads and invariants."""
 
@@ -67,6 +81,7 @@ class StorageEngine:
         self._disk = disk or Disk()
         self._now = now
         self._utc = utc
+        self.watcher: Watcher | None = None
         self.lost = 0
         """Fragments that were accepted and could not be written, since the start."""
         self._refused = 0
@@ -172,6 +187,7 @@ class StorageEngine:
         """
         if not self._threads:
             raise StorageError("footage can be deleted only while the daemon runs")
+        before = self.timeline(key)
         recorder = self._recorders.get(key)
         if recorder is not None:
             recorder.end_run(GapReason.JOB_STOPPED)
@@ -182,6 +198,9 @@ class StorageEngine:
         # What a job has recorded since is kept.
         left = await asyncio.to_thread(self._index.runs, key)
         self._track(key).keep(left, recorder.run_id if recorder is not None else None)
+        start_ns, end_ns = before.earliest, before.latest
+        if start_ns is not None and end_ns is not None:
+            self._tell(lambda watcher: watcher.footage_deleted(key, start_ns, end_ns))
 
     async def delete_recording(self, token: RecordingToken) -> None:
         """All footage of all tracks of a recording, and its directories. Raises as `delete_track`."""
@@ -253,10 +272,10 @@ class StorageEngine:
                     self._on_appended(file, file.ref(entry))
                 case Closed(file, reason):
                     if reason is not None:
-                        self._track(file.row.key).end(file.row.run_id, reason)
+                        self._end_run(file, reason)
                 case Failed(file, cause):
                     log.error("%s: the run ends: %s", file.row.key, cause)
-                    self._track(file.row.key).end(file.row.run_id, GapReason.STORAGE)
+                    self._end_run(file, GapReason.STORAGE)
                     if file.row.key in self._recorders:
                         self._recorders[file.row.key].on_failed(file)
                 case Lost(file, _):
@@ -273,10 +292,25 @@ class StorageEngine:
 
     def _on_appended(self, file: GrowingFile, ref: FragmentRef) -> None:
         track = self._track(file.row.key)
-        track.grow(file.row.run_id, ref.start_ns, ref.end_ns)
+        if track.grow(file.row.run_id, ref.start_ns, ref.end_ns):
+            self._tell(lambda watcher: watcher.footage_begins(file.row.key, ref.start_ns))
         track.configuration = file.configuration
         for callback in tuple(track.callbacks):
             try:
                 callback(ref)
             except Exception:
                 log.exception("%s: a subscriber of new fragments failed", file.row.key)
+
+    def _end_run(self, file: GrowingFile, reason: GapReason) -> None:
+        track = self._track(file.row.key)
+        ended = track.end(file.row.run_id, reason)
+        if ended is not None and not track.timeline().recording:
+            self._tell(lambda watcher: watcher.footage_ends(file.row.key, ended.end_ns))
+
+    def _tell(self, what: Callable[[Watcher], None]) -> None:
+        if self.watcher is None:
+            return
+        try:
+            what(self.watcher)
+        except Exception:  # who is told of footage must not hinder its recording
+            log.exception("a change of the footage could not be told")

@@ -52,21 +52,25 @@ class TrackFootage:
             self._runs.pop(run_id, None)
         self._timeline = None
 
-    def grow(self, run_id: str, start_ns: UtcNs, end_ns: UtcNs) -> None:
-        """A fragment of this run is on the disk."""
+    def grow(self, run_id: str, start_ns: UtcNs, end_ns: UtcNs) -> bool:
+        """A fragment of this run is on the disk. True where it is the first of the run."""
         known = self._runs.get(run_id)
         if known is None:
             self._runs[run_id] = Run(run_id, start_ns, end_ns)
         else:
             self._runs[run_id] = Run(run_id, min(known.start_ns, start_ns), max(known.end_ns, end_ns))
         self._timeline = None
+        return known is None
 
-    def end(self, run_id: str, reason: GapReason) -> None:
-        """The run has ended; the first reason stands. A run that never got a fragment is not there."""
+    def end(self, run_id: str, reason: GapReason) -> Run | None:
+        """The run has ended; the first reason stands. A run that never got a fragment is not there. Returns the run
+        where this has ended it."""
         known = self._runs.get(run_id)
-        if known is not None and known.end_reason is None:
-            self._runs[run_id] = Run(run_id, known.start_ns, known.end_ns, reason)
-            self._timeline = None
+        if known is None or known.end_reason is not None:
+            return None
+        ended = self._runs[run_id] = Run(run_id, known.start_ns, known.end_ns, reason)
+        self._timeline = None
+        return ended
 
     def keep(self, runs: Iterable[Run], growing: str | None) -> None:
         """These are all the runs that the index has; `growing` is the id of the one that is being recorded."""
