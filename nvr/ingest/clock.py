@@ -37,6 +37,15 @@ class ClockSettings:
     drift_ppb: int = 1_000_000
     """The largest drift between a camera's RTP clock and its wall clock that is believed."""
 
+    def __post_init__(self) -> None:
+        for name in ("tolerance_ns", "jump_ns", "horizon_ns", "slew_ppb"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be above 0")
+        if min(self.hold_ns, self.offset_slew_ppb, self.drift_ppb) < 0:
+            raise ValueError("hold, offset_slew_ppb and drift_ppb must not be below 0")
+        if self.slew_ppb + self.drift_ppb >= PPB:
+            raise ValueError("slew_ppb and drift_ppb together must stay below 1000000000: time would run backwards")
+
 
 class Verdict(StrEnum):
     """What became of a sender report."""

@@ -39,6 +39,13 @@ class PipelineSettings:
     """How long a run waits for a picture that decoding can start with. Behind it everything is kept: streams with
     gradual refresh have no such picture."""
 
+    def __post_init__(self) -> None:
+        for name in ("span_ns", "size_bytes", "hole_ns"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be above 0")
+        if self.short_span_ns < 0 or self.clean_point_wait_ns < 0:
+            raise ValueError("short_span and clean_point_wait must not be below 0")
+
 
 class TrackPipeline:
     """Cuts the samples of one stream into fragments and appends them to a track."""

@@ -47,6 +47,26 @@ class IngestSettings:
     clock: ClockSettings = field(default_factory=ClockSettings)
     pipeline: PipelineSettings = field(default_factory=PipelineSettings)
 
+    def __post_init__(self) -> None:
+        for name in (
+            "connect_timeout_ns",
+            "request_timeout_ns",
+            "no_data_timeout_ns",
+            "teardown_timeout_ns",
+            "keep_alive_ns",
+            "report_interval_ns",
+            "drain_interval_ns",
+            "live_interval_ns",
+            "receive_buffer_bytes",
+            "back_off_ns",
+            "back_off_maximum_ns",
+            "maximum_streams",
+        ):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be above 0")
+        if self.configure_grace_ns < 0 or self.maximum_redirects < 0:
+            raise ValueError("configure_grace and maximum_redirects must not be below 0")
+
 
 @dataclass(frozen=True, slots=True)
 class Times:

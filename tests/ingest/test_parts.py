@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from nvr.ingest import engine
+from nvr.ingest.clock import ClockSettings
 from nvr.ingest.drain import Drain
 from nvr.ingest.endpoint import Endpoint
+from nvr.ingest.pipeline import PipelineSettings
+from nvr.ingest.settings import IngestSettings
 from nvr.ingest.source import BackOff
 from nvr.model.errors import SourceError
 from nvr.model.time import NS
@@ -47,6 +51,24 @@ def test_redirects_take_credentials_to_the_same_host_only() -> None:
     assert start.redirected("rtsp://v:q@two/t").username == "v"
     with pytest.raises(SourceError, match="refused"):
         Endpoint.parse("rtsps://u:p@one/s").redirected("rtsp://one/s")
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        (IngestSettings, "drain_interval_ns"),
+        (IngestSettings, "live_interval_ns"),
+        (IngestSettings, "back_off_ns"),
+        (ClockSettings, "horizon_ns"),
+        (ClockSettings, "slew_ppb"),
+        (PipelineSettings, "span_ns"),
+    ],
+)
+def test_settings_with_which_nothing_could_run_are_refused(kind: Callable[..., object], name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name} is 0"):
+        kind(**{name: 0})
+    with pytest.raises(ValueError, match=r"below|above"):
+        kind(**{name: -1})
 
 
 def test_pauses_double_up_to_the_maximum_and_begin_anew_after_a_good_connection() -> None:
