@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import ssl
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
@@ -49,11 +50,13 @@ from nvr.replay.authentication import DigestAuthenticator
 from nvr.replay.mounts import Mounts, RecordingMounts
 from nvr.replay.server import RtspServer
 from nvr.search.sessions import SearchSessions
+from nvr.server_tls import ServerTls
 from nvr.soap.device import DeviceService, fixed_scopes
 from nvr.soap.protocol import Soap
 from nvr.soap.receiver import ReceiverService
 from nvr.soap.recording import RecordingService
 from nvr.soap.replay import ReplayService
+from nvr.soap.rtsp_address import RtspAddress
 from nvr.soap.search import SearchService
 from nvr.soap.security import Security
 from nvr.soap.wsdl import Contract, contract_directory
@@ -83,6 +86,14 @@ class Daemon:
         self._settings = settings
         self.http = settings.listen.http
         self.rtsp = settings.listen.rtsp
+        self.https = settings.listen.https
+        self.rtsps = settings.listen.rtsps
+
+    @property
+    def addresses(self) -> str:
+        """Where it listens, ports as they are, parted by spaces."""
+        named = (("http", self.http), ("rtsp", self.rtsp), ("https", self.https), ("rtsps", self.rtsps))
+        return " ".join(f"{scheme}://{endpoint}" for scheme, endpoint in named if endpoint is not None)
 
     async def run(self, stop: asyncio.Event, ready: Callable[[], None]) -> None:
         """Starts, calls `ready`, and stops when `stop` is set. Raises NvrError when it cannot start."""
@@ -107,7 +118,7 @@ class Daemon:
 
     def _protocols(self) -> tuple[NetworkProtocol, ...]:
         """Where clients reach the services."""
-        found = (("HTTP", self.http), ("HTTPS", self._settings.listen.https), ("RTSP", self.rtsp))
+        found = (("HTTP", self.http), ("HTTPS", self.https), ("RTSP", self.rtsp))
         return tuple(NetworkProtocol(name, True, (endpoint.port,)) for name, endpoint in found if endpoint is not None)
 
     async def _start(self, stack: AsyncExitStack) -> None:
@@ -134,14 +145,22 @@ class Daemon:
         stack.push_async_callback(control.stop)
 
         lockout = Lockout(lambda name: users.user(name) is not None, settings.auth.lockout)
-        rtsp = await self._start_rtsp(stack, users, lockout, control, storage)
+        tls = await self._open_tls(stack)
+        rtsp = await self._start_rtsp(stack, users, lockout, control, storage, tls)
+        public = settings.replay
+        rtsp_address = RtspAddress(
+            self.rtsp.port,
+            None if self.rtsps is None else self.rtsps.port,
+            public.public_address,
+            public.public_tls_address,
+        )
         worst_delay = await stack.enter_async_context(_loop_probe())
         searches = SearchSessions(control, storage, settings.search)
         services = (
             RecordingService(control, settings.control),
             ReceiverService(receivers, settings.control),
             SearchService(searches),
-            ReplayService(control, self.rtsp.port, settings.rtsp.session_timeout_ns, settings.replay),
+            ReplayService(control, rtsp_address, settings.rtsp.session_timeout_ns),
         )
         memory = DeviceMemory(stored.device, configuration, fixed_scopes(settings.device))
         device = DeviceService(
@@ -162,7 +181,7 @@ class Daemon:
             ),
             protocols=self._protocols,
             ip_version6=any(e.ip_version6 for e in settings.listen.endpoints()),
-            tls=settings.http.tls,
+            tls=settings.listen.https is not None,
             hashing_algorithms=settings.auth.digest_algorithms,
         )
         policy = DigestPolicy(settings.auth.digest_algorithms)
@@ -187,6 +206,7 @@ class Daemon:
                 LockoutObservation(lockout, time.time_ns),
                 LoopObservation(worst_delay),
             ),
+            tls=tls,
         )
         await self._start_http(stack, listener)
 
@@ -197,6 +217,15 @@ class Daemon:
         await commands.start()
         stack.push_async_callback(commands.stop)
 
+    async def _open_tls(self, stack: AsyncExitStack) -> ssl.SSLContext | None:
+        """The context of the listeners that speak TLS; None where there is none, and no certificate is needed."""
+        secure = self._settings.listen.secure()
+        if not secure:
+            return None
+        tls = ServerTls(self._settings.http, self._directory.path)
+        stack.push_async_callback(tls.stop)
+        return await tls.start([endpoint.host for endpoint in secure])
+
     async def _start_rtsp(
         self,
         stack: AsyncExitStack,
@@ -204,6 +233,7 @@ class Daemon:
         lockout: Lockout,
         control: RecordingControl,
         storage: StorageEngine,
+        tls: ssl.SSLContext | None,
     ) -> RtspServer:
         def find(token: str) -> Recording | None:
             try:
@@ -215,9 +245,10 @@ class Daemon:
         algorithms = self._settings.auth.digest_algorithms
         authenticator = DigestAuthenticator(users, REALM, algorithms=algorithms, lockout=lockout)
         server = RtspServer(mounts, authenticator, self._settings.rtsp)
-        await server.start(self.rtsp.host, self.rtsp.port)
         stack.push_async_callback(server.stop)
-        self.rtsp = Endpoint(self.rtsp.host, server.port)
+        self.rtsp = Endpoint(self.rtsp.host, await server.start(self.rtsp.host, self.rtsp.port))
+        if self.rtsps is not None:
+            self.rtsps = Endpoint(self.rtsps.host, await server.start(self.rtsps.host, self.rtsps.port, tls))
         return server
 
     async def _start_http(self, stack: AsyncExitStack, listener: Listener) -> None:
@@ -228,6 +259,8 @@ class Daemon:
         bound = await listener.start(addresses)
         stack.push_async_callback(listener.stop)
         self.http = Endpoint(bound[0].host, bound[0].port)
+        if listen.https is not None:
+            self.https = Endpoint(bound[1].host, bound[1].port)
 
 
 async def _open_configuration(
@@ -300,7 +333,7 @@ async def _serve(directory: DataDirectory, settings: Settings, ready: Callable[[
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     daemon = Daemon(directory, settings)
-    await daemon.run(stop, lambda: ready(f"nvr {__version__} is ready: http://{daemon.http} rtsp://{daemon.rtsp}"))
+    await daemon.run(stop, lambda: ready(f"nvr {__version__} is ready: {daemon.addresses}"))
     return daemon.restart_wanted
 
 

@@ -37,6 +37,10 @@ T = TypeVar("T")
 
 ADMIN_PASSWORD_VARIABLE = "NVR_ADMIN_PASSWORD"  # noqa: S105  the name of the variable, not a password
 
+HTTPS_PORT = 8443
+RTSPS_PORT = 8322
+"""RTSP over TLS; IANA has registered 322, which needs a privilege."""
+
 _DURATION_UNITS = {"ms": NS // 1000, "s": NS, "m": 60 * NS, "h": 3600 * NS, "d": 86_400 * NS}
 _SIZE_UNITS = {"": 1, "B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _SIZE_UNITS |= {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
@@ -191,14 +195,22 @@ class AuthSettings:
 
 @dataclass(frozen=True, slots=True)
 class ListenSettings:
-    """Where the daemon listens; `https` needs the certificate of [http]."""
+    """Where the daemon listens. `https` and `rtsps` use the certificate of [http], or else a self-signed one.
+
+    A certificate without either of them opens both, on the hosts of `http` and `rtsp` and the default ports.
+    """
 
     http: Endpoint = Endpoint("127.0.0.1", 8080)
     https: Endpoint | None = None
     rtsp: Endpoint = Endpoint("127.0.0.1", 8554)
+    rtsps: Endpoint | None = None
 
     def endpoints(self) -> tuple[Endpoint, ...]:
-        return tuple(e for e in (self.http, self.https, self.rtsp) if e is not None)
+        return tuple(e for e in (self.http, self.https, self.rtsp, self.rtsps) if e is not None)
+
+    def secure(self) -> tuple[Endpoint, ...]:
+        """Those that speak TLS."""
+        return tuple(e for e in (self.https, self.rtsps) if e is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,8 +248,10 @@ def load(file: Path | None, data: Path, *, http: str | None = None, rtsp: str | 
     if isinstance(listen, dict):
         listen.update({k: v for k, v in (("http", http), ("rtsp", rtsp)) if v is not None})
     settings = from_table(Settings, table)
-    if settings.listen.https is not None and not settings.http.tls:
-        raise OperatorError("listen.https needs http.certificate and http.key")
+    if settings.http.certificate is not None and not settings.listen.secure():
+        plain = settings.listen
+        https, rtsps = Endpoint(plain.http.host, HTTPS_PORT), Endpoint(plain.rtsp.host, RTSPS_PORT)
+        settings = dataclasses.replace(settings, listen=dataclasses.replace(plain, https=https, rtsps=rtsps))
     return settings
 
 

@@ -6,6 +6,7 @@ config.db      recordings, jobs, receivers, users
 index.db       the index of footage
 volumes.json   which volume stood where
 volumes/default/   the default volume
+tls/           key and certificate of HTTPS and RTSPS, where the operator gives none
 control.sock   how commands reach a running daemon
 """
 

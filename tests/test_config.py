@@ -167,7 +167,7 @@ def test_relative_volumes_lie_in_the_data_directory(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("[storage", "is not TOML"),
-        ('[listen]\nhttps = "0.0.0.0:8443"\n', "https needs http.certificate and http.key"),
+        ('[http]\nkey = "server.key"\n', "certificate and key belong together"),
         ('[log]\nlevel = "loud"\n', "log: level 'loud' is none of"),
         ("[storage]\nvolumes = []\n", "no volume is configured"),
         ('[auth]\ndigest_algorithms = ["MD4"]\n', "'MD4' is none of 'MD5', 'SHA-256'"),
@@ -179,6 +179,20 @@ def test_a_configuration_file_that_cannot_be_used_is_refused(tmp_path: Path, tex
     file.write_text(text)
     with pytest.raises(OperatorError, match=re.escape(message)):
         load(file, tmp_path)
+
+
+def test_a_certificate_alone_opens_the_default_ports_of_tls_and_a_named_listener_opens_only_itself(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "nvr.toml"
+    http = '[http]\ncertificate = "c.pem"\nkey = "k.pem"\n'
+    file.write_text('[listen]\nhttp = "192.0.2.1:80"\n' + http)
+    listen = load(file, tmp_path).listen
+    assert listen.secure() == (Endpoint("192.0.2.1", 8443), Endpoint("127.0.0.1", 8322))
+    file.write_text('[listen]\nrtsps = "127.0.0.1:1"\n' + http)
+    listen = load(file, tmp_path).listen
+    assert listen.secure() == (Endpoint("127.0.0.1", 1),)
+    assert load(None, tmp_path).listen.secure() == ()
 
 
 def test_a_configuration_file_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +21,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from nvr.http.connection import Connection, Connections, Refusal
 from nvr.http.mounts import routes
-from nvr.http.settings import HttpSettings, tls_context
+from nvr.http.settings import HttpSettings
 from nvr.model.errors import OperatorError
 from nvr.model.time import NS
 from nvr.soap.protocol import Soap
@@ -59,18 +60,17 @@ class Listener:
         contract: Contract,
         parts: Sequence[Part] = (),
         sources: Sequence[MetricSource] = (),
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         """`parts` say whether the daemon is healthy, `sources` give its metrics; those of HTTP and SOAP are added.
 
-        Raises OperatorError for certificates that cannot be used.
+        `tls` is the context of the addresses that speak TLS.
         """
         self.refused = 0
         """Connections closed because there were too many."""
         self._settings = settings
         self._soap = soap
-        self._tls = None
-        if settings.certificate is not None and settings.key is not None:
-            self._tls = tls_context(settings.certificate, settings.key)
+        self._tls = tls
         application = web.Application(middlewares=[self._count_time])
         application.add_routes(routes(settings, soap, contract, parts, (*sources, self)))
         wire_log.addFilter(_without_headers)
@@ -94,7 +94,7 @@ class Listener:
     async def start(self, addresses: Sequence[Address]) -> tuple[Address, ...]:
         """Listens at all addresses, or at none. Returns them with their ports. Raises OperatorError."""
         if any(a.tls for a in addresses) and self._tls is None:
-            raise OperatorError("HTTPS needs a certificate and a key: set http.certificate and http.key")
+            raise OperatorError("HTTPS needs a certificate and a key")
         await self._runner.setup()
         bound: list[Address] = []
         try:

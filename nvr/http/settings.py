@@ -27,11 +27,14 @@ class HttpSettings:
     stop_timeout_ns: int = 5 * NS
     """How long requests that are being answered may take to end when the daemon stops."""
     certificate: Path | None = None
-    """PEM file with the server's certificate, followed by the intermediate ones. Together with `key` it turns on
-    TLS.
+    """PEM file with the server's certificate, followed by the intermediate ones. It serves RTSPS as well.
+
+    Without it the daemon makes a self-signed one when it is to speak TLS.
     """
     key: Path | None = None
     """PEM file with the private key."""
+    certificate_names: tuple[str, ...] = ()
+    """Names and addresses for the self-signed certificate, besides those of the host."""
 
     def __post_init__(self) -> None:
         for name in ("body_bytes", "header_bytes", "connections", "idle_ns", "body_timeout_ns", "stop_timeout_ns"):
@@ -39,10 +42,6 @@ class HttpSettings:
                 raise ValueError(f"{name.removesuffix('_bytes').removesuffix('_ns')} must be more than zero")
         if (self.certificate is None) != (self.key is None):
             raise ValueError("certificate and key belong together: one of them is missing")
-
-    @property
-    def tls(self) -> bool:
-        return self.certificate is not None
 
 
 def tls_context(certificate: Path, key: Path) -> ssl.SSLContext:

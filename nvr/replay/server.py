@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 STOP_S: Final = 3.0
 """Deadline of `stop`. Connections get one second of it to take their last answer."""
+TLS_HANDSHAKE_S: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,7 @@ class RtspServer:
             settings.maximum_sessions,
             origin,
         )
-        self._server: asyncio.Server | None = None
+        self._servers: list[asyncio.Server] = []
         self._connections: set[asyncio.Task[None]] = set()
 
     @property
@@ -88,36 +89,46 @@ class RtspServer:
 
     @property
     def port(self) -> int:
-        """The TCP port that is listened on; where `start` was given 0, the one that was free."""
-        assert self._server is not None
-        return int(self._server.sockets[0].getsockname()[1])
+        """The TCP port that was listened on first; where `start` was given 0, the one that was free."""
+        return _port(self._servers[0])
 
-    async def start(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> None:
-        """Listen. Raises OperatorError when the address cannot be used."""
+    async def start(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> int:
+        """Listen, with `tls` for RTSPS; may be called for several addresses. The answer is the port.
+
+        Raises OperatorError when the address cannot be used.
+        """
+        handshake_s = None if tls is None else TLS_HANDSHAKE_S
         try:
-            self._server = await asyncio.start_server(self._on_connection, host, port, ssl=tls)
+            server = await asyncio.start_server(
+                self._on_connection, host, port, ssl=tls, ssl_handshake_timeout=handshake_s
+            )
         except OSError as e:
-            raise OperatorError(f"RTSP cannot listen on {host}:{port}: {e.strerror or e}; choose another --rtsp") from e
+            name, setting = ("RTSP", "--rtsp") if tls is None else ("RTSPS", "listen.rtsps")
+            raise OperatorError(
+                f"{name} cannot listen on {host}:{port}: {e.strerror or e}; choose another {setting}"
+            ) from e
+        self._servers.append(server)
+        return _port(server)
 
     async def stop(self) -> None:
         """Take no more connections, end those there are, and stop reading footage."""
-        if self._server is not None:
-            self._server.close()
+        for server in self._servers:
+            server.close()
         for task in self._connections:
             task.cancel()
         if self._connections:
             _, late = await asyncio.wait(self._connections, timeout=STOP_S)
             if late:
                 log.error("%d RTSP connections do not end", len(late))
-        if self._server is not None:
-            await self._server.wait_closed()
-            self._server = None
+        servers, self._servers = self._servers, []
+        for server in servers:
+            await server.wait_closed()
         await asyncio.sleep(0)  # transports tell their loss in the next turn of the loop
         self.mounts.close()
 
     def _on_connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Not a coroutine, so that no connection can come into being unseen while the server stops."""
-        if self._server is None or not self._server.is_serving():
+        if not any(server.is_serving() for server in self._servers):
             writer.transport.abort()
             return
         stream = TcpStream(reader, writer, self._settings.write_buffer_bytes)
@@ -136,6 +147,10 @@ class RtspServer:
             log.warning("%s: turned away, %d connections are open", stream.peer, len(self._connections) - 1)
         stream.write(bytes(Response(503, Headers())))
         await stream.close(1.0)
+
+
+def _port(server: asyncio.Server) -> int:
+    return int(server.sockets[0].getsockname()[1])
 
 
 def _packetizers(maximum_payload: int) -> PacketizerFactory:

@@ -14,6 +14,7 @@ from nvr.soap import types
 from nvr.soap.model import AnyURI, Boolean, FloatList, ReferenceToken, Struct, attribute, required
 from nvr.soap.names import TRP
 from nvr.soap.receiver import decode_stream_setup
+from nvr.soap.rtsp_address import RtspAddress
 from nvr.soap.service import AccessClass, Call, Result, Service, operation
 
 _AUTHORITY = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)(?::(\d{1,5}))?", re.ASCII)
@@ -21,19 +22,23 @@ _AUTHORITY = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-
 
 @dataclass(frozen=True, slots=True)
 class ReplaySettings:
-    """`public_address` is HOST or HOST:PORT at which clients reach the RTSP server, IPv6 in brackets.
+    """HOST or HOST:PORT at which clients reach the RTSP server, IPv6 in brackets.
 
-    It is for a device behind a translation of addresses or ports; without it replay URIs name the host by which the
-    client reached the replay service, and the port on which the RTSP server listens.
+    For a device behind a translation of addresses or ports; without them URIs name the host by which the client
+    reached the service, and the port on which the RTSP server listens. See `RtspAddress`.
     """
 
     public_address: str | None = None
+    public_tls_address: str | None = None
+    """The same for rtsps, where it is another."""
 
     def __post_init__(self) -> None:
-        if self.public_address is not None:
-            m = _AUTHORITY.fullmatch(self.public_address)
-            if m is None or (m[1] is not None and not 0 < int(m[1]) < 65536):
-                raise ValueError(f"public_address {self.public_address!r} is neither HOST nor HOST:PORT")
+        for name in ("public_address", "public_tls_address"):
+            address = getattr(self, name)
+            if address is not None:
+                m = _AUTHORITY.fullmatch(address)
+                if m is None or (m[1] is not None and not 0 < int(m[1]) < 65536):
+                    raise ValueError(f"{name} {address!r} is neither HOST nor HOST:PORT")
 
 
 class Capabilities(Struct):
@@ -54,16 +59,14 @@ class ReplayService(Service):
     def __init__(
         self,
         control: RecordingControl,
-        rtsp_port: int,
+        rtsp: RtspAddress,
         session_timeout_ns: int = 60 * NS,
-        settings: ReplaySettings | None = None,
         transports: frozenset[TransportProtocol] = frozenset({TransportProtocol.RTSP}),
     ) -> None:
-        """Of the RTSP server: the port on which it listens, the time-out of its sessions, the transports it speaks."""
+        """Of the RTSP server: where it is, the time-out of its sessions, the transports it speaks."""
         self._control = control
-        self._rtsp_port = rtsp_port
+        self._rtsp = rtsp
         self._session_timeout_ns = session_timeout_ns
-        self._settings = settings or ReplaySettings()
         self._transports = transports
 
     def capabilities(self) -> Capabilities:
@@ -88,13 +91,7 @@ class ReplayService(Service):
     def get_replay_uri(self, call: Call) -> Result:
         self._check(decode_stream_setup(call.request.StreamSetup))
         recording = self._control.recording(RecordingToken(call.request.RecordingToken))
-        return {"Uri": f"rtsp://{self._authority(call.host)}/replay/{recording.token}"}
-
-    def _authority(self, host: str) -> str:
-        """Host and port of the RTSP server as the client sees them; `host` is that of the request."""
-        authority = self._settings.public_address or host
-        has_port = ":" in authority.rpartition("]")[2]
-        return authority if has_port else f"{authority}:{self._rtsp_port}"
+        return {"Uri": self._rtsp.uri(call, f"/replay/{recording.token}")}
 
     def _check(self, setup: StreamSetup) -> None:
         """Raises BadConfiguration, which is InvalidStreamSetup in this service (7.1)."""

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from nvr.http.listener import Address, Listener
-from nvr.http.settings import HttpSettings
+from nvr.http.settings import HttpSettings, tls_context
 from nvr.model.errors import OperatorError
 from nvr.model.time import NS
 from nvr.soap.service import Call, Result
@@ -40,8 +40,8 @@ PING = envelope("<tds:GetSystemDateAndTime/>")
 LOOPBACK = Address("127.0.0.1", 0)
 
 
-def a_listener(settings: HttpSettings | None = None) -> Listener:
-    return Listener(settings or HttpSettings(), a_soap(SimulatedClock()), Contract(contract_directory()))
+def a_listener(settings: HttpSettings | None = None, tls: ssl.SSLContext | None = None) -> Listener:
+    return Listener(settings or HttpSettings(), a_soap(SimulatedClock()), Contract(contract_directory()), tls=tls)
 
 
 @asynccontextmanager
@@ -257,7 +257,7 @@ def certificate(directory: Path) -> tuple[Path, Path]:
 @pytest.mark.requirement("CO-17")
 async def test_tls_serves_https_addresses_in_answers_and_refuses_old_versions(tmp_path: Path) -> None:
     cert, key = certificate(tmp_path)
-    listener = a_listener(HttpSettings(certificate=cert, key=key))
+    listener = a_listener(tls=tls_context(cert, key))
     (address,) = await listener.start([Address("127.0.0.1", 0, tls=True)])
     url = f"https://localhost:{address.port}{DEVICE}"
     old = ssl.create_default_context(cafile=str(cert))
@@ -280,9 +280,9 @@ async def test_tls_serves_https_addresses_in_answers_and_refuses_old_versions(tm
 def test_certificates_that_cannot_be_used_are_operator_errors(tmp_path: Path) -> None:
     cert, key = certificate(tmp_path)
     with pytest.raises(OperatorError, match="there is no file"):
-        a_listener(HttpSettings(certificate=cert, key=tmp_path / "missing.pem"))
+        tls_context(cert, tmp_path / "missing.pem")
     with pytest.raises(OperatorError, match="are no certificate with its unencrypted private key"):
-        a_listener(HttpSettings(certificate=cert, key=cert))
+        tls_context(cert, cert)
     assert key.exists()
 
 

@@ -14,6 +14,7 @@ from nvr.soap.names import PREFIXES, TEV, TRC, TRP, TRV, TSE
 from nvr.soap.receiver import ReceiverService
 from nvr.soap.recording import RecordingService
 from nvr.soap.replay import ReplayService
+from nvr.soap.rtsp_address import RtspAddress
 from nvr.soap.search import SearchService
 from nvr.soap.service import Call, Result, Service, operation
 from tests.support.soap_http import ROLES, a_device
@@ -31,7 +32,7 @@ def the_services() -> list[Service]:
     return [
         RecordingService(nothing, limits),
         SearchService(nothing),
-        ReplayService(nothing, 8554),
+        ReplayService(nothing, RtspAddress(8554)),
         ReceiverService(nothing, limits),
     ]
 

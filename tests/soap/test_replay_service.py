@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from nvr.soap.replay import ReplaySettings
+from nvr.soap.rtsp_address import RtspAddress
 from tests.soap.conftest import LIMITS
 from tests.support.soap_house import SoapHouse, get_replay_uri, recording_of, recording_request
 
@@ -32,7 +33,7 @@ async def test_the_uri_names_the_recording_at_the_host_that_the_client_knows(hou
     ],
 )
 async def test_an_explicit_public_address_wins_over_the_host_of_the_request(public: str, authority: str) -> None:
-    house = await SoapHouse.open(LIMITS, replay=ReplaySettings(public_address=public))
+    house = await SoapHouse.open(LIMITS, rtsp=RtspAddress(8554, public=public))
     recording = await recording_of(house)
     reply = await house.send(get_replay_uri(recording))
     assert reply.text("trp:Uri") == f"rtsp://{authority}/replay/{recording}"
@@ -46,6 +47,32 @@ async def test_an_explicit_public_address_wins_over_the_host_of_the_request(publ
 def test_a_public_address_that_is_none_is_refused_at_start(public: str) -> None:
     with pytest.raises(ValueError, match="public_address"):
         ReplaySettings(public_address=public)
+    with pytest.raises(ValueError, match="public_tls_address"):
+        ReplaySettings(public_tls_address=public)
+
+
+@pytest.mark.parametrize(
+    ("address", "uri"),
+    [
+        (RtspAddress(8554, 8322), "rtsps://nvr.example:8322"),
+        (RtspAddress(8554), "rtsp://nvr.example:8554"),
+        (RtspAddress(8554, 8322, public="door.example"), "rtsps://door.example:8322"),
+        (RtspAddress(8554, 8322, public="door.example:554"), "rtsp://door.example:554"),
+        (RtspAddress(8554, 8322, "door.example:554", "door.example:322"), "rtsps://door.example:322"),
+        (RtspAddress(8554, 8322, public_tls="[2001:db8::1]"), "rtsps://[2001:db8::1]:8322"),
+        (RtspAddress(8554, None, public_tls="door.example:322"), "rtsp://nvr.example:8554"),
+    ],
+)
+async def test_a_client_that_came_over_https_gets_rtsps_where_its_address_is_known(
+    address: RtspAddress, uri: str
+) -> None:
+    house = await SoapHouse.open(LIMITS, rtsp=address)
+    recording = await recording_of(house)
+    reply = await house.send(get_replay_uri(recording), host="nvr.example:8443", scheme="https")
+    assert reply.text("trp:Uri") == f"{uri}/replay/{recording}"
+    plain = (await house.send(get_replay_uri(recording), host="nvr.example:8080")).text("trp:Uri")
+    assert plain.startswith("rtsp://")
+    await house.close()
 
 
 @pytest.mark.requirement("RP-7.1-04", "RP-7.1-10", "RP-7.1-11")

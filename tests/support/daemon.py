@@ -15,7 +15,9 @@ from typing import Self
 ADMIN = "admin"
 PASSWORD = "correct horse"
 
-_READY = re.compile(r"nvr \S+ is ready: (?P<http>http://\S+) (?P<rtsp>rtsp://\S+)")
+_READY = re.compile(
+    r"nvr \S+ is ready: (?P<http>http://\S+) (?P<rtsp>rtsp://\S+)(?: (?P<https>https://\S+))?(?: (?P<rtsps>rtsps://\S+))?"
+)
 
 
 class DaemonProcess:
@@ -51,6 +53,8 @@ class DaemonProcess:
             raise AssertionError(f"the daemon did not become ready; it said {line!r} and logged:\n{self.log}")
         self.http = found["http"].rstrip("/")
         self.rtsp = found["rtsp"].rstrip("/")
+        self.https = (found["https"] or "").rstrip("/")
+        self.rtsps = (found["rtsps"] or "").rstrip("/")
 
     def _collect(self) -> None:
         assert self.process.stderr is not None

@@ -23,7 +23,8 @@ from nvr.soap.names import ENV, PREFIXES
 from nvr.soap.protocol import Request, Soap
 from nvr.soap.receiver import ReceiverService
 from nvr.soap.recording import RecordingService
-from nvr.soap.replay import ReplayService, ReplaySettings
+from nvr.soap.replay import ReplayService
+from nvr.soap.rtsp_address import RtspAddress
 from nvr.soap.search import SearchService
 from nvr.soap.security import Security
 from nvr.soap.service import Service
@@ -129,7 +130,7 @@ class SoapHouse:
 
     @classmethod
     async def open(
-        cls, limits: ControlSettings, *, store: Store | None = None, replay: ReplaySettings | None = None
+        cls, limits: ControlSettings, *, store: Store | None = None, rtsp: RtspAddress | None = None
     ) -> SoapHouse:
         """Without a store the configuration lives as long as the house."""
         kept = FakeStore() if store is None else store
@@ -143,7 +144,7 @@ class SoapHouse:
             RecordingService(control, limits),
             SearchService(searches),
             ReceiverService(Receivers(state), limits),
-            ReplayService(control, 8554, 60 * NS, replay),
+            ReplayService(control, rtsp or RtspAddress(8554), 60 * NS),
         ]
         device = a_device_service(services)
         house = cls([device, *services])
@@ -153,22 +154,26 @@ class SoapHouse:
             house.store = kept
         return house
 
-    async def send(self, body: str, user: str | None = "administrator", host: str = HOST) -> Reply:
+    async def send(
+        self, body: str, user: str | None = "administrator", host: str = HOST, scheme: str = "http"
+    ) -> Reply:
         """The body element as XML with our prefixes; the service is the one of its prefix."""
         prefix = body.lstrip("<").partition(":")[0]
         declared = " ".join(f'xmlns:{p}="{n}"' for p, n in NAMESPACES.items())
         envelope = f"<env:Envelope {declared}><env:Body>{body}</env:Body></env:Envelope>"
-        status, xml = await self._exchange(self._paths[prefix], envelope.encode(), user, host)
+        status, xml = await self._exchange(self._paths[prefix], envelope.encode(), user, host, scheme)
         assert all(time.endswith(b"Z") for time in _TIMES.findall(xml)), "a time in an answer is not UTC with Z (6.2.6)"
         return Reply(status, validate_response(xml), xml)
 
-    async def _exchange(self, path: str, envelope: bytes, user: str | None, host: str = HOST) -> tuple[int, bytes]:
+    async def _exchange(
+        self, path: str, envelope: bytes, user: str | None, host: str = HOST, scheme: str = "http"
+    ) -> tuple[int, bytes]:
         request = Request(
             method="POST",
             uri=path,
             content_type="application/soap+xml",
             authorization=None if user is None else f"Named {user}",
-            origin=f"http://{host}",
+            origin=f"{scheme}://{host}",
             host=host.rpartition(":")[0],
             peer="test",
             body=envelope,
