@@ -14,25 +14,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from nvr.media.replay_extension import CLEAN_POINT, DISCONTINUITY, END_OF_SECTION, PROFILE, TERMINAL, WORDS
+from nvr.media.replay_extension import PACK as EXTENSION
+from nvr.media.replay_extension import SIZE as EXTENSION_SIZE
+from nvr.media.rtp import EXTENSION_BIT, HEADER, HEADER_SIZE, MARKER_BIT, PLAIN
 from nvr.media.unit import CodecConfiguration, Packetizer
 from nvr.model.errors import FormatError
 from nvr.model.time import ntp_from_utc
 from nvr.replay.unit import Unit
 
-EXTENSION_ID: Final = 0xABAC
-FLAG_C: Final = 0x80
-FLAG_E: Final = 0x40
-FLAG_D: Final = 0x20
-FLAG_T: Final = 0x10
-
-_RTP_HEADER_SIZE: Final = 12
-_EXTENSION_SIZE: Final = 16
-_PACKET = struct.Struct(">BBHII")
 _FRAMED = struct.Struct(">BBHBBHII")
-_EXTENSION = struct.Struct(">HHQBBxx")
-_V2: Final = 0x80
-_X: Final = 0x10
-_M: Final = 0x80
 
 Buffer = bytes | memoryview
 PacketizerFactory = Callable[[CodecConfiguration], Packetizer]
@@ -117,14 +108,14 @@ class RtpStream:
         last = len(payloads) - 1
         if cseq is not None:
             ntp = ntp_from_utc(unit.utc_ns)
-            flags = (FLAG_C if unit.clean_point else 0) | (FLAG_E if unit.end else 0)
-            terminal = FLAG_T if unit.terminal else 0
-            discontinuity = FLAG_D if unit.discontinuity else 0
+            flags = (CLEAN_POINT if unit.clean_point else 0) | (END_OF_SECTION if unit.end else 0)
+            terminal = TERMINAL if unit.terminal else 0
+            discontinuity = DISCONTINUITY if unit.discontinuity else 0
             first = flags | discontinuity | (terminal if last == 0 else 0)
-            first_extension = _EXTENSION.pack(EXTENSION_ID, 3, ntp, first, cseq)
+            first_extension = EXTENSION.pack(PROFILE, WORDS, ntp, first, cseq, 0)
             if terminal and last > 0:
-                last_extension = _EXTENSION.pack(EXTENSION_ID, 3, ntp, flags | terminal, cseq)
-        marker = _M if self._packetizer.marker_on_last else 0
+                last_extension = EXTENSION.pack(PROFILE, WORDS, ntp, flags | terminal, cseq, 0)
+        marker = MARKER_BIT if self._packetizer.marker_on_last else 0
         payload_type, sequence, ssrc, channel = self._payload_type, self.sequence, self.ssrc, self.channel
         octets = 0
         for i, (prefix, part) in enumerate(payloads):
@@ -133,18 +124,18 @@ class RtpStream:
             octets += size
             second = payload_type | (marker if i == last else 0)
             if channel is None:
-                head = _PACKET.pack(_V2 | (_X if extension else 0), second, sequence, rtp_time, ssrc)
+                head = HEADER.pack(PLAIN | (EXTENSION_BIT if extension else 0), second, sequence, rtp_time, ssrc)
                 out.append(b"".join((head, extension or b"", prefix, part)))
             elif extension is None:
                 out += (
-                    _FRAMED.pack(0x24, channel, _RTP_HEADER_SIZE + size, _V2, second, sequence, rtp_time, ssrc),
+                    _FRAMED.pack(0x24, channel, HEADER_SIZE + size, PLAIN, second, sequence, rtp_time, ssrc),
                     prefix,
                     part,
                 )
             else:
-                size += _RTP_HEADER_SIZE + _EXTENSION_SIZE
+                size += HEADER_SIZE + EXTENSION_SIZE
                 out += (
-                    _FRAMED.pack(0x24, channel, size, _V2 | _X, second, sequence, rtp_time, ssrc),
+                    _FRAMED.pack(0x24, channel, size, PLAIN | EXTENSION_BIT, second, sequence, rtp_time, ssrc),
                     extension,
                     prefix,
                     part,
