@@ -79,11 +79,6 @@ class TrackPipeline:
         """Whether a key frame would help: the run cannot start without one."""
         return self._waiting_since is not None and not self._in_run
 
-    @property
-    def in_run(self) -> bool:
-        """Whether samples are being taken: the run has begun and has not been ended."""
-        return self._in_run
-
     def lost(self, packets: int, dropped_units: int) -> None:
         """Packets were lost and units dropped between the last sample and the next; they count in their fragment."""
         self._lost += packets

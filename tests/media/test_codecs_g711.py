@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nvr.media.codecs import UnsupportedCodec, depacketizer_for, from_sample_entry, packetizer_for, static_payload
+from nvr.media.codecs import UnsupportedCodec, depacketizer_for, from_sample_entry, packetizer_for
 from nvr.media.codecs.g711 import PcmaConfiguration, PcmuConfiguration
 from nvr.model.errors import FormatError
 from nvr.model.recording import TrackType
@@ -62,13 +62,6 @@ def test_the_configuration_survives_sdp_and_sample_entry(configuration: PcmuConf
 
 def test_the_two_laws_are_not_interchangeable() -> None:
     assert PcmuConfiguration() != PcmaConfiguration()
-
-
-def test_static_payload_types() -> None:
-    assert static_payload(0) == ("PCMU", 8000, 1)
-    assert static_payload(8) == ("PCMA", 8000, 1)
-    assert static_payload(26) is None
-    assert static_payload(96) is None
 
 
 @given(st.binary(min_size=1, max_size=1024))

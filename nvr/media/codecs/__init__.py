@@ -17,12 +17,10 @@ from nvr.model.recording import TrackType
 
 __all__ = [
     "Parameters",
-    "StaticPayload",
     "UnsupportedCodec",
     "depacketizer_for",
     "from_sample_entry",
     "packetizer_for",
-    "static_payload",
     "track_type_of",
 ]
 
@@ -30,21 +28,10 @@ Parameters: TypeAlias = Mapping[str, str | None]
 """Parameters of a=fmtp, names in lower case; None where a name stands without a value."""
 
 
-class StaticPayload(NamedTuple):
-    """What a payload type means without a=rtpmap."""
-
-    encoding: str
-    clock_rate: int
-    channels: int
-
-
 class _Codec(NamedTuple):
     track_type: TrackType
     depacketizer: Callable[[int, int, Parameters], Depacketizer]
     """Of clock rate, channels and parameters."""
-
-
-_STATIC = {0: StaticPayload("PCMU", 8000, 1), 8: StaticPayload("PCMA", 8000, 1)}
 
 
 def _aac(clock_rate: int, channels: int, parameters: Parameters) -> Depacketizer:
@@ -113,15 +100,10 @@ _SAMPLE_ENTRIES: dict[bytes, Callable[[bytes], CodecConfiguration]] = {
 }
 
 
-def static_payload(payload_type: int) -> StaticPayload | None:
-    """Meaning of a static payload type (RFC 3551 6) whose encoding is taken, or None."""
-    return _STATIC.get(payload_type)
-
-
 def depacketizer_for(
     encoding: str, clock_rate: int, channels: int | None = None, fmtp: Parameters | None = None
 ) -> Depacketizer:
-    """A new depacketizer of a stream, from its a=rtpmap (or `static_payload`) and a=fmtp; case does not matter.
+    """A new depacketizer of a stream, from its a=rtpmap and a=fmtp; case does not matter.
 
     Raises UnsupportedCodec for an encoding or a mode that is not taken, FormatError for parameters that make no sense.
     """
