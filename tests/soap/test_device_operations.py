@@ -489,7 +489,7 @@ async def test_zeep_from_either_contract_calls_every_operation(own: bool) -> Non
     assert (await client.GetNetworkInterfaces())[0].token == "eth0"
     assert (await client.GetNetworkProtocols())[0].Port == [8080]
     assert (await client.GetNetworkDefaultGateway()).IPv4Address == ["192.0.2.1"]
-    reference = await client.GetEndpointReference()
-    assert reference.GUID == ENDPOINT.urn
+    found = (await client.GetEndpointReference()).GUID
+    assert found == ENDPOINT.urn
     assert await client.SystemReboot()
     await client.SetSystemFactoryDefault(FactoryDefault="Soft")
