@@ -29,6 +29,7 @@ class HostnameInformation(Struct):
 
 class IPAddress(Struct):
     __namespace__ = TT
+    __open__ = False
 
     Type = required(words(("IPv4", "IPv6"), "IPType"))
     IPv4Address = optional(Token)
@@ -76,6 +77,7 @@ class NetworkProtocol(Struct):
 
 class NetworkGateway(Struct):
     __namespace__ = TT
+    __open__ = False
 
     IPv4Address = many(Token)
     IPv6Address = many(Token)
@@ -86,6 +88,7 @@ class NetworkGateway(Struct):
 
 class PrefixedIPv4Address(Struct):
     __namespace__ = TT
+    __open__ = False
 
     Address = required(Token)
     PrefixLength = required(Int)
@@ -93,6 +96,7 @@ class PrefixedIPv4Address(Struct):
 
 class PrefixedIPv6Address(Struct):
     __namespace__ = TT
+    __open__ = False
 
     Address = required(Token)
     PrefixLength = required(Int)
@@ -146,6 +150,7 @@ class NetworkInterfaceInfo(Struct):
 
 class NetworkInterfaceConnectionSetting(Struct):
     __namespace__ = TT
+    __open__ = False
 
     AutoNegotiation = required(Boolean)
     Speed = required(Int)
@@ -166,6 +171,7 @@ class NetworkInterface(Struct):
 
 class IPv4NetworkInterfaceSetConfiguration(Struct):
     __namespace__ = TT
+    __open__ = False
 
     Enabled = optional(Boolean)
     Manual = many(PrefixedIPv4Address)
@@ -174,6 +180,7 @@ class IPv4NetworkInterfaceSetConfiguration(Struct):
 
 class IPv6NetworkInterfaceSetConfiguration(Struct):
     __namespace__ = TT
+    __open__ = False
 
     Enabled = optional(Boolean)
     AcceptRouterAdvert = optional(Boolean)

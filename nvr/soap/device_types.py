@@ -21,10 +21,12 @@ from nvr.soap.model import (
     words,
 )
 from nvr.soap.names import TDS, TT
+from nvr.soap.types import Extension
 
 
 class OnvifVersion(Struct):
     __namespace__ = TT
+    __open__ = False
 
     Major = required(Int)
     Minor = required(Int)
@@ -42,6 +44,7 @@ class AnyCapabilities(Struct):
 
 class ServiceEntry(Struct):
     __namespace__ = TDS
+    __open__ = True
 
     Namespace = required(AnyURI)
     XAddr = required(AnyURI)
@@ -237,6 +240,7 @@ CapabilityCategory = words(("All", "Analytics", "Device", "Events", "Imaging", "
 
 class Time(Struct):
     __namespace__ = TT
+    __open__ = False
 
     Hour = required(Int)
     Minute = required(Int)
@@ -245,6 +249,7 @@ class Time(Struct):
 
 class Date(Struct):
     __namespace__ = TT
+    __open__ = False
 
     Year = required(Int)
     Month = required(Int)
@@ -255,6 +260,7 @@ class DateTime(Struct):
     """tt:DateTime: the time stands before the date."""
 
     __namespace__ = TT
+    __open__ = False
 
     Time = required(Time)
     Date = required(Date)
@@ -262,6 +268,7 @@ class DateTime(Struct):
 
 class TimeZone(Struct):
     __namespace__ = TT
+    __open__ = False
 
     TZ = required(Token)
 
@@ -274,6 +281,7 @@ class SystemDateTime(Struct):
     TimeZone = optional(TimeZone)
     UTCDateTime = optional(DateTime)
     LocalDateTime = optional(DateTime)
+    Extension = optional(Extension)
 
 
 # Scopes
@@ -281,6 +289,7 @@ class SystemDateTime(Struct):
 
 class Scope(Struct):
     __namespace__ = TT
+    __open__ = False
 
     ScopeDef = required(words(("Fixed", "Configurable"), "ScopeDefinition"))
     ScopeItem = required(AnyURI)

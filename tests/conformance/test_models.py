@@ -6,13 +6,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import nvr.soap  # noqa: F401  spyne is imported by its rules, before anybody else does it
+
+# isort: split
+
 import pytest
 from lxml import etree
 from spyne.model import ComplexModelBase
 from spyne.model.complex import XmlAttribute
 from spyne.model.primitive import AnyUri, Boolean, DateTime, Duration, Float, Integer32, Unicode
 
-from nvr.soap import receiver, recording, replay, search
+from nvr.soap import device, receiver, recording, replay, search
 from nvr.soap.model import Struct
 from nvr.soap.plan import plan_of, root
 from nvr.soap.service import BoundService, Service
@@ -24,6 +28,7 @@ SERVICES: tuple[type[Service], ...] = (
     receiver.ReceiverService,
     search.SearchService,
     replay.ReplayService,
+    device.DeviceService,
 )
 
 ALLOWED = {
@@ -36,6 +41,24 @@ ALLOWED = {
     ),
     "SourceReference/@Type: default None in the model, 'http://www.onvif.org/ver10/schema/Receiver' in the file": (
         "the domain puts the default in"
+    ),
+    "Capabilities: Device, Extension in the model,"
+    " Analytics, Device, Events, Imaging, Media, PTZ, Extension in the file": (
+        "sent only, and without the services that the device does not have"
+    ),
+    "DeviceServiceCapabilities: Network, Security, System in the model, Network, Security, System, Misc in the file": (
+        "sent only; there are no auxiliary commands"
+    ),
+    "GetEndpointReferenceResponse: closed in the model, not so in the file": "sent only, and nothing more to say",
+    "NetworkInterface: Enabled, Info, IPv4, IPv6 in the model,"
+    " Enabled, Info, Link, IPv4, IPv6, Extension in the file": (
+        "sent only; no unprivileged process is told what a link negotiates"
+    ),
+    "NetworkInterfaceSetConfigurationExtension:  in the model, Dot3, Dot11, Extension in the file": (
+        "open: whatever it holds is refused with the fault for a wrong type of interface"
+    ),
+    "NetworkProtocol/Name: xs:string in the model, xs:string (HTTP, HTTPS, RTSP) in the file": (
+        "SetNetworkProtocols has a fault of its own for a protocol that the device does not know"
     ),
 }
 """Every difference between the models and wsdl/, and why it is there. A path starts at the last named type."""
@@ -91,6 +114,13 @@ class Files:
         named = self.types.get(_clark(node, node.get("type")))
         return named if named is not None and named.tag == f"{XS}complexType" else None
 
+    def parts(self, declared: etree._Element) -> list[etree._Element]:
+        """Where the content of a complex type stands: in itself, or in its base and in its extension of it."""
+        extension = declared.find(f"{XS}complexContent/{XS}extension")
+        if extension is None:
+            return [declared]
+        return [*self.parts(self.types[_clark(extension, extension.attrib["base"])]), extension]
+
     def simple(self, node: etree._Element) -> Simple:
         """The simple type of an element or attribute."""
         return self._resolve(_clark(node, node.get("type", "xs:anySimpleType")))
@@ -117,11 +147,13 @@ def differences(struct: type[Struct], declared: etree._Element, files: Files, pa
     path = declared.get("name", path)
     model = {name: t for name, t in struct.get_flat_type_info(struct).items() if not issubclass(t, XmlAttribute)}
     attributes = {name: t for name, t in struct.get_flat_type_info(struct).items() if issubclass(t, XmlAttribute)}
-    elements = {e.attrib["name"]: e for e in declared.iterfind(f"{XS}sequence/{XS}element")}
+    parts = files.parts(declared)
+    elements = {e.attrib["name"]: e for part in parts for e in part.iterfind(f"{XS}sequence/{XS}element")}
     if [t.Attributes.sub_name or n for n, t in model.items()] != list(elements):
         yield f"{path}: {', '.join(model)} in the model, {', '.join(elements)} in the file"
         return
-    wildcard = declared.find(f"{XS}sequence/{XS}any") is not None or declared.find(f"{XS}anyAttribute") is not None
+    wildcards = (f"{XS}sequence/{XS}any", f"{XS}anyAttribute")
+    wildcard = any(part.find(path) is not None for part in parts for path in wildcards)
     if plan_of(struct).open != wildcard:
         yield f"{path}: {'open' if plan_of(struct).open else 'closed'} in the model, not so in the file"
     for type_, (name, element) in zip(model.values(), elements.items(), strict=True):
@@ -138,7 +170,7 @@ def differences(struct: type[Struct], declared: etree._Element, files: Files, pa
             yield f"{where}: complex in one, simple in the other"
         elif _simple(type_) != files.simple(element):
             yield f"{where}: {_simple(type_)} in the model, {files.simple(element)} in the file"
-    in_file = {a.attrib["name"]: a for a in declared.iterfind(f"{XS}attribute")}
+    in_file = {a.attrib["name"]: a for part in parts for a in part.iterfind(f"{XS}attribute")}
     if {t.type.Attributes.sub_name or n for n, t in attributes.items()} != set(in_file):
         yield f"{path}: attributes {sorted(attributes)} in the model, {sorted(in_file)} in the file"
         return
@@ -164,6 +196,8 @@ def _simple(type_: Any) -> Simple:
         return Simple("string", item=_simple(item).base)
     if not issubclass(type_, Unicode):
         return Simple(base)
+    if getattr(type_.Attributes, "collapsed", False):
+        base = "token"
     longest = type_.Attributes.max_len
     return Simple(base, None if longest == float("inf") else int(longest), frozenset(type_.Attributes.values))
 
@@ -196,5 +230,8 @@ def test_models_and_files_differ_only_where_the_list_says_so() -> None:
 @pytest.mark.parametrize("service", SERVICES, ids=lambda s: s.contract)
 def test_every_declared_operation_is_implemented_or_named_as_missing(service: type[Service]) -> None:
     implemented = {b.operation.name for b in BoundService(object.__new__(service)).operations()}
-    assert implemented | service.not_implemented == Files(service.contract).operations
+    declared = Files(service.contract).operations
+    assert implemented | (service.not_implemented & declared) == declared
+    # Of the device service the file carries what is implemented; tests of that service compare the rest.
+    assert service.not_implemented <= declared or service is device.DeviceService
     assert implemented & service.not_implemented == set()
