@@ -35,9 +35,10 @@ from nvr.data_directory import DataDirectory, InUse
 from nvr.http.listener import Address, Listener
 from nvr.ingest.engine import IngestEngine
 from nvr.model.errors import OperatorError, Refused, UnknownToken
+from nvr.model.receiver import Receiver
 from nvr.model.recording import Recording
 from nvr.model.time import NS
-from nvr.model.tokens import RecordingToken
+from nvr.model.tokens import ReceiverToken, RecordingToken
 from nvr.observation import (
     IngestObservation,
     LockoutObservation,
@@ -48,6 +49,7 @@ from nvr.observation import (
 from nvr.operations import ControlSocket, Operations, ask_daemon
 from nvr.replay.authentication import DigestAuthenticator
 from nvr.replay.mounts import Mounts, RecordingMounts
+from nvr.replay.relay import RelayMounts
 from nvr.replay.server import RtspServer
 from nvr.search.sessions import SearchSessions
 from nvr.server_tls import ServerTls
@@ -146,7 +148,9 @@ class Daemon:
 
         lockout = Lockout(lambda name: users.user(name) is not None, settings.auth.lockout)
         tls = await self._open_tls(stack)
-        rtsp = await self._start_rtsp(stack, users, lockout, control, storage, tls)
+        relays = RelayMounts(_receiver_finder(receivers), ingest)
+        mounts = Mounts(RecordingMounts(_recording_finder(control), storage), receivers=relays)
+        rtsp = await self._start_rtsp(stack, mounts, users, lockout, tls)
         public = settings.replay
         rtsp_address = RtspAddress(
             self.rtsp.port,
@@ -202,7 +206,7 @@ class Daemon:
             sources=(
                 storage_observation,
                 IngestObservation(ingest, receivers),
-                RtspObservation(rtsp),
+                RtspObservation(rtsp, relays),
                 LockoutObservation(lockout, time.time_ns),
                 LoopObservation(worst_delay),
             ),
@@ -229,19 +233,11 @@ class Daemon:
     async def _start_rtsp(
         self,
         stack: AsyncExitStack,
+        mounts: Mounts,
         users: UserStore,
         lockout: Lockout,
-        control: RecordingControl,
-        storage: StorageEngine,
         tls: ssl.SSLContext | None,
     ) -> RtspServer:
-        def find(token: str) -> Recording | None:
-            try:
-                return control.recording(RecordingToken(token))
-            except UnknownToken:
-                return None
-
-        mounts = Mounts(RecordingMounts(find, storage))
         algorithms = self._settings.auth.digest_algorithms
         authenticator = DigestAuthenticator(users, REALM, algorithms=algorithms, lockout=lockout)
         server = RtspServer(mounts, authenticator, self._settings.rtsp)
@@ -261,6 +257,26 @@ class Daemon:
         self.http = Endpoint(bound[0].host, bound[0].port)
         if listen.https is not None:
             self.https = Endpoint(bound[1].host, bound[1].port)
+
+
+def _recording_finder(control: RecordingControl) -> Callable[[str], Recording | None]:
+    def find(token: str) -> Recording | None:
+        try:
+            return control.recording(RecordingToken(token))
+        except UnknownToken:
+            return None
+
+    return find
+
+
+def _receiver_finder(receivers: Receivers) -> Callable[[str], Receiver | None]:
+    def find(token: str) -> Receiver | None:
+        try:
+            return receivers.receiver(ReceiverToken(token))
+        except UnknownToken:
+            return None
+
+    return find
 
 
 async def _open_configuration(

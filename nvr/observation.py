@@ -10,6 +10,7 @@ from nvr.control.receivers import Receivers
 from nvr.ingest.engine import IngestEngine
 from nvr.model.receiver import ReceiverState
 from nvr.model.time import UtcNs
+from nvr.replay.relay import RelayMounts
 from nvr.replay.server import RtspServer
 from nvr.storage.configuration import ConfigurationStore
 from nvr.storage.engine import StorageEngine
@@ -103,10 +104,11 @@ class IngestObservation:
 
 
 class RtspObservation:
-    """The RTSP server."""
+    """The RTSP server and the live relays of receivers."""
 
-    def __init__(self, server: RtspServer) -> None:
+    def __init__(self, server: RtspServer, relays: RelayMounts) -> None:
         self._server = server
+        self._relays = relays
 
     def metrics(self) -> Iterator[Metric]:
         yield _single("nvr_rtsp_connections", "RTSP connections open now.", "gauge", self._server.connections)
@@ -115,6 +117,13 @@ class RtspObservation:
             "RTSP connections turned away because there were too many.",
             "counter",
             self._server.refused_connections,
+        )
+        yield _single("nvr_live_viewers", "Who watches receivers live now.", "gauge", self._relays.viewers)
+        yield _single(
+            "nvr_live_dropped_units_total",
+            "Access units that viewers of receivers have missed because they were too slow.",
+            "counter",
+            self._relays.dropped,
         )
 
 

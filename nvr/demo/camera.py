@@ -17,7 +17,6 @@ from contextlib import suppress
 from nvr.demo.encoder import (
     AUDIO_FRAME,
     AUDIO_RATE,
-    VIDEO_RATE,
     AudioEncoder,
     VideoEncoder,
     frame_time,
@@ -26,8 +25,8 @@ from nvr.demo.encoder import (
 from nvr.media.codecs.aac import AacConfiguration
 from nvr.media.codecs.h264 import H264Configuration
 from nvr.media.codecs.metadata import MetadataConfiguration
-from nvr.media.unit import AccessUnit, CodecConfiguration
-from nvr.model.time import NS, UtcNs, ticks_from_ns
+from nvr.media.unit import Sample
+from nvr.model.time import NS, UtcNs
 from nvr.replay.live import LiveMount, LiveSink, LiveStream
 from nvr.replay.mounts import Mounts
 from nvr.replay.server import RtspServer
@@ -110,11 +109,9 @@ class BuiltInCamera:
             number += 1
 
     def _publish(self, stream: int, utc_ns: UtcNs, data: bytes, clean: bool) -> None:
-        configuration: CodecConfiguration = self._streams[stream].configuration
-        rate = VIDEO_RATE if stream != AUDIO else AUDIO_RATE
-        unit = AccessUnit(ticks_from_ns(utc_ns, rate) & 0xFFFF_FFFF, data, clean, False, configuration)
+        live, sample = self._streams[stream], Sample(utc_ns, data, clean)
         for sink in tuple(self._sinks):
-            sink(stream, unit, utc_ns)
+            sink(live.name, sample, live.configuration)
 
 
 async def _sleep_until(utc_ns: UtcNs) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from nvr.ingest.arbiter import Feed, SourceStream, arbitrate, lines_of, takes_part
 from nvr.ingest.drain import Drain
+from nvr.ingest.live import LiveTap
 from nvr.ingest.session import SampleTap
 from nvr.ingest.settings import IngestSettings, Times
 from nvr.ingest.source import Binding, ReceiverCounters, Source, Storage, Watcher
@@ -59,6 +60,7 @@ class IngestEngine:
         self._leaving: dict[asyncio.Task[None], ReceiverToken] = {}
         self._taps: list[tuple[TrackKey, SampleTap]] = []
         self._tapped: dict[tuple[TrackKey, SampleTap], tuple[Source, Callable[[], None]]] = {}
+        self._live: dict[ReceiverToken, list[LiveTap]] = {}
         self._receive_buffer: int | None = None
         self._tls_context: ssl.SSLContext | None = None
         self._running = False
@@ -115,6 +117,8 @@ class IngestEngine:
             if known is None:
                 known = self._sources[token] = self._new_source(receiver)
                 known.bind(bindings.get(token, ()))
+                for tap in self._live.get(token, ()):
+                    known.watch(tap)
                 known.start()
                 continue
             known.bind(bindings.get(token, ()))
@@ -127,7 +131,9 @@ class IngestEngine:
         if receiver is None or not receiver.configuration.media_uri:
             return False
         mode = receiver.configuration.mode
-        return mode is ReceiverMode.ALWAYS_CONNECT or (mode is ReceiverMode.AUTO_CONNECT and token in bindings)
+        if mode is ReceiverMode.AUTO_CONNECT:
+            return token in bindings or token in self._live
+        return mode is ReceiverMode.ALWAYS_CONNECT
 
     def _binding(self, feed: Feed) -> Binding:
         job = self._jobs[feed.job]
@@ -155,6 +161,9 @@ class IngestEngine:
     def _dismiss(self, token: ReceiverToken) -> None:
         source = self._sources.pop(token)
         source.keep_only(())  # now, not when the task runs: another source may take the tracks at once
+        for tap in self._live.get(token, ()):
+            source.unwatch(tap)
+            tap.lost("the receiver is not connected any more")
         task = asyncio.get_running_loop().create_task(source.stop(GapReason.JOB_STOPPED))
         self._leaving[task] = token
         task.add_done_callback(self._dismissed)
@@ -246,6 +255,34 @@ class IngestEngine:
                     at[1]()
 
         return unsubscribe
+
+    def watch(self, token: ReceiverToken, tap: LiveTap) -> Callable[[], None]:
+        """Tell `tap` of this receiver's sessions and samples until the returned function is called.
+
+        A receiver in mode AutoConnect is connected for it (10.4: on demand), one in mode NeverConnect is not. The
+        source is drained at the pace of somebody who watches.
+        """
+        self._live.setdefault(token, []).append(tap)
+        source = self._sources.get(token)
+        if source is not None:
+            source.watch(tap)
+        elif self._running:
+            self._reconcile()
+
+        def unwatch() -> None:
+            taps = self._live.get(token, [])
+            if tap not in taps:
+                return
+            taps.remove(tap)
+            if not taps:
+                del self._live[token]
+            at = self._sources.get(token)
+            if at is not None:
+                at.unwatch(tap)
+            if self._running:
+                self._reconcile()
+
+        return unwatch
 
     def _retap(self) -> None:
         """The source of a track may have changed."""

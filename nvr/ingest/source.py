@@ -15,6 +15,7 @@ from nvr.ingest.arbiter import SourceStream, map_streams
 from nvr.ingest.drain import Drain
 from nvr.ingest.endpoint import Endpoint
 from nvr.ingest.handshake import PlayingSession, open_session
+from nvr.ingest.live import LiveOffer, LiveTap
 from nvr.ingest.pipeline import Recorder, TrackPipeline
 from nvr.ingest.session import SampleTap, Session, SessionStream
 from nvr.ingest.settings import IngestSettings, Times
@@ -101,6 +102,10 @@ def _pipeline_counters(pipeline: TrackPipeline, overruled: bool) -> ReceiverCoun
     return ReceiverCounters(skipped_samples=pipeline.skipped, fragments=pipeline.appended, clock_overruled=overruled)
 
 
+def _numbered(tap: LiveTap, index: int) -> SampleTap:
+    return lambda sample, configuration: tap.sample(index, sample, configuration)
+
+
 class BackOff:
     """Pauses between attempts: doubled with every failure up to a maximum, each between 75 % and 125 % of that, so
     that forty cameras behind one switch do not come back in step. Durations in nanoseconds."""
@@ -165,6 +170,8 @@ class Source:
         self._back_off = BackOff(settings.back_off_ns, settings.back_off_maximum_ns, random.uniform)
         self._tracks: dict[TrackKey, _Track] = {}
         self._taps: dict[TrackKey, list[SampleTap]] = {}
+        self._live: dict[LiveTap, dict[int, SampleTap]] = {}
+        """Who watches all streams, with what is attached to each stream of the present session, by its index."""
         self._session: Session | None = None
         self._task: asyncio.Task[None] | None = None
         self._attempt: asyncio.Task[None] | None = None
@@ -246,6 +253,38 @@ class Source:
                     self._session.detach(at.stream, None, tap)
 
         return remove
+
+    def watch(self, tap: LiveTap) -> None:
+        """Tell `tap` of this receiver's sessions and samples from now on. A failure that lasts is told at once."""
+        self._live[tap] = {}
+        if self._session is not None:
+            self._plug_live(tap, self._session)
+        elif self.error is not None:
+            tap.lost(self.error)
+
+    def unwatch(self, tap: LiveTap) -> None:
+        """The counterpart of `watch`; nothing is told any more."""
+        attached = self._live.pop(tap, {})
+        if self._session is not None:
+            for index, sample_tap in attached.items():
+                self._session.detach(self._session.streams[index], None, sample_tap)
+
+    def _plug_live(self, tap: LiveTap, session: Session) -> None:
+        offers = []
+        attached = self._live[tap] = {}
+        for stream in session.streams:
+            info, depacketizer = stream.info, stream.receiver.depacketizer
+            if info.track_type is None or stream.offered.problem is not None or depacketizer is None:
+                continue
+            attached[info.index] = _numbered(tap, info.index)
+            session.attach(stream, None, attached[info.index])
+            offers.append(LiveOffer(info.index, info.track_type, depacketizer.configuration))
+        tap.connected(offers)
+
+    def _tell_lost(self, reason: str) -> None:
+        for tap in list(self._live):
+            self._live[tap] = {}
+            tap.lost(reason)
 
     # -- what is -----------------------------------------------------------------------------------------------------
 
@@ -365,6 +404,8 @@ class Source:
         self._connected_at = self._times.monotonic()
         self._on_streams(self.token, [s.info for s in session.streams])
         self._plug()
+        for tap in list(self._live):
+            self._plug_live(tap, session)
 
     def _failed(self, reason: str) -> None:
         self._become(ReceiverState.NOT_CONNECTED)
@@ -372,6 +413,7 @@ class Source:
         if reason != self.error:
             logger.warning("receiver %s: %s", self.token, reason)
         self.error = reason
+        self._tell_lost(reason)
         self._tell(lambda watcher: watcher.connection_failed(self.token))
 
     async def _hold(self, session: Session, endpoint: Endpoint) -> None:
@@ -402,6 +444,7 @@ class Source:
             self._counted += ReceiverCounters(connections_lost=1)
             self.error = str(lost)
             logger.warning("receiver %s: %s", self.token, lost)
+        self._tell_lost("the connection to the camera has ended" if lost is None else str(lost))
 
     # -- tracks ------------------------------------------------------------------------------------------------------
 

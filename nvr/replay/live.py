@@ -9,14 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 from nvr.media.rtsp.range import ClockRange
-from nvr.media.unit import AccessUnit, CodecConfiguration
+from nvr.media.unit import CodecConfiguration, Sample
 from nvr.model.recording import TrackType
-from nvr.model.time import UtcNs
 from nvr.replay.mounts import PlayRequest, Presentation, PresentedStream
 from nvr.replay.player import Pacing, Playback
 from nvr.replay.status import RequestRefused
@@ -24,13 +23,13 @@ from nvr.replay.unit import Unit
 
 log = logging.getLogger(__name__)
 
-LiveSink: TypeAlias = Callable[[int, AccessUnit, UtcNs], None]
-"""Takes a stream's number, an access unit and its time of presentation. Never blocks, never raises."""
+LiveSink: TypeAlias = Callable[[str, Sample, CodecConfiguration], None]
+"""Takes the name of a stream and an access unit of it. Never blocks, never raises."""
 
 
 @dataclass(frozen=True, slots=True)
 class LiveStream:
-    """One stream of a source. `name` is its control in the session description."""
+    """One stream of a source. `name` is its control in the session description, and tells it from the others."""
 
     name: str
     configuration: CodecConfiguration
@@ -40,7 +39,7 @@ class LiveSource(Protocol):
     """Where a live mount takes its units from. Everything happens on the event loop."""
 
     def streams(self) -> Sequence[LiveStream]:
-        """The streams, in the order of their numbers; empty while the source is not there."""
+        """The streams, in the order in which they are described; empty while the source is not there."""
 
     def subscribe(self, sink: LiveSink) -> Callable[[], None]:
         """Call `sink` with every unit from now on, in decode order per stream; the answer ends it."""
@@ -71,7 +70,9 @@ class LiveMount:
             raise RequestRefused(457, "a live stream has no range of absolute times")
         if request.scale != 1:
             raise RequestRefused(456, "a live stream has one speed and one direction")
-        viewer = LiveViewer(self, self._source, streams, self._queue_bytes)
+        chosen = {presentation.streams[i].name: i for i in streams}
+        encodings = {i: presentation.streams[i].configuration for i in streams}
+        viewer = LiveViewer(self, self._source, chosen, encodings, self._queue_bytes)
         return Playback(viewer, 0, deque(), 0)
 
     def pacing(self, request: PlayRequest) -> Pacing:
@@ -79,20 +80,30 @@ class LiveMount:
 
 
 class LiveViewer:
-    """The queue of one viewer; a unit source for its player. Video begins with a clean point."""
+    """The queue of one viewer; a unit source for its player. Video begins with a clean point.
 
-    def __init__(self, mount: LiveMount, source: LiveSource, streams: Sequence[int], queue_bytes: int) -> None:
+    `streams` maps names to numbers in the presentation, `described` gives what was said there of each. A source may
+    change under its viewers: a stream that has got another encoding is not what was described, and is not sent.
+    """
+
+    def __init__(
+        self,
+        mount: LiveMount,
+        source: LiveSource,
+        streams: Mapping[str, int],
+        described: Mapping[int, CodecConfiguration],
+        queue_bytes: int,
+    ) -> None:
         self.dropped = 0
         self._mount = mount
         self._limit = queue_bytes
         self._queue: list[Unit] = []
         self._queued = 0
         self._ready = asyncio.Event()
-        self._waiting_for_clean = {
-            i for i in streams if source.streams()[i].configuration.track_type is TrackType.VIDEO
-        }
+        self._waiting_for_clean = {i for i, c in described.items() if c.track_type is TrackType.VIDEO}
         self._video = frozenset(self._waiting_for_clean)
-        self._streams = frozenset(streams)
+        self._streams = dict(streams)
+        self._encodings = {i: c.encoding for i, c in described.items()}
         self._unsubscribe: Callable[[], None] | None = source.subscribe(self._on_unit)
         mount.viewers += 1
 
@@ -108,8 +119,9 @@ class LiveViewer:
             self._unsubscribe = None
             self._mount.viewers -= 1
 
-    def _on_unit(self, stream: int, unit: AccessUnit, utc_ns: UtcNs) -> None:
-        if stream not in self._streams:
+    def _on_unit(self, name: str, unit: Sample, configuration: CodecConfiguration) -> None:
+        stream = self._streams.get(name)
+        if stream is None or configuration.encoding != self._encodings[stream]:
             return
         if stream in self._waiting_for_clean:
             if not unit.clean_point:
@@ -120,7 +132,7 @@ class LiveViewer:
         if self._queued + len(unit.data) > self._limit and self._queue:
             self._overflow(stream)
             return
-        self._queue.append(Unit(stream, utc_ns, utc_ns, unit.data, unit.configuration, unit.clean_point))
+        self._queue.append(Unit(stream, unit.utc_ns, unit.utc_ns, unit.data, configuration, unit.clean_point))
         self._queued += len(unit.data)
         self._ready.set()
 

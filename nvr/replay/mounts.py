@@ -1,4 +1,7 @@
-"""What stands behind the paths of the RTSP server: recordings at /replay/{token}, live sources at /live/{name}."""
+"""What stands behind the paths of the RTSP server: recordings at /replay/{token}, live sources at /live/{name}.
+
+Receivers stand among the latter by their tokens, see `relay.py`.
+"""
 
 from __future__ import annotations
 
@@ -208,6 +211,14 @@ class RecordingMounts:
         self._executor.shutdown(wait=False, cancel_futures=True)
 
 
+class Family(Protocol):
+    """Mounts that come and go with what they show."""
+
+    def mount(self, token: str) -> Mount | None: ...
+
+    def close(self) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """What a request URI names. `path` is that of the mount, without a slash at the end; `control` that of a stream."""
@@ -220,9 +231,16 @@ class Target:
 class Mounts:
     """The paths of a server: /replay/{recording token} and /live/{name}, each with /{stream} behind it."""
 
-    def __init__(self, recordings: RecordingMounts | None = None, live: Mapping[str, Mount] | None = None) -> None:
+    def __init__(
+        self,
+        recordings: Family | None = None,
+        live: Mapping[str, Mount] | None = None,
+        receivers: Family | None = None,
+    ) -> None:
+        """`receivers` are live mounts as well, by their tokens; `live` comes first."""
         self._recordings = recordings
         self._live = dict(live or {})
+        self._receivers = receivers
 
     def add_live(self, name: str, mount: Mount) -> None:
         """Raises ValueError for a name that cannot stand in a path."""
@@ -245,14 +263,17 @@ class Mounts:
             mount = self._recordings.mount(name)
         elif kind == "live":
             mount = self._live.get(name)
+            if mount is None and self._receivers is not None:
+                mount = self._receivers.mount(name)
         controls = [r for r in rest if r]
         if mount is None or len(controls) > 1:
             raise RequestRefused(404, f"nothing is at {match[1][:80]!r}")
         return Target(f"/{kind}/{name}", mount, controls[0] if controls else None)
 
     def close(self) -> None:
-        if self._recordings is not None:
-            self._recordings.close()
+        for family in (self._recordings, self._receivers):
+            if family is not None:
+                family.close()
 
 
 _URI = re.compile(r"(?:rtspu?|rtsps)://[^/?#\s]+([^?#]*)(?:\?[^#]*)?", re.IGNORECASE)

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 
 import pytest
 
-from nvr.media.unit import AccessUnit
+from nvr.media.unit import Sample
 from nvr.model.time import NS, UtcNs, utc_from_ntp
 from nvr.replay.live import LiveMount, LiveSink, LiveStream
 from nvr.replay.mounts import Mounts, PlayRequest
@@ -33,9 +33,10 @@ class Source:
 
     def emit(self, data: str, stream: int = 0, clean: bool | None = None, utc_ns: UtcNs | None = None) -> None:
         is_clean = data.startswith("I") or stream == 1 if clean is None else clean
-        unit = AccessUnit(0, data.encode(), is_clean, False, self.streams()[stream].configuration)
+        live = self.streams()[stream]
+        sample = Sample(time.time_ns() if utc_ns is None else utc_ns, data.encode(), is_clean)
         for sink in list(self.sinks):
-            sink(stream, unit, time.time_ns() if utc_ns is None else utc_ns)
+            sink(live.name, sample, live.configuration)
 
 
 @pytest.fixture

@@ -1,0 +1,55 @@
+"""A camera watched through the recorder with a stock player, recorded or not, over RTSP and RTSPS."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import av
+import pytest
+
+from tests.e2e.crash import camera
+from tests.support.daemon import ADMIN, PASSWORD, DaemonProcess
+from tests.support.flow import Flow, until
+
+pytestmark = pytest.mark.timeout(90)
+
+CONFIG = '[listen]\nhttps = "127.0.0.1:0"\nrtsps = "127.0.0.1:0"\n[storage]\nfsync = "none"\n'
+
+
+def watched(base: str, receiver: str, pictures: int) -> tuple[set[str], int]:
+    """What kinds of streams come, and how many pictures could be decoded."""
+    scheme, _, where = base.partition("://")
+    uri = f"{scheme}://{ADMIN}:{PASSWORD.replace(' ', '%20')}@{where}/live/{receiver}"
+    kinds: set[str] = set()
+    decoded = 0
+    with av.open(uri, options={"rtsp_transport": "tcp"}, timeout=(20, 10)) as container:
+        for packet in container.demux():
+            kinds.add(packet.stream.type)
+            if packet.stream.type == "video":
+                decoded += len(packet.decode())
+            if decoded >= pictures and len(kinds) > 1:
+                break
+    return kinds, decoded
+
+
+def test_ffmpeg_watches_a_receiver_that_is_not_recorded_and_then_one_that_is(tmp_path: Path) -> None:
+    with camera() as uri, DaemonProcess(tmp_path / "data", CONFIG) as daemon:
+        flow = Flow(daemon)
+        setup = {"Stream": "RTP-Unicast", "Transport": {"Protocol": "RTSP"}}
+        created = flow.receiver.CreateReceiver(
+            Configuration={"Mode": "AutoConnect", "MediaUri": uri, "StreamSetup": setup}
+        )
+        for base in (daemon.rtsp, daemon.rtsps):
+            kinds, decoded = watched(base, created.Token, 30)
+            assert {"video", "audio"} <= kinds
+            assert decoded >= 30
+        assert str(flow.receiver.GetReceiverState(ReceiverToken=created.Token).State) == "Connected"
+        recording, job, receiver = flow.record(uri)
+        flow.until_job_is(job, "Active")
+        assert watched(daemon.rtsp, receiver, 30)[1] >= 30
+        flow.until_recorded(recording, 1)
+        until(
+            lambda: str(flow.receiver.GetReceiverState(ReceiverToken=created.Token).State) == "NotConnected",
+            "the receiver that nobody watches any more",
+        )
+        assert PASSWORD not in daemon.log
