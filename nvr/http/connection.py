@@ -21,12 +21,22 @@ class Connection(asyncio.Protocol):
         self._idle_s = idle_s
         self._connections = connections
         self._timer: asyncio.TimerHandle | None = None
+        self._drops = False
 
     def wait_for_header(self) -> None:
         """From now on the time counts."""
         if self._inner in self._connections:
             self.header_came()
             self._timer = asyncio.get_running_loop().call_later(self._idle_s, self._inner.force_close)
+
+    def drop_rest(self) -> None:
+        """The request is refused before its body has come: what still comes is dropped.
+
+        aiohttp reads on for a moment, so that the client gets to see the answer, and then closes. Where the chunks of
+        the rest are malformed, each piece would become an error that keeps the piece, in cycles that the garbage
+        collector comes upon late (aiohttp 3.14): megabytes for each connection of a stranger.
+        """
+        self._drops = True
 
     def header_came(self) -> None:
         """The time does not count while a request is being answered."""
@@ -45,7 +55,8 @@ class Connection(asyncio.Protocol):
         self._inner.connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        self._inner.data_received(data)
+        if not self._drops:
+            self._inner.data_received(data)
 
     def eof_received(self) -> bool | None:
         stay_open: bool | None = self._inner.eof_received()

@@ -178,6 +178,8 @@ class Listener:
             return response
         finally:
             if connection is not None:
+                if not request.content.is_eof():
+                    connection.drop_rest()
                 connection.wait_for_header()
 
 
