@@ -7,7 +7,7 @@ sample that follows it is known, because that sample's time is where the fragmen
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from nvr.media.unit import CodecConfiguration, Fragment, Sample
 from nvr.model.recording import TrackType
@@ -34,10 +34,10 @@ class PipelineSettings:
     short_span_ns: int = 400_000_000
     """Groups of pictures shorter than this share a fragment (all-intra streams)."""
     hole_ns: int = 2 * NS
-    """A hole as long as this behind lost packets ends the run."""
+    """A hole as long as this ends the run: behind lost packets always, without any where the stream has been steady."""
     clean_point_wait_ns: int = 5 * NS
-    """How long a run waits for a picture that decoding can start with. Behind it everything is kept: streams with
-    gradual refresh have no such picture."""
+    """How long the first run of a connection waits for a picture that decoding can start with. Behind it everything is
+    kept: streams with gradual refresh have no such picture."""
 
     def __post_init__(self) -> None:
         for name in ("span_ns", "size_bytes", "hole_ns"):
@@ -47,18 +47,26 @@ class PipelineSettings:
             raise ValueError("short_span and clean_point_wait must not be below 0")
 
 
+STALL: Final = 8
+"""A step this many times as long as the one before it is a stall, not the pace of a slow stream."""
+_GOES_ON: Final = (GapReason.CLOCK_JUMP, GapReason.PACKET_LOSS)
+"""Behind these the stream itself goes on: what follows refers to pictures of the run before."""
+
+
 class TrackPipeline:
     """Cuts the samples of one stream into fragments and appends them to a track."""
 
     def __init__(self, recorder: Recorder, track_type: TrackType, settings: PipelineSettings | None = None) -> None:
         self.skipped = 0
-        """Samples in front of the first clean point of a run."""
+        """Samples in front of the first clean point of a connection."""
         self.appended = 0
         """Fragments that storage has taken."""
         self.refused = False
         """Whether storage refused the last fragment."""
         self._recorder = recorder
         self._video = track_type is TrackType.VIDEO
+        self._steady = track_type in (TrackType.VIDEO, TrackType.AUDIO)
+        """Metadata come when something happens: their pauses are no holes."""
         self._settings = settings or PipelineSettings()
         self._samples: list[Sample] = []
         self._configuration: CodecConfiguration | None = None
@@ -67,7 +75,11 @@ class TrackPipeline:
         self._latest: UtcNs = 0
         self._duration = 40_000_000 if self._video else 20_000_000
         """Of the last sample of a run, whose successor is unknown: the last step that was seen."""
+        self._step: int | None = None
+        """The last step forward in time, whatever its length; None before the second sample of a connection."""
         self._in_run = False
+        self._goes_on = False
+        """The run has ended, and the next sample begins another, clean point or not."""
         self._waiting_since: UtcNs | None = None
         self._mark_damaged = False
         self._lost = 0
@@ -93,9 +105,7 @@ class TrackPipeline:
                 self.end_run(GapReason.CONFIGURATION_CHANGED, sample.utc_ns)
             self._configuration = configuration
         if self._in_run:
-            step = sample.utc_ns - self._latest
-            if step >= self._settings.hole_ns and self._lost_since_sample:
-                self.end_run(GapReason.PACKET_LOSS)
+            self._look_for_hole(sample.utc_ns - self._latest)
         if not self._in_run and not self._may_start(sample):
             self.skipped += 1
             return
@@ -123,6 +133,18 @@ class TrackPipeline:
         self._samples.append(sample)
         self._size += len(sample.data)
 
+    def _look_for_hole(self, step: int) -> None:
+        """End the run where the time that has passed is a hole: nothing may look recorded that is not."""
+        if step <= 0:
+            return
+        if step >= self._settings.hole_ns:
+            if self._lost_since_sample:
+                self.end_run(GapReason.PACKET_LOSS)
+            elif self._steady and self._step is not None and step >= STALL * self._step:
+                self.end_run(GapReason.SOURCE_LOST)
+                self._goes_on = True
+        self._step = step
+
     def idle(self, now_ns: UtcNs) -> None:
         """Time has passed. A sparse stream (metadata) hands over what is older than twice the span of a fragment."""
         if self._samples and not self._video and now_ns - self._latest >= 2 * self._settings.span_ns:
@@ -135,6 +157,7 @@ class TrackPipeline:
         """
         if not self._in_run:
             self._waiting_since = None
+            self._goes_on = self._goes_on and reason in _GOES_ON
             return
         if self._samples:
             end = self._latest + self._duration
@@ -144,16 +167,21 @@ class TrackPipeline:
         self._in_run = False
         self._waiting_since = None
         self._mark_damaged = False
+        self._goes_on = reason in _GOES_ON
+        if not self._goes_on:
+            self._step = None
         self._recorder.end_run(reason)
 
     def _may_start(self, sample: Sample) -> bool:
-        if not sample.clean_point:
+        if not sample.clean_point and not self._goes_on:
             if self._waiting_since is None or sample.utc_ns < self._waiting_since:
                 self._waiting_since = sample.utc_ns
             if sample.utc_ns - self._waiting_since < self._settings.clean_point_wait_ns:
                 return False
-            self._mark_damaged = True
+        # Kept, and marked up to the next clean point: what it refers to is not in its run.
+        self._mark_damaged = not sample.clean_point
         self._in_run = True
+        self._goes_on = False
         self._waiting_since = None
         return True
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -151,16 +152,69 @@ def test_losses_stand_in_the_fragment_in_which_they_happened() -> None:
     assert [(f.lost_packets, f.dropped_units) for f in recorder.fragments] == [(3, 1), (2, 1)]
 
 
-def test_a_hole_behind_losses_ends_the_run_and_one_without_does_not() -> None:
+def test_a_hole_behind_losses_ends_the_run() -> None:
     pipeline, recorder = a_pipeline()
     push(pipeline, 0, clean=True)
     push(pipeline, 40)
+    pipeline.lost(5, 1)
     push(pipeline, 3040, clean=True)
-    assert recorder.reasons == []
-    pipeline.lost(50, 10)
-    push(pipeline, 6040, clean=True)
     assert recorder.reasons == [GapReason.PACKET_LOSS]
-    assert recorder.fragments[-1].end_ns < T0 + 6000 * MS
+    assert ends(recorder) == [80]
+
+
+@pytest.mark.parametrize("track_type", [TrackType.VIDEO, TrackType.AUDIO])
+def test_a_stall_of_a_steady_stream_is_a_gap_and_not_footage(track_type: TrackType) -> None:
+    pipeline, recorder = a_pipeline(track_type)
+    push(pipeline, 0, clean=True)
+    push(pipeline, 40)
+    push(pipeline, 9040)
+    push(pipeline, 9080)
+    pipeline.end_run(GapReason.JOB_STOPPED)
+    assert recorder.reasons == [GapReason.SOURCE_LOST, GapReason.JOB_STOPPED]
+    assert times(recorder) == [[0, 40], [9040, 9080]]
+    assert ends(recorder) == [80, 9120]
+
+
+def test_a_slow_stream_has_no_gaps() -> None:
+    pipeline, recorder = a_pipeline()
+    for ms in range(0, 60_000, 5000):
+        push(pipeline, ms, clean=True)
+    assert recorder.reasons == []
+
+
+def test_pauses_of_metadata_are_no_gaps() -> None:
+    pipeline, recorder = a_pipeline(TrackType.METADATA)
+    for ms in (0, 100, 60_000, 60_100):
+        push(pipeline, ms, clean=True)
+    assert recorder.reasons == []
+
+
+@pytest.mark.parametrize("reason", [GapReason.PACKET_LOSS, GapReason.CLOCK_JUMP])
+def test_what_follows_a_break_inside_a_group_is_kept_and_marked(reason: GapReason) -> None:
+    pipeline, recorder = a_pipeline()
+    push(pipeline, 0, clean=True)
+    push(pipeline, 40)
+    pipeline.end_run(reason)
+    push(pipeline, 80)
+    push(pipeline, 120)
+    push(pipeline, 160, clean=True)
+    push(pipeline, 200)
+    pipeline.end_run(GapReason.JOB_STOPPED)
+    kept = [s for f in recorder.fragments[1:] for s in f.samples]
+    assert [(s.utc_ns - T0) // MS for s in kept] == [80, 120, 160, 200]
+    assert [s.damaged for s in kept] == [True, True, False, False]
+    assert pipeline.skipped == 0
+
+
+def test_behind_a_new_connection_a_run_waits_for_a_clean_point() -> None:
+    pipeline, recorder = a_pipeline()
+    push(pipeline, 0, clean=True)
+    pipeline.end_run(GapReason.SOURCE_LOST)
+    push(pipeline, 80)
+    push(pipeline, 120, clean=True)
+    pipeline.end_run(GapReason.JOB_STOPPED)
+    assert times(recorder) == [[0], [120]]
+    assert pipeline.skipped == 1
 
 
 def test_a_configuration_change_ends_the_run_without_a_gap() -> None:
