@@ -42,8 +42,12 @@ class DaemonProcess:
         self._log: list[str] = []
         self._reader = threading.Thread(target=self._collect, daemon=True)
         self._reader.start()
+        self.wait_ready()
+
+    def wait_ready(self) -> None:
+        """Until the line comes that a daemon prints when it is ready, also after a restart that it makes by itself."""
         assert self.process.stdout is not None
-        watchdog = threading.Timer(timeout_s, self.process.kill)
+        watchdog = threading.Timer(self._timeout_s, self.process.kill)
         watchdog.start()
         line = self.process.stdout.readline()
         watchdog.cancel()
