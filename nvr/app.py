@@ -404,14 +404,23 @@ def rebuild_catalog(data: Path, settings: Settings, progress: Callable[[int, Pat
     """
     if not data.is_dir():
         raise OperatorError(f"there is no data directory {data}")
-    with DataDirectory(data) as directory, ExitStack() as stack:
+    with ExitStack() as stack:
+        try:
+            directory = stack.enter_context(DataDirectory(data))
+        except InUse as e:
+            raise OperatorError(f"the recorder of {data} runs: stop it first") from e
         registry = VolumeRegistry(settings.storage.registry, Disk())
-        volumes = []
+        volumes: list[Volume] = []
         for volume_settings in settings.storage.volumes:
             volume = Volume(volume_settings, registry, Disk())
             volume.take(time.time_ns())  # a full or read-only volume can be indexed too
             stack.callback(volume.close)
             volumes.append(volume)
+        for root, volume_id in registry.others({v.id for v in volumes}).items():
+            raise OperatorError(
+                f"volume {volume_id}, last at {root}, is not among the configured volumes, and its footage would be "
+                f"left out: give the configuration by --config, or remove its line from {settings.storage.registry}"
+            )
         index, kept = SqlFootageIndex.open_for_rebuild(directory.index)
         stack.callback(index.shut)
         return Rebuilt(rebuild_index(volumes, index, progress), kept)

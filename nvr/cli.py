@@ -76,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
         help="record a camera",
         description="Makes a recording, a receiver and an active recording job in one step, on a running or stopped "
         "recorder, and prints their tokens.",
-        epilog="A user and a password stand in the URI, percent-encoded: rtsp://user:p%%40ss@192.0.2.10/stream1. "
+        epilog="A user and a password stand in the URI, percent-encoded: rtsp://user:p%40ss@192.0.2.10/stream1. "
         "With - in place of the URI it is read from stdin, where the list of processes does not show it.",
     )
     camera_add.add_argument("name", metavar="NAME", help="name of the source, up to 64 characters")
@@ -116,7 +116,7 @@ def _parser() -> argparse.ArgumentParser:
 def _data_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data",
-        type=Path,
+        type=lambda text: Path(text).absolute(),
         required=True,
         metavar="DIR",
         help="the data directory: databases, keys, and the default volume; an empty one is made ready",
@@ -130,10 +130,9 @@ def _config_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError("must be 1 or more")
-    return number
+    if not (text.isascii() and text.isdigit()) or int(text[:9]) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
+    return int(text[:9])
 
 
 def _serve(arguments: argparse.Namespace) -> int:
@@ -181,8 +180,12 @@ def _read_password(from_stdin: bool) -> str:
         return password
     if not sys.stdin.isatty():
         raise OperatorError("no terminal to ask for the password; give it on stdin with --password-stdin")
-    password = getpass.getpass("Password: ")
-    if getpass.getpass("Again: ") != password:
+    try:
+        password = getpass.getpass("Password: ")
+        again = getpass.getpass("Again: ")
+    except EOFError:
+        raise OperatorError("no password was given; nothing was changed") from None
+    if again != password:
         raise OperatorError("the two passwords differ; nothing was changed")
     return password
 

@@ -235,6 +235,7 @@ def load(file: Path | None, data: Path, *, http: str | None = None, rtsp: str | 
 
     Relative volume roots are taken from the data directory.
     """
+    data = data.absolute()
     table: dict[str, Any] = {}
     if file is not None:
         try:

@@ -34,6 +34,14 @@ class StorageObservation:
             return ()
         return [f"volume {v.root} is {v.state}: {v.why}" for v in volumes]
 
+    def warnings(self) -> Sequence[str]:
+        """Volumes that do not take footage, or whose footage cannot be reached, while others do."""
+        return [
+            f"volume {v.root} is {v.state}: {v.why}"
+            for v in self._storage.volumes()
+            if v.state is not VolumeState.ONLINE
+        ]
+
     def metrics(self) -> Iterator[Metric]:
         volumes = self._storage.volumes()
         yield Metric(

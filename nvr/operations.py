@@ -61,6 +61,8 @@ class Operations:
 
     async def add_camera(self, name: str, uri: str) -> CameraAdded:
         """Recording, auto-created receiver and active job in one step; nothing is left behind when it fails."""
+        if not name.strip():
+            raise BadConfiguration("Name: is empty")
         if not uri:  # to a receiver it means "not configured yet", and nothing would ever be recorded
             raise BadConfiguration("MediaUri: is empty")
         # SourceId and MediaUri are xs:anyURI: what is none would spoil every later answer that holds it.

@@ -49,6 +49,11 @@ def test_wrong_use_ends_with_2(arguments: tuple[str, ...], capsys: pytest.Captur
     assert "usage: nvr" in capsys.readouterr().err
 
 
+def test_the_help_shows_a_uri_as_it_is_typed(capsys: pytest.CaptureFixture[str]) -> None:
+    status_of("camera", "add", "--help")
+    assert "rtsp://user:p%40ss@192.0.2.10/stream1" in capsys.readouterr().out
+
+
 def test_an_operators_fault_is_one_line_and_2(tmp_path: object, capsys: pytest.CaptureFixture[str]) -> None:
     assert status_of("catalog", "rebuild", "--data", f"{tmp_path}/absent") == 2
     assert capsys.readouterr().err == f"nvr: there is no data directory {tmp_path}/absent\n"

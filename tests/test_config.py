@@ -198,3 +198,12 @@ def test_a_certificate_alone_opens_the_default_ports_of_tls_and_a_named_listener
 def test_a_configuration_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(OperatorError, match="cannot read the configuration file"):
         load(tmp_path / "absent.toml", tmp_path)
+
+
+def test_a_relative_data_directory_is_taken_from_where_the_command_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert load(None, Path("data")) == load(None, tmp_path / "data")
+    (volume,) = load(None, Path("data")).storage.volumes
+    assert volume.root == tmp_path / "data" / "volumes" / "default"

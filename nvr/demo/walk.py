@@ -61,11 +61,17 @@ def run_demo(seconds: int, *, keep: bool, directory: Path | None) -> int:
         place.mkdir(parents=True, exist_ok=True)
     except OSError as e:
         raise OperatorError(f"cannot make the directory {place}: {e.strerror}") from e
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)  # camera and recorder end with us, however we are ended
     try:
         _walk_through(place, data, seconds, keep)
     except (zeep.exceptions.Error, requests.RequestException, av.FFmpegError) as e:
         raise DemoFailed(f"{type(e).__name__}: {e}; the recorder's log is {place / 'daemon.log'}") from e
     return 0
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
 
 
 def _walk_through(place: Path, data: Path, seconds: int, keep: bool) -> None:

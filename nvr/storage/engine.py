@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -40,7 +40,7 @@ from nvr.storage.orders import (
 from nvr.storage.rows import FootageIndex, FragmentRef
 from nvr.storage.settings import StorageSettings
 from nvr.storage.track import TrackFootage, TrackRecorder
-from nvr.storage.volume import MostFree, Placement, Volume, VolumeRegistry, VolumeStatus
+from nvr.storage.volume import MostFree, Placement, Volume, VolumeRegistry, VolumeState, VolumeStatus
 from nvr.storage.writer import VolumeWriter
 from nvr.storage.writer_thread import WriterThread
 
@@ -92,6 +92,7 @@ class StorageEngine:
         self._reader = FootageReader(index, self._growing, self._root_of, decode)
         self._waiting: dict[Delete | Barrier, asyncio.Future[Exception | None]] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._left_out: list[VolumeStatus] = []
 
     async def start(self) -> None:
         """Opens and recovers the volumes, then loads the runs of all tracks.
@@ -117,6 +118,7 @@ class StorageEngine:
                 track = self._track(key)
                 track.keep(runs, None)
                 track.configuration = configuration
+            self._left_out = _left_out(registry, [t.writer.volume for t in self._threads])
         except BaseException:
             await asyncio.to_thread(self._stop_threads)
             raise
@@ -169,7 +171,8 @@ class StorageEngine:
         return unsubscribe
 
     def volumes(self) -> list[VolumeStatus]:
-        return [t.writer.volume.status for t in self._threads]
+        """Those configured, then those that the registry knows and that are not."""
+        return [*(t.writer.volume.status for t in self._threads), *self._left_out]
 
     @property
     def refused(self) -> int:
@@ -314,3 +317,13 @@ class StorageEngine:
             what(self.watcher)
         except Exception:  # who is told of footage must not hinder its recording
             log.exception("a change of the footage could not be told")
+
+
+def _left_out(registry: VolumeRegistry, volumes: Sequence[Volume]) -> list[VolumeStatus]:
+    """Volumes with footage of this recorder that the settings do not name any more; each is told."""
+    found = []
+    for root, volume_id in registry.others({v.id for v in volumes}).items():
+        why = "it is not among the configured volumes: what is on it cannot be found or replayed"
+        log.error("volume %s, last at %s: %s", volume_id, root, why)
+        found.append(VolumeStatus(volume_id, root, VolumeState.MISSING, why, None, 0))
+    return found

@@ -9,7 +9,7 @@ import logging
 import os
 import threading
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -195,6 +195,10 @@ class VolumeRegistry:
     def known(self, root: Path) -> str | None:
         """Id of the volume that stood at `root`."""
         return self._ids.get(str(root.absolute()))
+
+    def others(self, present: Collection[str | None]) -> dict[Path, str]:
+        """Volumes that stood somewhere and are none of those present, by root."""
+        return {Path(root): found for root, found in self._ids.items() if found not in present}
 
     def remember(self, root: Path, volume_id: str) -> None:
         """Called from the writer threads of several volumes."""

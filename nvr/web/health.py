@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from aiohttp import web
@@ -23,26 +23,37 @@ class Part(Protocol):
     def problems(self) -> Sequence[str]:
         """Why the part is not ready, one sentence each; empty when it is. Must not block."""
 
+    def warnings(self) -> Sequence[str]:
+        """What is wrong while the part still does its work."""
+
 
 def health_route(parts: Sequence[Part]) -> web.RouteDef:
-    """200 and {"status": "ok"}, or 503 and the problems by part."""
+    """503 and the problems by part, else 200: {"status": "ok"}, or "degraded" with the warnings by part."""
 
     async def handle(request: web.Request) -> web.Response:
-        problems = {part.name: _problems(part) for part in parts}
-        failing = {name: found for name, found in problems.items() if found}
+        failing = _told((part.name, part.problems) for part in parts)
         if failing:
             return web.json_response({"status": "failing", "problems": failing}, status=503, headers=_FRESH)
+        warned = _told((part.name, part.warnings) for part in parts)
+        if warned:
+            return web.json_response({"status": "degraded", "warnings": warned}, headers=_FRESH)
         return web.json_response({"status": "ok"}, headers=_FRESH)
 
     return web.get(PATH, handle)
 
 
-def _problems(part: Part) -> list[str]:
-    try:
-        return list(part.problems())
-    except Exception:  # a part that cannot even tell is not ready, and the others still are told
-        log.exception("%s cannot tell its state", part.name)
-        return ["its state cannot be told; the log says why"]
+def _told(parts: Iterable[tuple[str, Callable[[], Sequence[str]]]]) -> dict[str, list[str]]:
+    """What the parts have to say, by name; those that are well are left out."""
+    found: dict[str, list[str]] = {}
+    for name, tell in parts:
+        try:
+            sentences = list(tell())
+        except Exception:  # a part that cannot even tell is not ready, and the others still are told
+            log.exception("%s cannot tell its state", name)
+            sentences = ["its state cannot be told; the log says why"]
+        if sentences:
+            found[name] = sentences
+    return found
 
 
 _FRESH = {"Cache-Control": "no-store"}

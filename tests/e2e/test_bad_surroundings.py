@@ -157,6 +157,31 @@ async def test_a_damaged_configuration_is_restored_from_the_snapshot(recorded: P
     await assert_all_is_replayed(data)
 
 
+def test_a_volume_that_the_settings_do_not_name_any_more_is_told(recorded: Path, tmp_path: Path) -> None:
+    data = shutil.copytree(recorded, tmp_path / "data")
+    other = f'[storage]\nvolumes = [{{ root = "{tmp_path}/other" }}]\n'
+    (data / "volumes.json").write_text(
+        json.dumps({"volumes": {str(data / "volumes" / "default"): json_id(data / "volumes" / "default")}})
+    )
+    with DaemonProcess(data, other) as daemon:
+        status, answer = health(daemon)
+        assert (status, answer["status"]) == (200, "degraded")
+        assert str(data / "volumes" / "default") in json.dumps(answer)
+        assert "is not among the configured volumes" in daemon.log
+        assert daemon.stop() == 0
+    message = refused(run_nvr("catalog", "rebuild", "--data", str(data), "--config", f"{data}.toml"))
+    assert str(data / "volumes" / "default") in message
+
+
+def test_the_catalogue_of_a_running_recorder_is_not_rebuilt(tmp_path: Path) -> None:
+    with DaemonProcess(tmp_path / "data"):
+        assert "stop it first" in refused(run_nvr("catalog", "rebuild", "--data", str(tmp_path / "data")))
+
+
+def json_id(volume: Path) -> str:
+    return str(json.loads((volume / "volume.json").read_text())["id"])
+
+
 def test_a_camera_that_is_not_there_does_not_disturb_another(tmp_path: Path) -> None:
     with camera() as uri, DaemonProcess(tmp_path / "data") as daemon:
         flow = Flow(daemon)

@@ -18,9 +18,13 @@ from tests.support.soap_http import a_device, envelope
 class Room:
     name: str
     found: Sequence[str] = ()
+    warned: Sequence[str] = ()
 
     def problems(self) -> Sequence[str]:
         return self.found
+
+    def warnings(self) -> Sequence[str]:
+        return self.warned
 
 
 @dataclass
@@ -47,6 +51,13 @@ async def test_health_is_503_with_the_problems_by_part() -> None:
         assert await response.json() == {"status": "failing", "problems": {"storage": ["volume a is full"]}}
 
 
+async def test_health_is_200_and_degraded_with_the_warnings_by_part() -> None:
+    parts = [Room("storage", warned=["volume b is missing"]), Room("rtsp")]
+    async with a_device(parts=parts) as device, device.session.get(device.base + "/healthz") as response:
+        assert response.status == 200
+        assert await response.json() == {"status": "degraded", "warnings": {"storage": ["volume b is missing"]}}
+
+
 async def test_metrics_are_text_of_prometheus_with_those_of_http_and_soap() -> None:
     source = Counting([Metric("nvr_frames_total", "Frames\nkept.", "counter", [Sample(3, {"track": 'a"b\\c'})])])
     async with a_device(sources=[source]) as device:
@@ -69,6 +80,9 @@ class Broken:
 
     def problems(self) -> Sequence[str]:
         raise KeyError("secret")
+
+    def warnings(self) -> Sequence[str]:
+        return ()
 
     def metrics(self) -> Iterable[Metric]:
         raise StopIteration
