@@ -112,7 +112,7 @@ class TrackPipeline:
         self._lost_since_sample = False
         if self._samples:
             step = sample.utc_ns - self._latest
-            if 0 < step <= NS:
+            if self._steady and 0 < step <= NS:  # a document lasts no time: the next one says nothing about it
                 self._duration = step
             span = sample.utc_ns - self._start
             if (

@@ -182,6 +182,14 @@ def test_a_slow_stream_has_no_gaps() -> None:
     assert recorder.reasons == []
 
 
+def test_the_last_document_of_a_run_does_not_reach_into_the_future() -> None:
+    pipeline, recorder = a_pipeline(TrackType.METADATA)
+    push(pipeline, 0, clean=True)
+    push(pipeline, 1000, clean=True)
+    pipeline.end_run(GapReason.JOB_STOPPED)
+    assert ends(recorder) == [1020]
+
+
 def test_pauses_of_metadata_are_no_gaps() -> None:
     pipeline, recorder = a_pipeline(TrackType.METADATA)
     for ms in (0, 100, 60_000, 60_100):
