@@ -1,8 +1,10 @@
 """The thread that keeps the snapshot on each volume up to date.
 
 A change of the configuration is safe when its transaction is committed; the snapshot follows at once, on this thread,
-so that no client waits for it. Changes that come while it writes share the next one. What could not be written is
-counted, logged, and written with the next change or the next start.
+so that no client waits for it. Changes that come while it writes share the next one, and between two it rests for a
+multiple of the time that the last has taken: each holds the whole configuration, and a thousand changes in a row must
+not become a thousand snapshots that take the interpreter from everybody else. What could not be written is counted,
+logged, and written with the next change or the next start.
 
 A directory without the identity of a volume gets none: it may be the place of a mount that is missing, or a place that
 is to become a volume and must be empty for that.
@@ -12,6 +14,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -21,6 +24,11 @@ from nvr.storage.snapshot import Snapshot
 from nvr.storage.volume import IDENTITY_FILE
 
 log = logging.getLogger(__name__)
+
+REST = 9
+"""Rest between two snapshots in times of the last one's writing: at most a tenth of one core goes into them ..."""
+LONGEST_REST_S = 2.0
+"""... unless writing is slow because of the disk."""
 
 
 class SnapshotWriter:
@@ -37,6 +45,8 @@ class SnapshotWriter:
         self._asked = 0
         self._written = 0
         """Of the requests `_asked`, so many are answered."""
+        self._hurried = 0
+        """Of the requests `_asked`, for so many somebody waits."""
         self._closing = False
         # A process that dies without `close` must not wait for it: the next start writes what is missing.
         self._thread = threading.Thread(target=self._run, name="configuration-snapshot", daemon=True)
@@ -57,7 +67,8 @@ class SnapshotWriter:
     def flush(self) -> None:
         """Returns when every request so far has been answered."""
         with self._changed:
-            asked = self._asked
+            asked = self._hurried = self._asked
+            self._changed.notify_all()
             self._changed.wait_for(lambda: self._written >= asked)
 
     def close(self) -> None:
@@ -74,6 +85,7 @@ class SnapshotWriter:
                 if self._asked == self._written:
                     return
                 asked, roots = self._asked, self._roots
+            begin = time.monotonic()
             try:
                 self._write([root for root in roots if (root / IDENTITY_FILE).is_file()])
             except NvrError as e:
@@ -86,6 +98,8 @@ class SnapshotWriter:
                 with self._changed:
                     self._written = asked
                     self._changed.notify_all()
+                    rest = min(REST * (time.monotonic() - begin), LONGEST_REST_S)
+                    self._changed.wait_for(lambda: self._closing or self._hurried > self._written, rest)
 
     def _write(self, roots: Sequence[Path]) -> None:
         if not roots:
