@@ -7,6 +7,7 @@ those before it. Stop: commands, recording, listeners, storage, databases, lock,
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import logging
 import signal
 import ssl
@@ -32,6 +33,8 @@ from nvr.control.recordings import RecordingControl
 from nvr.control.state import ControlState, Engine
 from nvr.control.system import DeviceSystem
 from nvr.data_directory import DataDirectory, InUse
+from nvr.discovery.endpoint import Discovery
+from nvr.discovery.links import Link, Served, is_wanted
 from nvr.http.listener import Address, Listener
 from nvr.ingest.engine import IngestEngine
 from nvr.model.errors import OperatorError, Refused, UnknownToken
@@ -46,7 +49,7 @@ from nvr.observation import (
     RtspObservation,
     StorageObservation,
 )
-from nvr.operations import ControlSocket, Operations, ask_daemon
+from nvr.operations import ControlSocket, Operations, Row, ask_daemon
 from nvr.replay.authentication import DigestAuthenticator
 from nvr.replay.mounts import Mounts, RecordingMounts
 from nvr.replay.relay import RelayMounts
@@ -54,6 +57,8 @@ from nvr.replay.server import RtspServer
 from nvr.search.sessions import SearchSessions
 from nvr.server_tls import ServerTls
 from nvr.soap.device import DeviceService, fixed_scopes
+from nvr.soap.media import MediaService
+from nvr.soap.host_network import HostNetwork
 from nvr.soap.protocol import Soap
 from nvr.soap.receiver import ReceiverService
 from nvr.soap.recording import RecordingService
@@ -123,6 +128,11 @@ class Daemon:
         found = (("HTTP", self.http), ("HTTPS", self.https), ("RTSP", self.rtsp))
         return tuple(NetworkProtocol(name, True, (endpoint.port,)) for name, endpoint in found if endpoint is not None)
 
+    def _served(self) -> tuple[Served, ...]:
+        """Where the device service is found."""
+        found = (("http", self.http), ("https", self.https))
+        return tuple(Served(scheme, e.host, e.port) for scheme, e in found if e is not None)
+
     async def _start(self, stack: AsyncExitStack) -> None:
         settings = self._settings
         vault = await asyncio.to_thread(Vault.load_or_create, self._directory.path)
@@ -165,6 +175,9 @@ class Daemon:
             ReceiverService(receivers, settings.control),
             SearchService(searches),
             ReplayService(control, rtsp_address, settings.rtsp.session_timeout_ns),
+            MediaService(
+                receivers, control, ingest.offers, settings.control, rtsp_address, settings.rtsp.session_timeout_ns
+            ),
         )
         memory = DeviceMemory(stored.device, configuration, fixed_scopes(settings.device))
         device = DeviceService(
@@ -184,10 +197,12 @@ class Daemon:
                 hard_default_allowed=settings.device.allow_hard_default,
             ),
             protocols=self._protocols,
+            discovery=is_wanted(settings.discovery, self._served()),
             ip_version6=any(e.ip_version6 for e in settings.listen.endpoints()),
             tls=settings.listen.https is not None,
             hashing_algorithms=settings.auth.digest_algorithms,
         )
+        discovery = Discovery(settings.discovery, memory, UUID(hex=configuration.installation), _read_links)
         policy = DigestPolicy(settings.auth.digest_algorithms)
         security = Security(
             users.role,
@@ -208,6 +223,7 @@ class Daemon:
                 IngestObservation(ingest, receivers),
                 RtspObservation(rtsp, relays),
                 LockoutObservation(lockout, time.time_ns),
+                DiscoveryObservation(discovery),
                 LoopObservation(worst_delay),
             ),
             tls=tls,
@@ -220,6 +236,8 @@ class Daemon:
         commands = ControlSocket(self._directory.path, Operations(users, control, receivers))
         await commands.start()
         stack.push_async_callback(commands.stop)
+        await discovery.start(self._served())  # its Hello says that everything else answers
+        stack.push_async_callback(discovery.stop)
 
     async def _open_tls(self, stack: AsyncExitStack) -> ssl.SSLContext | None:
         """The context of the listeners that speak TLS; None where there is none, and no certificate is needed."""
@@ -277,6 +295,15 @@ def _receiver_finder(receivers: Receivers) -> Callable[[str], Receiver | None]:
             return None
 
     return find
+
+
+def _read_links() -> list[Link]:
+    """The interfaces of the host on which something can be heard. Blocking."""
+    return [
+        Link(i.name, i.loopback, tuple(ipaddress.ip_interface((a.address, a.prefix_length)) for a in i.addresses))
+        for i in HostNetwork().interfaces()
+        if i.up and (i.multicast or i.loopback)
+    ]
 
 
 async def _open_configuration(
@@ -360,7 +387,7 @@ class _StoppedEngine:
         """Whoever starts next finds it in the configuration."""
 
 
-def run_operation(data: Path, settings: Settings, command: str, arguments: dict[str, str]) -> dict[str, str]:
+def run_operation(data: Path, settings: Settings, command: str, arguments: dict[str, str]) -> list[Row]:
     """An operator's command, on the running daemon or on the files of a stopped one. Raises NvrError."""
     if data.is_dir():
         answer = ask_daemon(data, command, arguments)
@@ -375,7 +402,7 @@ def run_operation(data: Path, settings: Settings, command: str, arguments: dict[
 
 async def _run_stopped(
     directory: DataDirectory, settings: Settings, command: str, arguments: dict[str, str]
-) -> dict[str, str]:
+) -> list[Row]:
     async with AsyncExitStack() as stack:
         vault = await asyncio.to_thread(Vault.load_or_create, directory.path)
         configuration = await _open_configuration(stack, directory, settings, vault)
@@ -386,7 +413,7 @@ async def _run_stopped(
         index = await asyncio.to_thread(SqlFootageIndex.open, directory.index)
         stack.callback(index.shut)
         control = RecordingControl(state, StorageEngine(settings.storage, index))
-        return await Operations(users, control, Receivers(state)).run(command, arguments)
+        return await Operations(users, control, Receivers(state), running=False).run(command, arguments)
 
 
 @dataclass(frozen=True, slots=True)

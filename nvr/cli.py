@@ -84,6 +84,15 @@ def _parser() -> argparse.ArgumentParser:
     _data_argument(camera_add)
     _config_argument(camera_add)
     camera_add.set_defaults(run=_camera_add)
+    camera_list = camera.add_parser(
+        "list",
+        help="what is recorded, and what is wrong",
+        description="Shows every recording job: the name of its camera, its state with the reason of an error, and "
+        "tokens. While no recorder runs the state is the mode of the job.",
+    )
+    _data_argument(camera_list)
+    _config_argument(camera_list)
+    camera_list.set_defaults(run=_camera_list)
 
     catalog = commands.add_parser("catalog", help="the index of footage").add_subparsers(
         required=True, metavar="ACTION"
@@ -198,8 +207,20 @@ def _camera_add(arguments: argparse.Namespace) -> int:
     added = run_operation(
         arguments.data, load(arguments.config, arguments.data), "camera add", {"name": arguments.name, "uri": uri}
     )
-    for name, token in added.items():
+    for name, token in added[0].items():
         print(f"{name:<10}{token}")
+    return 0
+
+
+def _camera_list(arguments: argparse.Namespace) -> int:
+    from nvr.app import run_operation
+    from nvr.config import load
+
+    rows = run_operation(arguments.data, load(arguments.config, arguments.data), "camera list", {})
+    columns = ("name", "state", "recording", "job", "why")
+    widths = {c: max(len(c), *(len(row[c]) for row in rows)) if rows else len(c) for c in columns}
+    for row in [{c: c.upper() for c in columns}, *rows]:
+        print("  ".join(f"{row[c]:<{widths[c]}}" for c in columns).rstrip())
     return 0
 
 

@@ -1,8 +1,8 @@
 """What the operator's commands do, and the socket over which they reach a running daemon.
 
 A command opens DATA/control.sock (mode 0600) and sends one JSON object on one line; the daemon answers with one:
-`{"ok": {...}}` or `{"error": "..."}`. Where no daemon listens, the command takes the data directory's exclusive lock
-and does the same work on the files, through the same objects.
+`{"ok": [{...}, ...]}` or `{"error": "..."}`. Where no daemon listens, the command takes the data directory's exclusive
+lock and does the same work on the files, through the same objects.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 from urllib.parse import quote
 
 from nvr.auth.users import Role, UserStore
@@ -40,6 +40,10 @@ STOP_S = 2.0
 """For the commands that run when the daemon stops."""
 
 
+Row: TypeAlias = dict[str, str]
+"""One line of what a command tells, by column."""
+
+
 @dataclass(frozen=True, slots=True)
 class CameraAdded:
     recording: RecordingToken
@@ -48,12 +52,15 @@ class CameraAdded:
 
 
 class Operations:
-    """The operator's commands on the daemon's objects."""
+    """The operator's commands on the daemon's objects. `running`: there is an engine that knows the states of jobs."""
 
-    def __init__(self, users: UserStore, control: RecordingControl, receivers: Receivers) -> None:
+    def __init__(
+        self, users: UserStore, control: RecordingControl, receivers: Receivers, *, running: bool = True
+    ) -> None:
         self._users = users
         self._control = control
         self._receivers = receivers
+        self._running = running
 
     async def add_user(self, name: str, role: str, password: str) -> None:
         """Raises Refused when the name is taken or malformed, or the password is refused."""
@@ -95,17 +102,33 @@ class Operations:
             raise
         return CameraAdded(recording, job.token, receiver)
 
-    async def run(self, command: str, arguments: Mapping[str, str]) -> dict[str, str]:
+    async def list_cameras(self) -> list[Row]:
+        """One row a recording job: name of the source, state with the first reason, tokens."""
+        rows = []
+        for job in self._control.jobs():
+            recording = self._control.recording(job.configuration.recording)
+            row = {"name": recording.configuration.source.name, "state": job.configuration.mode.value, "why": ""}
+            if self._running:
+                state = self._control.job_state(job.token)
+                errors = (t.error for s in state.sources for t in s.tracks if t.error)
+                row |= {"state": state.state.value, "why": next(errors, "")}
+            rows.append(row | {"recording": recording.token, "job": job.token})
+        return rows
+
+    async def run(self, command: str, arguments: Mapping[str, str]) -> list[Row]:
         """One command of the wire protocol. Raises NvrError."""
-        handlers: dict[str, Callable[..., Awaitable[CameraAdded | None]]] = {
+        handlers: dict[str, Callable[..., Awaitable[CameraAdded | list[Row] | None]]] = {
             "user add": self.add_user,
             "camera add": self.add_camera,
+            "camera list": self.list_cameras,
         }
         handler = handlers.get(command)
         if handler is None:
             raise OperatorError(f"the daemon knows no command {command!r}; is it of another version?")
         result = await handler(**arguments)
-        return {} if result is None else {name: str(getattr(result, name)) for name in result.__slots__}
+        if isinstance(result, CameraAdded):
+            return [{"recording": result.recording, "job": result.job, "receiver": result.receiver}]
+        return result or []
 
 
 @contextmanager
@@ -176,7 +199,7 @@ class ControlSocket:
             writer.close()
 
 
-def ask_daemon(data: Path, command: str, arguments: Mapping[str, str]) -> dict[str, str] | None:
+def ask_daemon(data: Path, command: str, arguments: Mapping[str, str]) -> list[Row] | None:
     """Sends a command to the daemon of this data directory. None: no daemon listens.
 
     Raises Refused for what the daemon does not do, OperatorError where it cannot be asked.
@@ -193,7 +216,7 @@ def ask_daemon(data: Path, command: str, arguments: Mapping[str, str]) -> dict[s
     answer = json.loads(received)
     if "error" in answer:
         raise Refused(answer["error"])
-    return {str(k): str(v) for k, v in answer["ok"].items()}
+    return [{str(k): str(v) for k, v in row.items()} for row in answer["ok"]]
 
 
 def _exchanged(connection: socket.socket, line: bytes) -> bytes:

@@ -95,11 +95,14 @@ async def test_commands_reach_the_daemon_through_the_socket(
     try:
         assert stat.S_IMODE((deep / SOCKET_NAME).stat().st_mode) == 0o600
         arguments = {"name": "anna", "role": "operator", "password": "secret"}
-        assert await asyncio.to_thread(ask_daemon, deep, "user add", arguments) == {}
+        assert await asyncio.to_thread(ask_daemon, deep, "user add", arguments) == []
         assert users.role("anna") is Role.OPERATOR
         answer = await asyncio.to_thread(ask_daemon, deep, "camera add", {"name": "a", "uri": "rtsp://192.0.2.1/"})
         assert answer is not None
-        assert set(answer) == {"recording", "job", "receiver"}
+        assert set(answer[0]) == {"recording", "job", "receiver"}
+        listed = await asyncio.to_thread(ask_daemon, deep, "camera list", {})
+        assert listed is not None
+        assert [(row["name"], row["job"]) for row in listed] == [("a", answer[0]["job"])]
         with pytest.raises(Refused, match="exists already"):
             await asyncio.to_thread(ask_daemon, deep, "user add", arguments)
         with pytest.raises(NvrError, match="knows no command"):
@@ -126,7 +129,7 @@ async def test_a_broken_request_does_not_end_the_socket(tmp_path: Path, operatio
         await writer.wait_closed()
         assert answer == b"" or "error" in json.loads(answer)
         ok = {"name": "anna", "role": "user", "password": "secret"}
-        assert await asyncio.to_thread(ask_daemon, tmp_path, "user add", ok) == {}
+        assert await asyncio.to_thread(ask_daemon, tmp_path, "user add", ok) == []
     finally:
         await server.stop()
 
@@ -136,10 +139,10 @@ async def test_a_command_that_runs_is_ended_before_the_socket_has_stopped(
 ) -> None:
     entered, may_end = asyncio.Event(), asyncio.Event()
 
-    async def slow(command: str, arguments: object) -> dict[str, str]:
+    async def slow(command: str, arguments: object) -> list[dict[str, str]]:
         entered.set()
         await may_end.wait()
-        return {"done": command}
+        return [{"done": command}]
 
     monkeypatch.setattr(operations, "run", slow)
     server = ControlSocket(tmp_path, operations)
@@ -150,7 +153,7 @@ async def test_a_command_that_runs_is_ended_before_the_socket_has_stopped(
     await asyncio.sleep(0)
     assert not stopping.done()
     may_end.set()
-    assert await command == {"done": "user add"}
+    assert await command == [{"done": "user add"}]
     await stopping
 
 
