@@ -1,7 +1,8 @@
 """Makes what control wants: connects the receivers that are needed, feeds the tracks that jobs have won, tells states.
 
 `apply` takes the whole desired state and is idempotent; the difference to what runs is worked out here and nowhere
-else.
+else. Only what a change concerns is touched. A change that concerns much is made in slices, between which the loop runs
+others; a state that is asked for meanwhile is made right first.
 """
 
 from __future__ import annotations
@@ -10,14 +11,16 @@ import asyncio
 import logging
 import ssl
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from nvr.ingest.arbiter import Feed, SourceStream, arbitrate, lines_of, takes_part
+from nvr.ingest.arbiter import SourceStream, lines_of, takes_part
+from nvr.ingest.assignment import Assignment, differing
 from nvr.ingest.drain import Drain
-from nvr.ingest.live import LiveTap
+from nvr.ingest.live import LiveOffer, LiveTap
 from nvr.ingest.session import SampleTap
 from nvr.ingest.settings import IngestSettings, Times
-from nvr.ingest.source import Binding, ReceiverCounters, Source, Storage, Watcher
+from nvr.ingest.source import ReceiverCounters, Source, Storage, Watcher
 from nvr.model.errors import OperatorError, UnknownToken
 from nvr.model.job import (
     RECEIVER_TYPE,
@@ -31,13 +34,15 @@ from nvr.model.job import (
     aggregate,
 )
 from nvr.model.receiver import Receiver, ReceiverMode, ReceiverState
-from nvr.model.recording import Recording, TrackType
+from nvr.model.recording import Recording
 from nvr.model.timeline import GapReason
 from nvr.model.tokens import JobToken, ReceiverToken, RecordingToken, TrackKey
 
 logger = logging.getLogger(__name__)
 
 NO_MEDIA_URI = "the receiver has no MediaUri yet"
+SLICE_NS = 3_000_000
+"""So long may the making of a change hold the event loop, one step aside; finding what has changed comes on top."""
 _RMEM_MAX = Path("/proc/sys/net/core/rmem_max")
 
 
@@ -52,15 +57,21 @@ class IngestEngine:
         self._settings = settings or IngestSettings()
         self._times = times or Times()
         self._drain = Drain(self._times.monotonic)
-        self._recordings: dict[RecordingToken, Recording] = {}
-        self._jobs: dict[JobToken, RecordingJob] = {}
+        self._assignment = Assignment()
         self._receivers: dict[ReceiverToken, Receiver] = {}
-        self._winners: dict[TrackKey, Feed] = {}
+        self._due: dict[ReceiverToken, None] = {}
+        """Receivers for which something has changed that is not made yet."""
+        self._slice: asyncio.Handle | None = None
+        """The next slice of what is due."""
         self._sources: dict[ReceiverToken, Source] = {}
-        self._leaving: dict[asyncio.Task[None], ReceiverToken] = {}
+        self._leaving: dict[asyncio.Task[None], Source] = {}
+        self._past: dict[ReceiverToken, ReceiverCounters] = {}
+        """Of the connections that a receiver had before, as long as the receiver exists."""
         self._taps: list[tuple[TrackKey, SampleTap]] = []
         self._tapped: dict[tuple[TrackKey, SampleTap], tuple[Source, Callable[[], None]]] = {}
         self._live: dict[ReceiverToken, list[LiveTap]] = {}
+        self._offered: dict[ReceiverToken, tuple[str, Sequence[LiveOffer]]] = {}
+        """What receivers sent that are not at work any more, with their media URI of that time."""
         self._receive_buffer: int | None = None
         self._tls_context: ssl.SSLContext | None = None
         self._running = False
@@ -76,13 +87,25 @@ class IngestEngine:
             await self._tls()
         self._receive_buffer = await asyncio.to_thread(_usable_receive_buffer, self._settings.receive_buffer_bytes)
         self._running = True
-        self._reconcile()
+        self._due.update(dict.fromkeys(self._receivers))
+        while True:
+            if not self._make_some():
+                return
+            await asyncio.sleep(0)
 
     async def stop(self) -> None:
-        """Runs end with reason daemon-stopped, sessions with TEARDOWN; every wait in it has a deadline."""
+        """Runs end with reason daemon-stopped, sessions with TEARDOWN; every wait in it has a deadline.
+
+        It returns when all sources have ended: behind one that fails the others still hand over what they have.
+        """
         self._running = False
-        sources, self._sources = list(self._sources.values()), {}
-        await asyncio.gather(*(s.stop(GapReason.DAEMON_STOPPED) for s in sources))
+        sources, self._sources = self._sources, {}
+        ended = await asyncio.gather(
+            *(s.stop(GapReason.DAEMON_STOPPED) for s in sources.values()), return_exceptions=True
+        )
+        for token, result in zip(sources, ended, strict=True):
+            if isinstance(result, BaseException):
+                _log_fault(token, result)
         while self._leaving:
             await asyncio.wait(set(self._leaving))
 
@@ -92,58 +115,84 @@ class IngestEngine:
         self, recordings: Iterable[Recording], jobs: Iterable[RecordingJob], receivers: Iterable[Receiver]
     ) -> None:
         """The whole desired state. What has not changed is not disturbed."""
-        self._recordings = {r.token: r for r in recordings}
-        self._jobs = {j.token: j for j in jobs}
-        self._receivers = {r.token: r for r in receivers}
-        self._winners = arbitrate(self._recordings, self._jobs.values())
-        if self._running:
-            self._reconcile()
+        self._assignment.change(recordings, jobs)
+        before, self._receivers = self._receivers, {r.token: r for r in receivers}
+        for token in differing(before, self._receivers):
+            self._due[token] = None
+            if token not in self._receivers:
+                self._past.pop(token, None)
+        if self._running and self._slice is None:
+            self._next_slice()
 
-    def _reconcile(self) -> None:
-        bindings: dict[ReceiverToken, list[Binding]] = {}
-        for feed in self._winners.values():
-            bindings.setdefault(feed.receiver, []).append(self._binding(feed))
-        # Those that lose a track let go of it before another takes it.
-        for token, source in list(self._sources.items()):
-            if not self._wants(token, bindings):
-                self._dismiss(token)
+    def _next_slice(self) -> None:
+        self._slice = None
+        try:
+            if self._running:
+                self._make_some()
+        finally:  # a receiver that fails must not keep the others waiting
+            if self._running and (self._assignment.due or self._due):
+                self._slice = asyncio.get_running_loop().call_soon(self._next_slice)
+
+    def _make_some(self) -> bool:
+        """One slice of what is due; True where something is left."""
+        until_ns = self._times.monotonic() + SLICE_NS
+        recordings, receivers = self._assignment.due, self._due
+        while recordings or receivers:
+            # Those that lose a track let go of it, in the first step, before another takes it in the second.
+            if recordings:
+                self._settle(next(iter(recordings)))
             else:
-                kept = {b.key for b in bindings.get(token, ())}
-                source.keep_only(kept)
-        for token, receiver in self._receivers.items():
-            if not self._wants(token, bindings):
-                continue
-            known = self._sources.get(token)
-            if known is None:
-                known = self._sources[token] = self._new_source(receiver)
-                known.bind(bindings.get(token, ()))
-                for tap in self._live.get(token, ()):
-                    known.watch(tap)
-                known.start()
-                continue
-            known.bind(bindings.get(token, ()))
-            known.reconfigure(receiver.configuration)
+                self._make(next(iter(receivers)))
+            if self._times.monotonic() >= until_ns:
+                break
         self._retap()
+        return bool(recordings or receivers)
 
-    def _wants(self, token: ReceiverToken, bindings: dict[ReceiverToken, list[Binding]]) -> bool:
+    def _settle(self, recording: RecordingToken) -> None:
+        settled = self._assignment.settle(recording)
+        for token in settled.losers:
+            source = self._sources.get(token)
+            if source is not None:
+                source.keep_only(self._assignment.bindings(token).keys())
+        self._due.update(dict.fromkeys(settled.concerned))
+
+    def _make(self, token: ReceiverToken) -> None:
+        """Connects, feeds, reconfigures or dismisses a receiver, as is wanted now."""
+        self._due.pop(token, None)
+        known, receiver = self._sources.get(token), self._receivers.get(token)
+        if receiver is None or not self._wants(receiver):
+            if known is not None:
+                self._dismiss(known)
+            return
+        bindings = tuple(self._assignment.bindings(token).values())
+        if known is None:
+            known = self._sources[token] = self._new_source(receiver)
+            known.bind(bindings)
+            for tap in tuple(self._live.get(token, ())):
+                known.watch(tap)
+            known.start()
+        else:
+            known.bind(bindings)
+            known.reconfigure(receiver.configuration)
+
+    def _make_now(self, recordings: Sequence[RecordingToken], receivers: Iterable[ReceiverToken]) -> None:
+        """What concerns these, ahead of its slice: somebody asks for their state."""
+        for recording in recordings:
+            self._settle(recording)
+        wanted = {*receivers, *(f.receiver for r in recordings for f in self._assignment.winners(r))}
+        if self._running and (due := wanted & self._due.keys()):
+            for token in due:
+                self._make(token)
+            self._retap()
+
+    def _wants(self, receiver: Receiver) -> bool:
         """Whether the receiver shall be connected now (10.4)."""
-        receiver = self._receivers.get(token)
-        if receiver is None or not receiver.configuration.media_uri:
+        if not receiver.configuration.media_uri:
             return False
         mode = receiver.configuration.mode
         if mode is ReceiverMode.AUTO_CONNECT:
-            return token in bindings or token in self._live
+            return bool(self._assignment.bindings(receiver.token)) or receiver.token in self._live
         return mode is ReceiverMode.ALWAYS_CONNECT
-
-    def _binding(self, feed: Feed) -> Binding:
-        job = self._jobs[feed.job]
-        recording = self._recordings[job.configuration.recording]
-        lines = []
-        for line in lines_of(job, job.configuration.sources[feed.source], recording):
-            track = recording.track(line.destination)
-            track_type = track.configuration.track_type if track is not None else TrackType.EXTENDED
-            lines.append((line.source_tag, track_type))
-        return Binding(feed.key, feed.track_type, tuple(lines), feed.line)
 
     def _new_source(self, receiver: Receiver) -> Source:
         return Source(
@@ -158,34 +207,41 @@ class IngestEngine:
             watcher=lambda: self.watcher,
         )
 
-    def _dismiss(self, token: ReceiverToken) -> None:
-        source = self._sources.pop(token)
+    def _dismiss(self, source: Source) -> None:
+        token = source.token
+        del self._sources[token]
         source.keep_only(())  # now, not when the task runs: another source may take the tracks at once
-        for tap in self._live.get(token, ()):
+        self._offered = {t: offered for t, offered in self._offered.items() if t in self._receivers}
+        self._offered[token] = source.configuration.media_uri, source.offers()
+        for tap in tuple(self._live.get(token, ())):
             source.unwatch(tap)
             tap.lost("the receiver is not connected any more")
         task = asyncio.get_running_loop().create_task(source.stop(GapReason.JOB_STOPPED))
-        self._leaving[task] = token
+        self._leaving[task] = source
         task.add_done_callback(self._dismissed)
 
     def _dismissed(self, task: asyncio.Task[None]) -> None:
-        token = self._leaving.pop(task)
+        source = self._leaving.pop(task)
+        if source.token in self._receivers:
+            total = _summed((self._past.get(source.token), source.counters()))
+            self._past[source.token] = replace(total, clock_overruled=False)
         if not task.cancelled() and (error := task.exception()) is not None:
-            logger.error("receiver %s: fault while disconnecting", token, exc_info=error)
+            _log_fault(source.token, error)
 
     # -- what is -----------------------------------------------------------------------------------------------------
 
     def job_state(self, token: JobToken) -> JobState:
         """State of a job, its sources and tracks, one to one with its configuration. Raises UnknownToken."""
-        job = self._jobs.get(token)
+        job = self._assignment.jobs.get(token)
         if job is None:
             raise UnknownToken("RecordingJob", token)
+        self._make_now([job.configuration.recording], ())
         configuration = job.configuration
         sources = [self._source_state(job, i, source) for i, source in enumerate(configuration.sources)]
         return JobState(configuration.recording, tuple(sources))
 
     def _source_state(self, job: RecordingJob, index: int, source: RecordingJobSource) -> SourceState:
-        recording = self._recordings.get(job.configuration.recording)
+        recording = self._assignment.recordings.get(job.configuration.recording)
         lines = source.tracks if recording is None else lines_of(job, source, recording)
         states = []
         for n, line in enumerate(lines):
@@ -205,7 +261,7 @@ class IngestEngine:
             return idle
         if reference is None or reference.type != RECEIVER_TYPE:
             return RecordingJobState.ERROR, "this device records from receivers only"
-        winner = self._winners.get(key)
+        winner = self._assignment.winner(key)
         if winner is None or (winner.job, winner.source, winner.line) != (job.token, index, line):
             return idle
         receiver = self._receivers.get(winner.receiver)
@@ -222,6 +278,7 @@ class IngestEngine:
         """Raises UnknownToken."""
         if token not in self._receivers:
             raise UnknownToken("Receiver", token)
+        self._make_now(self._assignment.due_for(token), (token,))
         source = self._sources.get(token)
         return ReceiverState.NOT_CONNECTED if source is None else source.state
 
@@ -230,8 +287,12 @@ class IngestEngine:
         return [token for token, source in self._sources.items() if source.tracks_changed()]
 
     def counters(self) -> dict[ReceiverToken, ReceiverCounters]:
-        """Of every receiver that is at work, for metrics."""
-        return {token: source.counters() for token, source in self._sources.items()}
+        """Since the start, of every receiver that is or was at work and still exists; for metrics."""
+        found = dict(self._past)
+        for source in (*self._leaving.values(), *self._sources.values()):
+            if source.token in self._receivers:
+                found[source.token] = _summed((found.get(source.token), source.counters()))
+        return found
 
     @property
     def full_slices(self) -> int:
@@ -256,6 +317,14 @@ class IngestEngine:
 
         return unsubscribe
 
+    def offers(self, token: ReceiverToken) -> Sequence[LiveOffer]:
+        """What a receiver sends, or sent when it was connected last since the start; empty while that is not known."""
+        source, receiver = self._sources.get(token), self._receivers.get(token)
+        if source is not None:
+            return source.offers()
+        uri, offers = self._offered.get(token, ("", ()))
+        return offers if receiver is not None and receiver.configuration.media_uri == uri else ()
+
     def watch(self, token: ReceiverToken, tap: LiveTap) -> Callable[[], None]:
         """Tell `tap` of this receiver's sessions and samples until the returned function is called.
 
@@ -266,8 +335,8 @@ class IngestEngine:
         source = self._sources.get(token)
         if source is not None:
             source.watch(tap)
-        elif self._running:
-            self._reconcile()
+        else:
+            self._make_at_once(token)
 
         def unwatch() -> None:
             taps = self._live.get(token, [])
@@ -279,16 +348,21 @@ class IngestEngine:
             at = self._sources.get(token)
             if at is not None:
                 at.unwatch(tap)
-            if self._running:
-                self._reconcile()
+            self._make_at_once(token)
 
         return unwatch
+
+    def _make_at_once(self, token: ReceiverToken) -> None:
+        """Whether somebody watches has changed."""
+        if self._running:
+            self._make(token)
+            self._retap()
 
     def _retap(self) -> None:
         """The source of a track may have changed."""
         for entry in self._taps:
             key, tap = entry
-            winner = self._winners.get(key)
+            winner = self._assignment.winner(key)
             source = self._sources.get(winner.receiver) if winner is not None else None
             at = self._tapped.get(entry)
             if at is not None and at[0] is source:
@@ -304,6 +378,19 @@ class IngestEngine:
         if self._tls_context is None:
             self._tls_context = await asyncio.to_thread(_tls_context, self._settings)
         return self._tls_context
+
+
+def _summed(parts: Iterable[ReceiverCounters | None]) -> ReceiverCounters:
+    """Of one receiver, connection by connection; only the last one says whether the clock is believed now."""
+    total = ReceiverCounters()
+    for part in parts:
+        if part is not None:
+            total += part
+    return total
+
+
+def _log_fault(token: ReceiverToken, error: BaseException) -> None:
+    logger.error("receiver %s: fault while disconnecting", token, exc_info=error)
 
 
 def _tls_context(settings: IngestSettings) -> ssl.SSLContext:

@@ -1,0 +1,143 @@
+"""Which receiver feeds which track, kept up to date by what has changed. Pure: no loop, no connections.
+
+Jobs compete only for the tracks of the recording that they name. So a change concerns the recordings that it touches,
+and they are settled one by one, in steps of microseconds, however large the configuration is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Set
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Protocol, TypeVar
+
+from nvr.ingest.arbiter import Feed, arbitrate, lines_of
+from nvr.model.job import RECEIVER_TYPE, RecordingJob
+from nvr.model.recording import Recording, TrackType
+from nvr.model.tokens import JobToken, ReceiverToken, RecordingToken, TrackKey
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """One track that a receiver feeds. `lines` is the whole mapping of the job's source, `line` the place in it: which
+    stream a line gets depends on its neighbours, not on who wins which track."""
+
+    key: TrackKey
+    track_type: TrackType
+    lines: tuple[tuple[str, TrackType], ...]
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What the settling of a recording has changed: receivers that have lost a track, and all that are concerned."""
+
+    losers: Set[ReceiverToken] = frozenset()
+    concerned: Set[ReceiverToken] = frozenset()
+
+
+_NOTHING: Mapping[TrackKey, Binding] = MappingProxyType({})
+
+
+class Assignment:
+    """`recordings` and `jobs` are always the whole desired state; the winners of a recording in `due` are not found
+    yet, and those that stand are of the state before."""
+
+    def __init__(self) -> None:
+        self.recordings: Mapping[RecordingToken, Recording] = {}
+        self.jobs: Mapping[JobToken, RecordingJob] = {}
+        self.due: dict[RecordingToken, None] = {}
+        """In the order in which they became due."""
+        self._jobs_of: dict[RecordingToken, dict[JobToken, RecordingJob]] = {}
+        self._won: dict[RecordingToken, dict[TrackKey, Feed]] = {}
+        self._bindings: dict[ReceiverToken, dict[TrackKey, Binding]] = {}
+
+    def change(self, recordings: Iterable[Recording], jobs: Iterable[RecordingJob]) -> None:
+        """The whole desired state. What differs from the last one becomes due."""
+        before, self.recordings = self.recordings, {r.token: r for r in recordings}
+        self.due.update(dict.fromkeys(differing(before, self.recordings)))
+        earlier, self.jobs = self.jobs, {j.token: j for j in jobs}
+        for token in differing(earlier, self.jobs):
+            if (old := earlier.get(token)) is not None:
+                rest = self._jobs_of[old.configuration.recording]
+                del rest[token]
+                if not rest:
+                    del self._jobs_of[old.configuration.recording]
+                self.due[old.configuration.recording] = None
+            if (new := self.jobs.get(token)) is not None:
+                self._jobs_of.setdefault(new.configuration.recording, {})[token] = new
+                self.due[new.configuration.recording] = None
+
+    def settle(self, token: RecordingToken) -> Settled:
+        """Finds the winners of a recording; without effect where they are not due."""
+        if token not in self.due:
+            return Settled()
+        del self.due[token]
+        recording = self.recordings.get(token)
+        jobs = self._jobs_of.get(token, {}).values()
+        won = {} if recording is None else arbitrate({token: recording}, jobs)
+        before = self._won.pop(token, {})
+        losers: set[ReceiverToken] = set()
+        for key, feed in before.items():
+            now = won.get(key)
+            if now is None or now.receiver != feed.receiver:
+                losers.add(feed.receiver)
+                held = self._bindings[feed.receiver]
+                del held[key]
+                if not held:
+                    del self._bindings[feed.receiver]
+        if won:
+            self._won[token] = won
+        for key, feed in won.items():
+            self._bindings.setdefault(feed.receiver, {})[key] = self._binding(feed)
+        return Settled(losers, losers | {feed.receiver for feed in won.values()})
+
+    def winner(self, key: TrackKey) -> Feed | None:
+        """The line that feeds this track."""
+        return self._won.get(key.recording, {}).get(key)
+
+    def winners(self, recording: RecordingToken) -> Iterable[Feed]:
+        return self._won.get(recording, {}).values()
+
+    def bindings(self, receiver: ReceiverToken) -> Mapping[TrackKey, Binding]:
+        """The tracks that a receiver feeds."""
+        return self._bindings.get(receiver, _NOTHING)
+
+    def due_for(self, receiver: ReceiverToken) -> list[RecordingToken]:
+        """Recordings whose settling can concern this receiver."""
+        if not self.due:
+            return []
+        held = {key.recording for key in self.bindings(receiver)}
+        return [token for token in self.due if token in held or self._names(token, receiver)]
+
+    def _names(self, recording: RecordingToken, receiver: ReceiverToken) -> bool:
+        return any(
+            source.source is not None and (source.source.type, source.source.token) == (RECEIVER_TYPE, receiver)
+            for job in self._jobs_of.get(recording, {}).values()
+            for source in job.configuration.sources
+        )
+
+    def _binding(self, feed: Feed) -> Binding:
+        job = self.jobs[feed.job]
+        recording = self.recordings[job.configuration.recording]
+        lines = []
+        for line in lines_of(job, job.configuration.sources[feed.source], recording):
+            track = recording.track(line.destination)
+            track_type = track.configuration.track_type if track is not None else TrackType.EXTENDED
+            lines.append((line.source_tag, track_type))
+        return Binding(feed.key, feed.track_type, tuple(lines), feed.line)
+
+
+class _Configured(Protocol):
+    def __eq__(self, other: object, /) -> bool: ...
+
+
+K = TypeVar("K", bound=str)
+V = TypeVar("V", bound=_Configured)
+
+
+def differing(before: Mapping[K, V], after: Mapping[K, V]) -> list[K]:
+    """Names of objects that are new, gone or another. Objects are immutable: the same one has not changed."""
+    gone = [token for token in before if token not in after]
+    found = before.get
+    return gone + [t for t, now in after.items() if (known := found(t)) is not now and known != now]
