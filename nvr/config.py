@@ -23,6 +23,8 @@ from nvr.auth.digest import Algorithm
 from nvr.auth.lockout import LockoutSettings
 from nvr.auth.users import PasswordPolicy
 from nvr.control.state import ControlSettings
+from nvr.discovery.links import DiscoverySettings
+from nvr.events.settings import EventSettings
 from nvr.http.settings import HttpSettings
 from nvr.ingest.settings import IngestSettings
 from nvr.model.errors import FormatError, OperatorError
@@ -221,11 +223,13 @@ class Settings:
     listen: ListenSettings = field(default_factory=ListenSettings)
     log: LogSettings = field(default_factory=LogSettings)
     device: DeviceSettings = field(default_factory=DeviceSettings)
+    discovery: DiscoverySettings = field(default_factory=DiscoverySettings)
     http: HttpSettings = field(default_factory=HttpSettings)
     rtsp: RtspSettings = field(default_factory=RtspSettings)
     control: ControlSettings = field(default_factory=ControlSettings)
     ingest: IngestSettings = field(default_factory=IngestSettings)
     search: SearchSettings = field(default_factory=SearchSettings)
+    events: EventSettings = field(default_factory=EventSettings)
     replay: ReplaySettings = field(default_factory=ReplaySettings)
     auth: AuthSettings = field(default_factory=AuthSettings)
 

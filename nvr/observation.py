@@ -7,6 +7,9 @@ from dataclasses import fields
 
 from nvr.auth.lockout import Lockout
 from nvr.control.receivers import Receivers
+from nvr.discovery.endpoint import Discovery
+from nvr.events.broker import Broker
+from nvr.events.delivery import Deliveries
 from nvr.ingest.engine import IngestEngine
 from nvr.model.receiver import ReceiverState
 from nvr.model.time import UtcNs
@@ -149,6 +152,47 @@ class LockoutObservation:
         yield _single(refused, "Log-ins refused because of a lock, right or not.", "counter", lockout.refused)
         yield _single("nvr_locked_users", "Accounts locked now.", "gauge", lockout.locked_users(now_ns))
         yield _single("nvr_locked_addresses", "Addresses locked now.", "gauge", lockout.locked_addresses(now_ns))
+
+
+class EventObservation:
+    """Who is told of events, and what has been lost on the way."""
+
+    def __init__(self, broker: Broker, deliveries: Deliveries) -> None:
+        self._broker = broker
+        self._deliveries = deliveries
+
+    def metrics(self) -> Iterator[Metric]:
+        pull_points, consumers = self._broker.counts()
+        yield Metric(
+            "nvr_event_subscriptions",
+            "Living subscriptions to events.",
+            "gauge",
+            [Sample(float(pull_points), {"kind": "pull"}), Sample(float(consumers), {"kind": "consumer"})],
+        )
+        yield _single("nvr_events_total", "Events that have happened.", "counter", self._broker.published)
+        yield _single(
+            "nvr_event_messages_dropped_total",
+            "Messages that a subscription has lost because its queue was full.",
+            "counter",
+            self._broker.dropped,
+        )
+        yield _single(
+            "nvr_event_deliveries_failed_total",
+            "Messages given up because their consumer did not take them.",
+            "counter",
+            self._deliveries.failed,
+        )
+
+
+class DiscoveryObservation:
+    """Datagrams of WS-Discovery, by what became of them."""
+
+    def __init__(self, discovery: Discovery) -> None:
+        self._discovery = discovery
+
+    def metrics(self) -> Iterator[Metric]:
+        samples = [Sample(float(n), {"outcome": outcome}) for outcome, n in sorted(self._discovery.counts.items())]
+        yield Metric("nvr_discovery_datagrams_total", "Datagrams of discovery that were heard.", "counter", samples)
 
 
 class LoopObservation:

@@ -8,6 +8,7 @@ import asyncio
 import ipaddress
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 from urllib.parse import urlsplit
 
@@ -21,10 +22,18 @@ from nvr.model.time import NS
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class Consumer:
+    """Where messages go, and the header blocks that the consumer wants to see on each: its reference parameters."""
+
+    address: str
+    header: str = ""
+
+
 class Post(Protocol):
     """Sends one wsnt:Notify."""
 
-    async def __call__(self, consumer: str, reference: str, events: Sequence[Event]) -> None:
+    async def __call__(self, consumer: Consumer, reference: str, events: Sequence[Event]) -> None:
         """`reference` is the address of the subscription. Raises SourceError when the consumer has not taken it."""
 
 
@@ -43,7 +52,7 @@ class Deliveries:
         self._sleep = sleep
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def begin(self, subscription: Subscription, consumer: str, reference: str) -> None:
+    def begin(self, subscription: Subscription, consumer: Consumer, reference: str) -> None:
         task = asyncio.get_running_loop().create_task(self._deliver(subscription, consumer, reference))
         self._tasks.add(task)
         task.add_done_callback(self._done)
@@ -55,7 +64,7 @@ class Deliveries:
         while self._tasks:
             await asyncio.wait(set(self._tasks))
 
-    async def _deliver(self, subscription: Subscription, consumer: str, reference: str) -> None:
+    async def _deliver(self, subscription: Subscription, consumer: Consumer, reference: str) -> None:
         while True:
             try:
                 batch = await self._broker.next_batch(subscription)
@@ -63,7 +72,9 @@ class Deliveries:
                 return
             await self._send(subscription, consumer, reference, batch)
 
-    async def _send(self, subscription: Subscription, consumer: str, reference: str, batch: Sequence[Event]) -> None:
+    async def _send(
+        self, subscription: Subscription, consumer: Consumer, reference: str, batch: Sequence[Event]
+    ) -> None:
         settings = self._broker.settings
         for attempt in range(settings.consumer_attempts):
             if attempt:

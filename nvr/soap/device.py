@@ -26,7 +26,7 @@ from nvr.soap.faults import NoSuchService
 from nvr.soap.host import clock_is_synchronised, posix_time_zone
 from nvr.soap.host_network import HostNetwork
 from nvr.soap.model import Boolean, Foreign, String, many, required
-from nvr.soap.names import TDS, TRC, TRP, TRV, TSE
+from nvr.soap.names import TDS, TEV, TRC, TRP, TRT, TRV, TSE
 from nvr.soap.service import AccessClass, Call, Result, Service, operation
 
 MAX_STRING_LENGTH = 4096
@@ -196,10 +196,19 @@ class DeviceService(UserOperations, DiscoveryOperations, NetworkOperations, Syst
     )
     def get_capabilities(self, call: Call) -> Result:
         wanted = set(call.request.Category) or {"All"}
-        missing = wanted - {"All", "Device"}
+        events = next((s for s in self._services if s.namespace == TEV), None)
+        media = next((s for s in self._services if s.namespace == TRT), None)
+        there = {name for name, service in (("Events", events), ("Media", media)) if service is not None}
+        missing = wanted - {"All", "Device"} - there
         if missing:
             raise NoSuchService(f"the device has no service for {', '.join(sorted(missing))}")
-        capabilities = types.Capabilities(Device=self._device_capabilities(call))
+        capabilities = types.Capabilities()
+        if not wanted.isdisjoint({"All", "Device"}):
+            capabilities.Device = self._device_capabilities(call)
+        if events is not None and not wanted.isdisjoint({"All", "Events"}):
+            capabilities.Events = _event_capabilities(events, call)
+        if media is not None and not wanted.isdisjoint({"All", "Media"}):
+            capabilities.Media = _media_capabilities(media, call)
         if "All" in wanted:
             capabilities.Extension = _extension(self._services, call)
         return {"Capabilities": capabilities}
@@ -279,6 +288,29 @@ def _entry(service: Service, call: Call, with_capabilities: bool) -> types.Servi
         element = Foreign(f"{{{service.namespace}}}Capabilities", service.capabilities())
         entry.Capabilities = types.AnyCapabilities(any_elements=(element,))
     return entry
+
+
+def _event_capabilities(service: Service, call: Call) -> types.EventCapabilities:
+    told: Any = service.capabilities()
+    return types.EventCapabilities(
+        XAddr=_address(service, call),
+        WSSubscriptionPolicySupport=told.WSSubscriptionPolicySupport,
+        WSPullPointSupport=told.WSPullPointSupport,
+        WSPausableSubscriptionManagerInterfaceSupport=told.WSPausableSubscriptionManagerInterfaceSupport,
+    )
+
+
+def _media_capabilities(service: Service, call: Call) -> types.MediaCapabilities:
+    told: Any = service.capabilities()
+    streaming = told.StreamingCapabilities
+    maximum = types.ProfileCapabilities(MaximumNumberOfProfiles=told.ProfileCapabilities.MaximumNumberOfProfiles)
+    return types.MediaCapabilities(
+        XAddr=_address(service, call),
+        StreamingCapabilities=types.RealTimeStreamingCapabilities(
+            RTPMulticast=streaming.RTPMulticast, RTP_TCP=streaming.RTP_TCP, RTP_RTSP_TCP=streaming.RTP_RTSP_TCP
+        ),
+        Extension=types.MediaCapabilitiesExtension(ProfileCapabilities=maximum),
+    )
 
 
 def _extension(services: Sequence[Service], call: Call) -> types.CapabilitiesExtension:

@@ -225,10 +225,50 @@ class CapabilitiesExtension(Struct):
     Receiver = optional(ReceiverCapabilities)
 
 
+class EventCapabilities(Struct):
+    __namespace__ = TT
+
+    XAddr = required(AnyURI)
+    WSSubscriptionPolicySupport = required(Boolean)
+    WSPullPointSupport = required(Boolean)
+    WSPausableSubscriptionManagerInterfaceSupport = required(Boolean)
+
+
+class RealTimeStreamingCapabilities(Struct):
+    __namespace__ = TT
+
+    RTPMulticast = optional(Boolean)
+    RTP_TCP = optional(Boolean)
+    RTP_RTSP_TCP = optional(Boolean)
+    Extension = optional(Extension)
+
+
+class ProfileCapabilities(Struct):
+    __namespace__ = TT
+
+    MaximumNumberOfProfiles = required(Int)
+
+
+class MediaCapabilitiesExtension(Struct):
+    __namespace__ = TT
+
+    ProfileCapabilities = required(ProfileCapabilities)
+
+
+class MediaCapabilities(Struct):
+    __namespace__ = TT
+
+    XAddr = required(AnyURI)
+    StreamingCapabilities = required(RealTimeStreamingCapabilities)
+    Extension = optional(MediaCapabilitiesExtension)
+
+
 class Capabilities(Struct):
     __namespace__ = TT
 
     Device = optional(DeviceCapabilities)
+    Events = optional(EventCapabilities)
+    Media = optional(MediaCapabilities)
     Extension = optional(CapabilitiesExtension)
 
 

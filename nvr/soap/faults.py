@@ -7,6 +7,7 @@ the service that was called, since the standard gives the same mistake different
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from enum import StrEnum
 from xml.sax.saxutils import escape, quoteattr
@@ -14,6 +15,7 @@ from xml.sax.saxutils import escape, quoteattr
 from nvr.auth.users import UserFault, UserRefused
 from nvr.control.device import FixedScope
 from nvr.control.host_rules import HostFault, HostRefused
+from nvr.events.errors import EventRefused
 from nvr.model.errors import (
     AccessDenied,
     BadConfiguration,
@@ -27,7 +29,8 @@ from nvr.model.errors import (
     StorageError,
     UnknownToken,
 )
-from nvr.soap.names import ENV, TER, TRC, TRP, TRV, TSE
+from nvr.soap.event_faults import event_detail
+from nvr.soap.names import ENV, TER, TRC, TRP, TRT, TRV, TSE, WSA
 
 
 class Code(StrEnum):
@@ -41,7 +44,8 @@ class Code(StrEnum):
 
 @dataclass(eq=False)
 class SoapFault(NvrError):
-    """What is answered instead of a result. `subcodes` are names of the namespace `ter`, the outermost first.
+    """What is answered instead of a result. `subcodes` are names of the namespace `ter`, the outermost first; those of
+    WS-Addressing have their prefix.
 
     `status` is the HTTP status, 400 for the sender's faults and 500 for all others unless given. `headers` are HTTP
     headers. `misunderstood` holds the qualified names of header blocks for MustUnderstand, in Clark notation.
@@ -53,6 +57,8 @@ class SoapFault(NvrError):
     status: int = 0
     headers: tuple[tuple[str, str], ...] = ()
     misunderstood: tuple[str, ...] = field(default=(), kw_only=True)
+    detail: str = field(default="", kw_only=True)
+    """The element inside env:Detail as text, with its declarations."""
 
     def __post_init__(self) -> None:
         NvrError.__init__(self, self.reason)
@@ -99,6 +105,14 @@ def must_understand(blocks: tuple[str, ...]) -> SoapFault:
     return SoapFault(Code.MUST_UNDERSTAND, (), "a mandatory header block was not understood", misunderstood=blocks)
 
 
+def bad_addressing(name: str) -> SoapFault:
+    """Headers that cannot be followed (WS-Addressing SOAP Binding 6.4.1)."""
+    subcodes = ("wsa:InvalidAddressingHeader",)
+    if name == "OnlyAnonymousAddressSupported":
+        return SoapFault(Code.SENDER, (*subcodes, f"wsa:{name}"), "answers go back on the connection of the request")
+    return SoapFault(Code.SENDER, subcodes, "a header of WS-Addressing is empty, too long, or there twice")
+
+
 class NoSuchService(Refused):
     """A capability category was asked for whose service the device does not have."""
 
@@ -126,11 +140,14 @@ TABLE: tuple[Row, ...] = (
     Row(UnknownToken, _S, ("InvalidArgVal", "NoRecordingJob"), "RecordingJob"),
     Row(UnknownToken, _S, ("InvalidArgVal", "BadConfiguration"), "Receiver", TRC),
     Row(UnknownToken, _S, ("InvalidArgVal", "NoScope"), "Scope"),
+    Row(UnknownToken, _S, ("InvalidArgVal", "NoProfile"), "Profile"),
+    Row(UnknownToken, _S, ("InvalidArgVal", "NoConfig"), "Configuration"),
     Row(UnknownToken, _S, ("InvalidArgVal",)),
     Row(BadMode, _S, ("InvalidArgVal", "BadMode"), service=TRC),
     Row(BadMode, _S, ("InvalidArgVal",)),
     Row(CannotModify, _S, ("InvalidArgVal", "ConfigModify")),
     Row(BadConfiguration, _S, ("InvalidArgVal", "InvalidStreamSetup"), service=TRP),
+    Row(BadConfiguration, _S, ("InvalidArgVal", "InvalidStreamSetup"), service=TRT),
     Row(BadConfiguration, _S, ("InvalidArgVal", "InvalidSource"), service=TSE),
     Row(BadConfiguration, _S, ("InvalidArgVal", "BadConfiguration")),
     Row(LimitReached, _R, ("Action", "MaxRecordings"), "Recording"),
@@ -150,6 +167,8 @@ TABLE: tuple[Row, ...] = (
     *(Row(UserRefused, _S, ("OperationProhibited", f), f) for f in UserFault if f not in _WRONG_USER),
     *(Row(HostRefused, _R, ("ActionNotSupported", f), f) for f in _BEYOND_THE_HOST),
     *(Row(HostRefused, _S, ("InvalidArgVal", f), f) for f in HostFault if f not in _BEYOND_THE_HOST),
+    # ONVIF Core 9.9: the faults of WS-BaseNotification tell themselves in their detail.
+    Row(EventRefused, _R, ()),
     Row(Refused, _S, ("OperationProhibited",)),
     Row(FormatError, _S, ("InvalidArgVal",)),
     Row(StorageError, _R, ("Action",)),
@@ -170,30 +189,33 @@ def fault_of(error: Exception, service: str) -> SoapFault | None:
         if isinstance(error, row.error) and row.kind in (None, kind) and row.service in (None, service):
             # What a volume says names paths of this machine: that is for the log.
             reason = "the storage failed" if isinstance(error, StorageError) else str(error)
-            return SoapFault(row.code, row.subcodes, reason)
+            detail = event_detail(error, time.time_ns()) if isinstance(error, EventRefused) else ""
+            return SoapFault(row.code, row.subcodes, reason, detail=detail)
     return None
 
 
-def write_fault(fault: SoapFault) -> bytes:
-    """The envelope of a fault (SOAP 1.2 part 1, 5.4)."""
-    blocks = ""
+def write_fault(fault: SoapFault, header: str = "") -> bytes:
+    """The envelope of a fault (SOAP 1.2 part 1, 5.4). `header` is the text of header blocks to answer with."""
+    blocks = header
     if fault.code is Code.VERSION_MISMATCH:
-        blocks = '<env:Upgrade><env:SupportedEnvelope qname="env:Envelope"/></env:Upgrade>'
+        blocks += '<env:Upgrade><env:SupportedEnvelope qname="env:Envelope"/></env:Upgrade>'
     for clark in fault.misunderstood:
         namespace, _, name = clark.rpartition("}")
         # A prefix cannot stand for no namespace; without one the name has none, as no default is declared.
         declared, prefix = (f" xmlns:h={quoteattr(namespace[1:])}", "h:") if namespace else ("", "")
         blocks += f"<env:NotUnderstood{declared} qname={quoteattr(prefix + name)}/>"
-    header = f"<env:Header>{blocks}</env:Header>" if blocks else ""
+    head = f"<env:Header>{blocks}</env:Header>" if blocks else ""
     subcode = ""
     for name in reversed(fault.subcodes):
-        subcode = f"<env:Subcode><env:Value>ter:{name}</env:Value>{subcode}</env:Subcode>"
+        prefixed = name if ":" in name else f"ter:{name}"
+        subcode = f"<env:Subcode><env:Value>{prefixed}</env:Value>{subcode}</env:Subcode>"
+    detail = f"<env:Detail>{fault.detail}</env:Detail>" if fault.detail else ""
     return (
         '<?xml version="1.0" encoding="UTF-8"?>\n'
-        f'<env:Envelope xmlns:env="{ENV}" xmlns:ter="{TER}">{header}<env:Body><env:Fault>'
+        f'<env:Envelope xmlns:env="{ENV}" xmlns:ter="{TER}" xmlns:wsa="{WSA}">{head}<env:Body><env:Fault>'
         f"<env:Code><env:Value>env:{fault.code}</env:Value>{subcode}</env:Code>"
         f'<env:Reason><env:Text xml:lang="en">{escape(_printable(fault.reason))}</env:Text></env:Reason>'
-        "</env:Fault></env:Body></env:Envelope>"
+        f"{detail}</env:Fault></env:Body></env:Envelope>"
     ).encode()
 
 

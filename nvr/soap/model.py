@@ -19,6 +19,10 @@ A type of the schema is a `Struct` whose members stand in schema order:
         token = attribute(ReferenceToken, use="required")
         TLS12 = attribute(Boolean, name="TLS1.2")           # where the wire name is no Python name
 
+A type with text instead of elements (simple content) has one member `content(...)`. A member that the schema takes from
+another namespace (`ref="wsnt:CurrentTime"`) says so: `CurrentTime = required(UtcTime, namespace=WSNT)`. Prefixes that a
+type writes inside text are named in `__mentions__`, so that they are declared.
+
 A member's Python name is its wire name unless `name` says otherwise. `Name = required(Name)` would hide the type for
 the lines below it: give types that share their name with a member another Python name. Simple types are those at the
 end of this file and what is made from them: `text(longest=64)`, `words(StrEnum)`, `list_of(Float)`.
@@ -44,7 +48,7 @@ from typing import Any, ClassVar, TypeAlias
 
 from lxml import etree
 from spyne.model import ComplexModel
-from spyne.model.complex import XmlAttribute
+from spyne.model.complex import XmlAttribute, XmlData
 from spyne.model.primitive import AnyUri, DateTime, Integer32, Unicode
 from spyne.model.primitive import Boolean as SpyneBoolean
 from spyne.model.primitive import Duration as SpyneDuration
@@ -61,6 +65,8 @@ class Struct(ComplexModel):  # type: ignore[misc]  # spyne has no types
 
     __namespace__ = TT
     __open__: ClassVar[bool | None] = None
+    __mentions__: ClassVar[tuple[str, ...]] = ()
+    """Namespaces whose prefixes stand in text."""
 
     any_elements: Sequence[etree._Element | Foreign]
     any_attributes: Mapping[str, str]
@@ -106,19 +112,24 @@ def _blank(cls: Any) -> dict[str, Any]:
 # Members
 
 
-def required(type_: WireType, name: str | None = None) -> WireType:
+def required(type_: WireType, name: str | None = None, namespace: str | None = None) -> WireType:
     """An element that occurs exactly once."""
-    return type_.customize(min_occurs=1, max_occurs=1, nillable=False, **_renamed(name))
+    return type_.customize(min_occurs=1, max_occurs=1, nillable=False, **_renamed(name, namespace))
 
 
-def optional(type_: WireType, name: str | None = None) -> WireType:
+def optional(type_: WireType, name: str | None = None, namespace: str | None = None) -> WireType:
     """An element that occurs at most once."""
-    return type_.customize(min_occurs=0, max_occurs=1, nillable=False, **_renamed(name))
+    return type_.customize(min_occurs=0, max_occurs=1, nillable=False, **_renamed(name, namespace))
 
 
-def many(type_: WireType, at_least: int = 0, name: str | None = None) -> WireType:
+def many(type_: WireType, at_least: int = 0, name: str | None = None, namespace: str | None = None) -> WireType:
     """An element that occurs `at_least` times or more, without an upper bound."""
-    return type_.customize(min_occurs=at_least, max_occurs="unbounded", nillable=False, **_renamed(name))
+    return type_.customize(min_occurs=at_least, max_occurs="unbounded", nillable=False, **_renamed(name, namespace))
+
+
+def content(type_: WireType) -> WireType:
+    """The text of a type with simple content."""
+    return XmlData(type_)
 
 
 def attribute(type_: WireType, use: str = "optional", name: str | None = None, default: Any = None) -> WireType:
@@ -129,8 +140,9 @@ def attribute(type_: WireType, use: str = "optional", name: str | None = None, d
     return XmlAttribute(renamed, use=use)
 
 
-def _renamed(name: str | None) -> dict[str, str]:
-    return {} if name is None else {"sub_name": name}
+def _renamed(name: str | None, namespace: str | None = None) -> dict[str, str]:
+    given = {"sub_name": name, "sub_ns": namespace}
+    return {key: value for key, value in given.items() if value is not None}
 
 
 # Simple types

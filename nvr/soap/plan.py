@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any
 
 from spyne.model import ComplexModelBase
-from spyne.model.complex import XmlAttribute
+from spyne.model.complex import XmlAttribute, XmlData
 from spyne.model.primitive import AnyUri, Boolean, DateTime, Duration, Float, Integer32, Unicode
 
 from nvr.soap import values
@@ -55,6 +55,8 @@ class Plan:
     by_tag: dict[str, ElementPlan]
     by_attribute: dict[str, AttributePlan]
     open: bool
+    content: tuple[str, Codec] | None = None
+    """The member that is the text of the element, where it has simple content."""
 
 
 def root(cls: Any) -> type[Struct]:
@@ -78,6 +80,7 @@ def _compiled(cls: type[Struct]) -> Plan:
     elements: list[ElementPlan] = []
     attributes: list[AttributePlan] = []
     homes = _homes(cls)
+    content: tuple[str, Codec] | None = None
     for member, type_ in cls.get_flat_type_info(cls).items():
         if issubclass(type_, XmlAttribute):
             facets = type_.type.Attributes
@@ -85,15 +88,19 @@ def _compiled(cls: type[Struct]) -> Plan:
                 AttributePlan(member, facets.sub_name or member, type_._use == "required", codec_of(type_.type))
             )
             continue
+        if issubclass(type_, XmlData):
+            content = (member, codec_of(type_.type))
+            continue
         facets = type_.Attributes
+        home = facets.sub_ns or homes[member]
         name = facets.sub_name or member
         complex_ = issubclass(type_, ComplexModelBase)
         elements.append(
             ElementPlan(
                 index=len(elements),
                 member=member,
-                tag=f"{{{homes[member]}}}{name}",
-                label=f"{PREFIXES[homes[member]]}:{name}",
+                tag=f"{{{home}}}{name}",
+                label=f"{PREFIXES[home]}:{name}",
                 minimum=int(facets.min_occurs),
                 maximum=None if facets.max_occurs == float("inf") else int(facets.max_occurs),
                 struct=root(type_) if complex_ else None,
@@ -108,6 +115,7 @@ def _compiled(cls: type[Struct]) -> Plan:
         {e.tag: e for e in elements},
         {a.name: a for a in attributes},
         cls.get_namespace() == TT if declared is None else declared,
+        content,
     )
 
 
@@ -116,19 +124,20 @@ def _homes(cls: Any) -> dict[str, str]:
     base = getattr(cls, "__extends__", None)
     homes = _homes(base) if base is not None else {}
     for member, type_ in cls._type_info.items():
-        if not issubclass(type_, XmlAttribute):
+        if not issubclass(type_, XmlAttribute | XmlData):
             homes[member] = cls.get_namespace()
     return homes
 
 
 @cache
 def namespaces_of(cls: Any) -> frozenset[str]:
-    """The namespaces of all elements that a value of this type can hold, apart from xs:any."""
+    """The namespaces of all elements that a value of this type can hold, apart from xs:any, and those it mentions."""
     found: set[str] = set()
     pending, seen = [cls], set()
     while pending:
         struct = pending.pop()
         seen.add(struct)
+        found.update(struct.__mentions__)
         for element in plan_of(struct).elements:
             found.add(element.tag[1:].partition("}")[0])
             if element.struct is not None and element.struct not in seen:

@@ -20,12 +20,14 @@ from lxml import etree
 
 from nvr.auth.access import AccessClass, Caller
 from nvr.model.errors import FormatError
+from nvr.soap.addressing import Addressing
 from nvr.soap.envelope import Envelope, parse_envelope
 from nvr.soap.faults import (
     INTERNAL,
     Code,
     SoapFault,
     action_not_supported,
+    bad_addressing,
     fault_of,
     unknown_action,
     write_fault,
@@ -112,7 +114,6 @@ class Soap:
         self._bound = {service.path: BoundService(service) for service in services}
         if len(self._bound) != len(services):
             raise TypeError("two services have the same path")
-        self._namespaces = {service.namespace: service.path for service in services}
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -129,7 +130,7 @@ class Soap:
         if len(request.body) > self.size_limit:
             return Answer(413, ())
         bound = self._bound[path]
-        name = ""
+        name, addressing = "", Addressing()
         try:
             if not request.body and request.authorization is None:
                 # libcurl asks for a Digest challenge with an empty body before it sends the real one.
@@ -137,6 +138,8 @@ class Soap:
             envelope = await _parse(request.body)
             operation = self._operation(bound, envelope.body)
             name = operation.operation.name
+            if operation.operation.action is not None:
+                addressing = Addressing.of(envelope.headers, operation.operation.action)
             caller = self._admission.admit(
                 operation.operation.access,
                 request.method,
@@ -145,11 +148,13 @@ class Soap:
                 envelope.headers,
                 request.peer,
             )
-            pieces = await _perform(operation, envelope, caller, request)
+            if addressing.fault is not None:
+                raise bad_addressing(addressing.fault)
+            pieces = await _perform(operation, envelope, caller, request, addressing)
         except Exception as error:  # the boundary: whatever happens becomes a fault, and is logged
             fault = _fault(error, bound.service, name, request)
             self.requests[path, name, "/".join((fault.code, *fault.subcodes))] += 1
-            return Answer(fault.status, (write_fault(fault),), fault.headers)
+            return Answer(fault.status, (write_fault(fault, addressing.fault_header()),), fault.headers)
         self.requests[path, name, "ok"] += 1
         return Answer(200, pieces)
 
@@ -160,13 +165,11 @@ class Soap:
             return found
         name = etree.QName(element)
         namespace = name.namespace or ""
-        if namespace == bound.service.namespace and name.localname in bound.service.not_implemented:
+        if bound.misses(namespace, name.localname):
             raise action_not_supported()
-        elsewhere = self._namespaces.get(namespace)
-        if elsewhere is not None and elsewhere != bound.service.path:
-            other = self._bound[elsewhere]
-            if other.find(str(element.tag)) is not None or name.localname in other.service.not_implemented:
-                raise action_not_supported(f"this operation belongs to the service at {elsewhere}")
+        for other in self._bound.values():
+            if other.find(str(element.tag)) is not None or other.misses(namespace, name.localname):
+                raise action_not_supported(f"this operation belongs to the service at {other.service.path}")
         raise unknown_action("no service knows an operation with this element")
 
 
@@ -176,15 +179,19 @@ async def _parse(body: bytes) -> Envelope:
     return parse_envelope(body)
 
 
-async def _perform(operation: Bound, envelope: Envelope, caller: Caller, request: Request) -> list[bytes]:
+async def _perform(
+    operation: Bound, envelope: Envelope, caller: Caller, request: Request, addressing: Addressing
+) -> list[bytes]:
     if len(request.body) > PARSE_ON_LOOP:
         arguments = await asyncio.to_thread(_arguments, operation, envelope.body)
     else:
         arguments = _arguments(operation, envelope.body)
-    result = operation.handler(Call(arguments, caller, request.origin, request.host))
+    result = operation.handler(
+        Call(arguments, caller, request.origin, request.host, request.uri, request.peer, addressing)
+    )
     if inspect.isawaitable(result):
         result = await result
-    return await serialize(operation.response(**(result or {})), operation.response_tag)
+    return await serialize(operation.response(**(result or {})), operation.response_tag, addressing.answer_header())
 
 
 def _arguments(operation: Bound, element: etree._Element) -> Struct:
@@ -197,7 +204,7 @@ def _arguments(operation: Bound, element: etree._Element) -> Struct:
         raise refusal(fault.reason) from fault
 
 
-async def serialize(message: Struct, tag: str) -> list[bytes]:
+async def serialize(message: Struct, tag: str, header: str = "") -> list[bytes]:
     """The envelope around a message, in pieces of up to about `PIECE` texts.
 
     It is written in slices of `SLICE_S`, between which the loop runs other tasks. The pieces are not joined: copying
@@ -206,7 +213,7 @@ async def serialize(message: Struct, tag: str) -> list[bytes]:
     pieces: list[bytes] = []
     texts: list[str] = []
     pause = time.perf_counter() + SLICE_S
-    for _ in write(message, tag, texts):
+    for _ in write(message, tag, texts, header):
         if len(texts) >= PIECE:
             pieces.append("".join(texts).encode())
             texts.clear()

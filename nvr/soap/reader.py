@@ -34,7 +34,11 @@ def read(cls: type[Struct], element: etree._Element, depth: int = 0) -> Struct:
     counts = [0] * len(plan.elements)
     kept: list[etree._Element] = []
     last = 0
-    _no_text(element.text, element)
+    if plan.content is None:
+        _no_text(element.text, element)
+    else:
+        member, codec = plan.content
+        members[member] = _parse(codec, element.text or "", _name(element))
     for child in element:
         _no_text(child.tail, element)
         found = plan.by_tag.get(child.tag)

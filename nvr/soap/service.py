@@ -45,6 +45,7 @@ from spyne.util.appreg import unregister_application
 
 from nvr.auth.access import AccessClass, Caller
 from nvr.model.errors import Refused
+from nvr.soap.addressing import Addressing
 from nvr.soap.model import Struct, WireType
 from nvr.soap.plan import plan_of
 
@@ -62,13 +63,16 @@ class Call:
 
     `origin` is scheme, host and port by which the client reached the device, without a slash at its end; `host` is the
     same without scheme and port, in brackets for IPv6. Addresses in answers are made from them, so that they work
-    through NAT.
+    through NAT. `uri` is the target of the HTTP request, with its query; `peer` the address that it came from.
     """
 
     request: Any
     caller: Caller
     origin: str
     host: str
+    uri: str = ""
+    peer: str = "unknown"
+    addressing: Addressing = field(default_factory=Addressing)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +85,13 @@ class Operation:
     response: Mapping[str, WireType] = field(default_factory=dict)
     bad_value: type[Refused] | None = None
     """What a value of the request that breaks its type or a facet is, where the standard has a fault for it."""
+    namespace: str | None = None
+    """Where the messages are not in the namespace of the service."""
+    action: str | None = None
+    """Base of the wsa:Action of request and response, which have `Request` and `Response` behind it. Operations with
+    it answer with the headers of WS-Addressing."""
+    open_request: bool = False
+    """Whether the schema takes elements of other namespaces behind those of the request."""
 
 
 def operation(
@@ -90,9 +101,12 @@ def operation(
     request: Mapping[str, WireType] | None = None,
     response: Mapping[str, WireType] | None = None,
     bad_value: type[Refused] | None = None,
+    namespace: str | None = None,
+    action: str | None = None,
+    open_request: bool = False,
 ) -> Callable[[_Handler], _Handler]:
     """Declares a method of a Service as the operation with this name of its WSDL."""
-    declared = Operation(name, access, request or {}, response or {}, bad_value)
+    declared = Operation(name, access, request or {}, response or {}, bad_value, namespace, action, open_request)
 
     def declare(handler: _Handler) -> _Handler:
         handler.__dict__["operation"] = declared
@@ -145,12 +159,20 @@ class BoundService:
         registered = type(SpyneService)(name, (SpyneService,), members)
         application = Application([registered], service.namespace, name)
         unregister_application(application)  # a global list that nobody here reads would keep it alive
-        self._operations = {
-            tag: _bound(descriptors[0]) for tag, descriptors in application.interface.service_method_map.items()
-        }
+        bound = [_bound(descriptors[0]) for descriptors in application.interface.service_method_map.values()]
+        self._operations = {_tag(b.request): b for b in bound}
         overlap = service.not_implemented & {b.operation.name for b in self._operations.values()}
         if overlap:
             raise TypeError(f"{name} implements {', '.join(sorted(overlap))} and says that it does not")
+
+    @property
+    def namespaces(self) -> frozenset[str]:
+        """Those of the requests."""
+        return frozenset((self.service.namespace, *(tag[1:].partition("}")[0] for tag in self._operations)))
+
+    def misses(self, namespace: str, name: str) -> bool:
+        """Whether this is an operation of the official WSDL that is not implemented."""
+        return namespace in self.namespaces and name in self.service.not_implemented
 
     def find(self, tag: str) -> Bound | None:
         """The operation whose request is this element, in Clark notation."""
@@ -162,26 +184,33 @@ class BoundService:
 
 def _registered(declared: Operation, service: Service, handler: Callable[[Call], Any]) -> Any:
     # spyne takes no names of results where there is no result
+    namespace = declared.namespace or service.namespace
     results = {"_returns": list(declared.response.values()), "_out_variable_names": list(declared.response)}
     return rpc(
         *declared.request.values(),
         _args=list(declared.request),
-        _in_message_name=f"{{{service.namespace}}}{declared.name}",
-        _out_message_name=f"{{{service.namespace}}}{declared.name}Response",
+        _in_message_name=f"{{{namespace}}}{declared.name}",
+        _out_message_name=f"{{{namespace}}}{declared.name}Response",
         **(results if declared.response else {}),
         _udd={"operation": declared},
     )(handler)
 
 
 def _bound(descriptor: Any) -> Bound:
-    request, response = _message(descriptor.in_message), _message(descriptor.out_message)
-    tag = f"{{{response.get_namespace()}}}{response.get_type_name()}"
-    return Bound(descriptor.udd["operation"], request, response, tag, descriptor.function)
+    declared = descriptor.udd["operation"]
+    request, response = _message(descriptor.in_message, declared.open_request), _message(descriptor.out_message)
+    return Bound(declared, request, response, _tag(response), descriptor.function)
 
 
-def _message(produced: Any) -> type[Struct]:
+def _tag(message: type[Struct]) -> str:
+    return f"{{{message.get_namespace()}}}{message.get_type_name()}"
+
+
+def _message(produced: Any, open_: bool = False) -> type[Struct]:
     """A Struct with the members of the message class that spyne produced; its plan is compiled to find mistakes."""
-    members = {"__namespace__": produced.get_namespace(), "__type_name__": produced.get_type_name()}
+    members: dict[str, Any] = {"__namespace__": produced.get_namespace(), "__type_name__": produced.get_type_name()}
+    if open_:
+        members["__open__"] = True
     metaclass: Any = type(Struct)
     message: type[Struct] = metaclass(produced.get_type_name(), (Struct,), {**members, **produced._type_info})
     plan_of(message)

@@ -36,18 +36,18 @@ def escape_attribute(text: str) -> str:
     return _SPECIAL.sub(lambda m: _ATTRIBUTE.get(m[0], _NOT_XML), text) if _SPECIAL.search(text) else text
 
 
-def write(message: Struct, tag: str, out: list[str]) -> Iterator[None]:
+def write(message: Struct, tag: str, out: list[str], header: str = "") -> Iterator[None]:
     """Appends the envelope around `message`, whose element is `tag` in Clark notation, to `out`; pauses after each
-    repeated item.
+    repeated item. `header` is the text of the header blocks, with their declarations.
 
     At a pause the caller may take the texts out. Raises ValueError or TypeError when the message breaks its
     declaration: a required member is absent, a value has the wrong type.
     """
     namespace, _, name = tag[1:].partition("}")
     label = f"{PREFIXES[namespace]}:{name}"
-    out.append(
-        f'<?xml version="1.0" encoding="UTF-8"?>\n<env:Envelope{_declarations(message, ENV, namespace)}><env:Body>'
-    )
+    declared = _declarations(message, ENV, namespace)
+    head = f"<env:Header>{header}</env:Header>" if header else ""
+    out.append(f'<?xml version="1.0" encoding="UTF-8"?>\n<env:Envelope{declared}>{head}<env:Body>')
     yield from _sliced(message, label, out)
     out.append("</env:Body></env:Envelope>")
 
@@ -66,6 +66,7 @@ def _declared(cls: Any, *more: str) -> str:
 def _sliced(value: Struct, label: str, out: list[str], declared: str = "") -> Iterator[None]:
     """Writes one element and pauses after each repeated item directly below it, or below its single children."""
     out.append(f"<{label}{declared}{_attributes(value)}>")
+    _content(value, out)
     for element in plan_of(type(value)).elements:
         content = getattr(value, element.member)
         if element.struct is not None and element.repeats:
@@ -87,6 +88,7 @@ def _whole(value: Struct, label: str, out: list[str], declared: str = "") -> Non
     attributes = declared + _attributes(value)
     position = len(out)
     out.append(f"<{label}{attributes}>")
+    _content(value, out)
     for element in plan_of(type(value)).elements:
         _member(element, getattr(value, element.member), value, out)
     _foreign(value, out)
@@ -94,6 +96,13 @@ def _whole(value: Struct, label: str, out: list[str], declared: str = "") -> Non
         out[position] = f"<{label}{attributes}/>"
     else:
         out.append(f"</{label}>")
+
+
+def _content(value: Struct, out: list[str]) -> None:
+    plan = plan_of(type(value))
+    if plan.content is not None:
+        member, codec = plan.content
+        out.append(escape_text(codec.format(getattr(value, member))))
 
 
 def _member(element: ElementPlan, content: Any, value: Struct, out: list[str]) -> None:

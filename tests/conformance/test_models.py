@@ -13,10 +13,10 @@ import nvr.soap  # noqa: F401  spyne is imported by its rules, before anybody el
 import pytest
 from lxml import etree
 from spyne.model import ComplexModelBase
-from spyne.model.complex import XmlAttribute
+from spyne.model.complex import XmlAttribute, XmlData
 from spyne.model.primitive import AnyUri, Boolean, DateTime, Duration, Float, Integer32, Unicode
 
-from nvr.soap import device, receiver, recording, replay, search
+from nvr.soap import device, event, receiver, recording, replay, search
 from nvr.soap.model import Struct
 from nvr.soap.plan import plan_of, root
 from nvr.soap.service import BoundService, Service
@@ -29,6 +29,8 @@ SERVICES: tuple[type[Service], ...] = (
     search.SearchService,
     replay.ReplayService,
     device.DeviceService,
+    event.EventService,
+    event.SubscriptionService,
 )
 
 ALLOWED = {
@@ -60,6 +62,18 @@ ALLOWED = {
     "NetworkProtocol/Name: xs:string in the model, xs:string (HTTP, HTTPS, RTSP) in the file": (
         "SetNetworkProtocols has a fault of its own for a protocol that the device does not know"
     ),
+    **{
+        f"{message}: closed in the model, not so in the file": "no other elements are ever put into this answer"
+        for message in (
+            "CreatePullPointSubscriptionResponse",
+            "GetEventPropertiesResponse",
+            "SubscribeResponse",
+            "RenewResponse",
+            "UnsubscribeResponse",
+        )
+    },
+    "EndpointReferenceType/Address: complex in one, simple in the other": "an address has no attributes here",
+    "TopicSetType:  in the model, documentation in the file": "the set is only ever answered, without documentation",
 }
 """Every difference between the models and wsdl/, and why it is there. A path starts at the last named type."""
 
@@ -97,7 +111,8 @@ class Files:
         self.types: dict[str, etree._Element] = {}
         self.elements: dict[str, etree._Element] = {}
         wsdl = etree.parse(OWN_ROOT / contract).getroot()
-        schemas = [*wsdl.iterfind(f"{WSDL}types/{XS}schema"), etree.parse(OWN_ROOT / "onvif.xsd").getroot()]
+        imported = ("onvif.xsd", "wsnt.xsd", "topics.xsd", "addressing.xsd")
+        schemas = [*wsdl.iterfind(f"{WSDL}types/{XS}schema"), *(etree.parse(OWN_ROOT / n).getroot() for n in imported)]
         for schema in schemas:
             target = schema.attrib["targetNamespace"]
             for child in schema.iterchildren(tag=etree.Element):
@@ -106,8 +121,13 @@ class Files:
                     home[f"{{{target}}}{child.attrib['name']}"] = child
         self.operations = {o.attrib["name"] for o in wsdl.iterfind(f"{WSDL}portType/{WSDL}operation")}
 
+    def element(self, node: etree._Element) -> etree._Element:
+        """The declaration of an element, also where only a reference to it stands."""
+        return self.elements[_clark(node, node.attrib["ref"])] if "ref" in node.attrib else node
+
     def complex_type(self, node: etree._Element) -> etree._Element | None:
         """The complex type of an element, inline or by name; None when its type is simple."""
+        node = self.element(node)
         inline = node.find(f"{XS}complexType")
         if inline is not None:
             return inline
@@ -123,6 +143,7 @@ class Files:
 
     def simple(self, node: etree._Element) -> Simple:
         """The simple type of an element or attribute."""
+        node = self.element(node)
         return self._resolve(_clark(node, node.get("type", "xs:anySimpleType")))
 
     def _resolve(self, name: str) -> Simple:
@@ -132,6 +153,8 @@ class Files:
         listed = declared.find(f"{XS}list")
         if listed is not None:
             return Simple("string", item=self._resolve(_clark(listed, listed.attrib["itemType"])).base)
+        if declared.find(f"{XS}union") is not None:
+            return Simple("string")  # the service tells the members of the union apart
         restriction = declared.find(f"{XS}restriction")
         assert restriction is not None
         base = self._resolve(_clark(restriction, restriction.attrib["base"]))
@@ -145,10 +168,13 @@ class Files:
 def differences(struct: type[Struct], declared: etree._Element, files: Files, path: str) -> Iterator[str]:
     """What a model and a complex type of the file do not share, as lines that start with where it is."""
     path = declared.get("name", path)
-    model = {name: t for name, t in struct.get_flat_type_info(struct).items() if not issubclass(t, XmlAttribute)}
+    members = struct.get_flat_type_info(struct).items()
+    model = {name: t for name, t in members if not issubclass(t, XmlAttribute | XmlData)}  # text is no element
     attributes = {name: t for name, t in struct.get_flat_type_info(struct).items() if issubclass(t, XmlAttribute)}
     parts = files.parts(declared)
-    elements = {e.attrib["name"]: e for part in parts for e in part.iterfind(f"{XS}sequence/{XS}element")}
+    elements = {
+        files.element(e).attrib["name"]: e for part in parts for e in part.iterfind(f"{XS}sequence/{XS}element")
+    }
     if [t.Attributes.sub_name or n for n, t in model.items()] != list(elements):
         yield f"{path}: {', '.join(model)} in the model, {', '.join(elements)} in the file"
         return
@@ -215,7 +241,9 @@ def found_in(service: type[Service]) -> set[str]:
     for bound in BoundService(object.__new__(service)).operations():
         name = bound.operation.name
         for struct, tag in ((bound.request, name), (bound.response, f"{name}Response")):
-            declared = files.elements[f"{{{service.namespace}}}{tag}"].find(f"{XS}complexType")
+            declared = files.elements[f"{{{bound.operation.namespace or service.namespace}}}{tag}"].find(
+                f"{XS}complexType"
+            )
             assert declared is not None
             found |= set(differences(struct, declared, files, tag))
     return found
@@ -229,9 +257,11 @@ def test_models_and_files_differ_only_where_the_list_says_so() -> None:
 
 @pytest.mark.parametrize("service", SERVICES, ids=lambda s: s.contract)
 def test_every_declared_operation_is_implemented_or_named_as_missing(service: type[Service]) -> None:
-    implemented = {b.operation.name for b in BoundService(object.__new__(service)).operations()}
+    together = [s for s in SERVICES if s.contract == service.contract]
+    implemented = {b.operation.name for s in together for b in BoundService(object.__new__(s)).operations()}
     declared = Files(service.contract).operations
-    assert implemented | (service.not_implemented & declared) == declared
+    missing = frozenset[str]().union(*(s.not_implemented for s in together))
+    assert implemented | (missing & declared) == declared
     # Of the device service the file carries what is implemented; tests of that service compare the rest.
     assert service.not_implemented <= declared or service is device.DeviceService
     assert implemented & service.not_implemented == set()

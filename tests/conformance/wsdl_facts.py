@@ -21,6 +21,9 @@ PREFIXES = {
     "http://www.w3.org/2003/05/soap-envelope": "env",
     "http://www.w3.org/2004/08/xop/include": "xop",
     "http://docs.oasis-open.org/wsn/b-2": "wsnt",
+    "http://docs.oasis-open.org/wsn/t-1": "wstop",
+    "http://docs.oasis-open.org/wsn/bw-2": "wsntw",
+    "http://www.onvif.org/ver10/events/wsdl": "tev",
     "http://www.onvif.org/ver10/schema": "tt",
     "http://www.onvif.org/ver10/device/wsdl": "tds",
     "http://www.onvif.org/ver10/recording/wsdl": "trc",
@@ -63,37 +66,54 @@ def schema_facts(path: Path) -> Facts:
 
 
 def wsdl_facts(path: Path) -> Facts:
-    """The facts of a WSDL file: its schema, and its operations as the binding offers them."""
+    """The facts of a WSDL file: its schema, and its operations as the bindings offer them.
+
+    Port types and messages may stand in WSDL files that it imports. Operations of a file with several bindings carry
+    the name of theirs.
+    """
     facts = Facts()
     root = etree.parse(path).getroot()
     for schema in root.iterfind(f"{WSDL}types/{XS}schema"):
         _add_components(schema, facts)
-    messages = {m.attrib["name"]: m for m in root.iterfind(f"{WSDL}message")}
-    port_type = root.find(f"{WSDL}portType")
-    binding = root.find(f"{WSDL}binding")
-    assert port_type is not None, f"{path} has no portType"
-    assert binding is not None, f"{path} has no binding"
+    roots = [root, *(etree.parse(path.parent / i.attrib["location"]).getroot() for i in root.iterfind(f"{WSDL}import"))]
+    messages = {m.attrib["name"]: m for r in reversed(roots) for m in r.iterfind(f"{WSDL}message")}
+    port_types = {p.attrib["name"]: p for r in reversed(roots) for p in r.iterfind(f"{WSDL}portType")}
+    bindings = root.findall(f"{WSDL}binding")
+    assert bindings, f"{path} has no binding"
+    for binding in bindings:
+        port_type = port_types[binding.attrib["type"].split(":")[-1]]
+        _add_operations(binding, port_type, messages, facts, f"{binding.attrib['name']} " if bindings[1:] else "")
+    return facts
+
+
+def _add_operations(
+    binding: etree._Element, port_type: etree._Element, messages: dict[str, etree._Element], facts: Facts, prefix: str
+) -> None:
     transport = binding.find(f"{SOAP}binding")
-    assert transport is not None, f"{path} has no binding to SOAP 1.2"
+    assert transport is not None, f"{binding.attrib['name']} is no binding to SOAP 1.2"
     head = [
         f"portType {port_type.attrib['name']}",
         f"binding {binding.attrib['name']} of {_name(binding, binding.attrib['type'])}",
         f"{transport.attrib['style']} over {transport.attrib['transport']}",
     ]
-    facts.operations["service"] = head
+    facts.operations[f"{prefix}service"] = head
     bound = {o.attrib["name"]: o for o in binding.iterfind(f"{WSDL}operation")}
     for operation in port_type.iterfind(f"{WSDL}operation"):
         name = operation.attrib["name"]
+        if name not in bound:
+            continue  # the standard's own file binds fewer operations than the port type has
         lines = [f"action {bound[name].find(f'{SOAP}operation').attrib['soapAction']}"]
         for way in ("input", "output"):
-            message = messages[operation.find(f"{WSDL}{way}").attrib["message"].split(":")[-1]]
+            told = operation.find(f"{WSDL}{way}")
+            if told is None:
+                continue  # one way
+            message = messages[told.attrib["message"].split(":")[-1]]
             lines += [
                 f"{way} {message.attrib['name']}: {p.attrib['name']} {_name(p, p.attrib['element'])}"
                 for p in message.iterfind(f"{WSDL}part")
             ]
             lines += [f"{way} body {b.attrib['use']}" for b in bound[name].iterfind(f"{WSDL}{way}/{SOAP}body")]
-        facts.operations[f"operation {name}"] = lines
-    return facts
+        facts.operations[f"{prefix}operation {name}"] = lines
 
 
 def target_namespace(path: Path) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import pytest
 
 from nvr.events.broker import Broker
+from nvr.events.delivery import Consumer as To
 from nvr.events.delivery import Deliveries, check_consumer
 from nvr.events.errors import SubscriptionFailed, UnknownSubscription
 from nvr.model.errors import SourceError
@@ -25,13 +26,13 @@ class Consumer:
         self.taken: list[object] = []
         self.something_happened = asyncio.Event()
 
-    async def __call__(self, consumer: str, reference: str, events: Sequence[Event]) -> None:
+    async def __call__(self, consumer: To, reference: str, events: Sequence[Event]) -> None:
         self.attempts += 1
         self.something_happened.set()
         if self.failures:
             self.failures -= 1
             raise SourceError("connection refused")
-        assert (consumer, reference) == ("http://192.0.2.1/", "http://recorder/subscription")
+        assert (consumer.address, reference) == ("http://192.0.2.1/", "http://recorder/subscription")
         self.taken += [e.source["ReceiverToken"] for e in events]
 
     async def happens(self) -> None:
@@ -52,7 +53,7 @@ class Pauses:
 
 def begun(broker: Broker, consumer: Consumer, pauses: Pauses | None = None) -> Deliveries:
     deliveries = Deliveries(broker, consumer, sleep=pauses or Pauses())
-    deliveries.begin(subscribed(broker, pushed=True), "http://192.0.2.1/", "http://recorder/subscription")
+    deliveries.begin(subscribed(broker, pushed=True), To("http://192.0.2.1/"), "http://recorder/subscription")
     return deliveries
 
 
@@ -101,8 +102,8 @@ async def test_a_delivery_ends_with_its_subscription() -> None:
     deliveries = Deliveries(broker, consumer)
     ended = subscribed(broker, pushed=True)
     expired = broker.subscribe(subscribed(broker)._wanted, seconds(10), pushed=True)
-    deliveries.begin(ended, "http://192.0.2.1/", "")
-    deliveries.begin(expired, "http://192.0.2.1/", "")
+    deliveries.begin(ended, To("http://192.0.2.1/"), "")
+    deliveries.begin(expired, To("http://192.0.2.1/"), "")
     await asyncio.sleep(0)
     broker.unsubscribe(ended.token)
     clocks.advance(11)

@@ -48,7 +48,14 @@ SERVICES = {
     "search": OfficialService("ver10/search.wsdl", "http://www.onvif.org/ver10/search/wsdl", "SearchBinding"),
     "receiver": OfficialService("ver10/receiver.wsdl", "http://www.onvif.org/ver10/receiver/wsdl", "ReceiverBinding"),
     "replay": OfficialService("ver10/replay.wsdl", "http://www.onvif.org/ver10/replay/wsdl", "ReplayBinding"),
+    "event": OfficialService("ver10/events/wsdl/event.wsdl", "http://www.onvif.org/ver10/events/wsdl", "EventBinding"),
 }
+
+IMPORTED = {
+    "http://docs.oasis-open.org/wsn/b-2": "schema/common/b-2.xsd",
+    "http://docs.oasis-open.org/wsrf/r-2": "schema/common/r-2.xsd",
+}
+"""Namespaces of messages and faults that the event service takes from elsewhere."""
 
 
 def official_root() -> Path:
@@ -79,6 +86,10 @@ class OfficialSchemas:
                 (directory / path).write_bytes(etree.tostring(schema))
                 imports.append(_import(service.namespace, path.as_posix()))
                 self._elements |= {f"{{{service.namespace}}}{e.get('name')}" for e in schema.iterfind(f"{XS}element")}
+        for namespace, location in IMPORTED.items():
+            imports.append(_import(namespace, location))
+            schema = etree.parse(directory / location)
+            self._elements |= {f"{{{namespace}}}{e.get('name')}" for e in schema.getroot().iterfind(f"{XS}element")}
         everything = directory / "everything.xsd"
         everything.write_text(
             f'<xs:schema xmlns:xs="http://www.w3.org/2001/XMLSchema">{"".join(imports)}</xs:schema>', encoding="utf-8"
@@ -171,22 +182,42 @@ class ValidatingTransport(Transport):  # type: ignore[misc]
 
 
 def official_client(
-    service: str, address: str, *, post: Post | None = None, session: requests.Session | None = None, wsse: Any = None
+    service: str,
+    address: str,
+    *,
+    post: Post | None = None,
+    session: requests.Session | None = None,
+    wsse: Any = None,
+    binding: str | None = None,
 ) -> Any:
-    """A zeep service proxy made from the official WSDL of `service` (a key of SERVICES) that talks to `address`."""
+    """A zeep service proxy made from the official WSDL of `service` (a key of SERVICES) that talks to `address`.
+
+    `binding` is the name of another binding of the same file than the one in SERVICES.
+    """
     stands = SERVICES[service]
     return wsdl_client(
-        official_root() / stands.path, f"{{{stands.namespace}}}{stands.binding}", address, post, session, wsse
+        official_root() / stands.path,
+        f"{{{stands.namespace}}}{binding or stands.binding}",
+        address,
+        post,
+        session,
+        wsse,
     )
 
 
 def own_client(
-    service: str, address: str, *, post: Post | None = None, session: requests.Session | None = None, wsse: Any = None
+    service: str,
+    address: str,
+    *,
+    post: Post | None = None,
+    session: requests.Session | None = None,
+    wsse: Any = None,
+    binding: str | None = None,
 ) -> Any:
     """As `official_client`, from the file in wsdl/ that the daemon serves."""
     stands = SERVICES[service]
     path = OWN_ROOT / Path(stands.path).name
-    return wsdl_client(path, f"{{{stands.namespace}}}{stands.binding}", address, post, session, wsse)
+    return wsdl_client(path, f"{{{stands.namespace}}}{binding or stands.binding}", address, post, session, wsse)
 
 
 def wsdl_client(
