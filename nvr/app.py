@@ -43,6 +43,7 @@ from nvr.model.recording import Recording
 from nvr.model.time import NS
 from nvr.model.tokens import ReceiverToken, RecordingToken
 from nvr.observation import (
+    DiscoveryObservation,
     IngestObservation,
     LockoutObservation,
     LoopObservation,

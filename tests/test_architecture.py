@@ -14,7 +14,7 @@ ROWS = (
     {"model"},
     {"auth", "media"},
     {"storage"},
-    {"control", "events", "ingest", "replay", "search"},
+    {"control", "discovery", "events", "ingest", "replay", "search"},
     {"soap", "web"},
     {"http"},
     {"app", "config", "data_directory", "demo", "observation", "operations", "server_tls"},
@@ -26,7 +26,7 @@ APP_ROW = ROW_OF["app"]
 
 ALLOWED_THIRD_PARTY = {
     "spyne": {"soap"},
-    "lxml": {"soap"},
+    "lxml": {"discovery", "soap"},
     "aiohttp": {"http", "web"},
     "aiortsp": {"ingest"},
     "sqlalchemy": {"storage"},

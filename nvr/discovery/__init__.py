@@ -1,0 +1,1 @@
+"""WS-Discovery: how clients on the same network find the recorder."""
