@@ -25,7 +25,6 @@ from nvr.auth.users import PasswordPolicy
 from nvr.control.state import ControlSettings
 from nvr.discovery.links import DiscoverySettings
 from nvr.events.settings import EventSettings
-from nvr.discovery.links import DiscoverySettings
 from nvr.http.settings import HttpSettings
 from nvr.ingest.settings import IngestSettings
 from nvr.model.errors import FormatError, OperatorError
