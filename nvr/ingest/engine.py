@@ -17,7 +17,7 @@ from pathlib import Path
 from nvr.ingest.arbiter import SourceStream, lines_of, takes_part
 from nvr.ingest.assignment import Assignment, differing
 from nvr.ingest.drain import Drain
-from nvr.ingest.live import LiveOffer, LiveTap
+from nvr.ingest.live import LiveTap
 from nvr.ingest.session import SampleTap
 from nvr.ingest.settings import IngestSettings, Times
 from nvr.ingest.source import ReceiverCounters, Source, Storage, Watcher
@@ -42,7 +42,7 @@ logger = logging.getLogger(__name__)
 
 NO_MEDIA_URI = "the receiver has no MediaUri yet"
 SLICE_NS = 3_000_000
-"""So long may the making of a change hold the event loop, one step aside; finding what has changed comes on top."""
+"""So long may a change of the configuration hold the event loop, one step aside."""
 _RMEM_MAX = Path("/proc/sys/net/core/rmem_max")
 
 
@@ -70,7 +70,6 @@ class IngestEngine:
         self._taps: list[tuple[TrackKey, SampleTap]] = []
         self._tapped: dict[tuple[TrackKey, SampleTap], tuple[Source, Callable[[], None]]] = {}
         self._live: dict[ReceiverToken, list[LiveTap]] = {}
-        self._offered: dict[ReceiverToken, tuple[str, Sequence[LiveOffer]]] = {}
         """What receivers sent that are not at work any more, with their media URI of that time."""
         self._receive_buffer: int | None = None
         self._tls_context: ssl.SSLContext | None = None
@@ -89,7 +88,7 @@ class IngestEngine:
         self._running = True
         self._due.update(dict.fromkeys(self._receivers))
         while True:
-            if not self._make_some():
+            if not self._make_some(self._slice_end()):
                 return
             await asyncio.sleep(0)
 
@@ -115,6 +114,7 @@ class IngestEngine:
         self, recordings: Iterable[Recording], jobs: Iterable[RecordingJob], receivers: Iterable[Receiver]
     ) -> None:
         """The whole desired state. What has not changed is not disturbed."""
+        until_ns = self._slice_end()
         self._assignment.change(recordings, jobs)
         before, self._receivers = self._receivers, {r.token: r for r in receivers}
         for token in differing(before, self._receivers):
@@ -122,20 +122,22 @@ class IngestEngine:
             if token not in self._receivers:
                 self._past.pop(token, None)
         if self._running and self._slice is None:
-            self._next_slice()
+            self._next_slice(until_ns)
 
-    def _next_slice(self) -> None:
+    def _slice_end(self) -> int:
+        return self._times.monotonic() + SLICE_NS
+
+    def _next_slice(self, until_ns: int | None = None) -> None:
         self._slice = None
         try:
             if self._running:
-                self._make_some()
+                self._make_some(self._slice_end() if until_ns is None else until_ns)
         finally:  # a receiver that fails must not keep the others waiting
             if self._running and (self._assignment.due or self._due):
                 self._slice = asyncio.get_running_loop().call_soon(self._next_slice)
 
-    def _make_some(self) -> bool:
-        """One slice of what is due; True where something is left."""
-        until_ns = self._times.monotonic() + SLICE_NS
+    def _make_some(self, until_ns: int) -> bool:
+        """One slice of what is due, at least one step; True where something is left."""
         recordings, receivers = self._assignment.due, self._due
         while recordings or receivers:
             # Those that lose a track let go of it, in the first step, before another takes it in the second.
@@ -211,8 +213,6 @@ class IngestEngine:
         token = source.token
         del self._sources[token]
         source.keep_only(())  # now, not when the task runs: another source may take the tracks at once
-        self._offered = {t: offered for t, offered in self._offered.items() if t in self._receivers}
-        self._offered[token] = source.configuration.media_uri, source.offers()
         for tap in tuple(self._live.get(token, ())):
             source.unwatch(tap)
             tap.lost("the receiver is not connected any more")
@@ -223,7 +223,7 @@ class IngestEngine:
     def _dismissed(self, task: asyncio.Task[None]) -> None:
         source = self._leaving.pop(task)
         if source.token in self._receivers:
-            total = _summed((self._past.get(source.token), source.counters()))
+            total = self._past.get(source.token, ReceiverCounters()) + source.counters()
             self._past[source.token] = replace(total, clock_overruled=False)
         if not task.cancelled() and (error := task.exception()) is not None:
             _log_fault(source.token, error)
@@ -291,7 +291,8 @@ class IngestEngine:
         found = dict(self._past)
         for source in (*self._leaving.values(), *self._sources.values()):
             if source.token in self._receivers:
-                found[source.token] = _summed((found.get(source.token), source.counters()))
+                before, now = found.get(source.token), source.counters()
+                found[source.token] = now if before is None else before + now
         return found
 
     @property
@@ -316,14 +317,6 @@ class IngestEngine:
                     at[1]()
 
         return unsubscribe
-
-    def offers(self, token: ReceiverToken) -> Sequence[LiveOffer]:
-        """What a receiver sends, or sent when it was connected last since the start; empty while that is not known."""
-        source, receiver = self._sources.get(token), self._receivers.get(token)
-        if source is not None:
-            return source.offers()
-        uri, offers = self._offered.get(token, ("", ()))
-        return offers if receiver is not None and receiver.configuration.media_uri == uri else ()
 
     def watch(self, token: ReceiverToken, tap: LiveTap) -> Callable[[], None]:
         """Tell `tap` of this receiver's sessions and samples until the returned function is called.
@@ -378,15 +371,6 @@ class IngestEngine:
         if self._tls_context is None:
             self._tls_context = await asyncio.to_thread(_tls_context, self._settings)
         return self._tls_context
-
-
-def _summed(parts: Iterable[ReceiverCounters | None]) -> ReceiverCounters:
-    """Of one receiver, connection by connection; only the last one says whether the clock is believed now."""
-    total = ReceiverCounters()
-    for part in parts:
-        if part is not None:
-            total += part
-    return total
 
 
 def _log_fault(token: ReceiverToken, error: BaseException) -> None:
