@@ -123,5 +123,9 @@ class Client(asyncio.DatagramProtocol):
                 pass
             return heard
 
+    def rest(self) -> list[str]:
+        """The actions of what has been heard and not been looked at."""
+        return [self._heard.get_nowait().action for _ in range(self._heard.qsize())]
+
     def nothing(self) -> bool:
         return self._heard.empty()

@@ -1,0 +1,80 @@
+"""A real daemon on the loopback interface, found by a client that hears and asks the group on a port of the test."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.test_restart import device_of
+from tests.support.daemon import DaemonProcess
+from tests.support.discovery import Client, free_port, probe
+
+pytestmark = pytest.mark.timeout(120)
+
+
+def config(port: int) -> str:
+    return f'[discovery]\ninterfaces = ["lo"]\nport = {port}\nmaximum_delay = "0s"\n'
+
+
+@pytest.mark.requirement("CO-32", "CO-39", "CO-40", "CO-44", "CO-72", "CO-73")
+async def test_a_daemon_is_found_at_addresses_that_answer_also_after_a_restart_that_it_was_told_to_make(
+    tmp_path: Path,
+) -> None:
+    port = free_port()
+    async with Client(port, group=True) as group, Client(port) as client:
+        daemon = await asyncio.to_thread(DaemonProcess, tmp_path / "data", config(port))
+        try:
+            hello = await group.next("Hello")
+            assert hello.text("d:XAddrs") == daemon.service("device")
+            device = await asyncio.to_thread(device_of, daemon)
+            endpoint = (await asyncio.to_thread(device.GetEndpointReference)).GUID
+            assert hello.text("wsa:Address") == endpoint
+            scopes = [s.ScopeItem for s in await asyncio.to_thread(device.GetScopes)]
+            assert hello.text("d:Scopes").split() == scopes
+            system = (await asyncio.to_thread(device.GetServiceCapabilities)).System
+            assert (system.DiscoveryResolve, system.DiscoveryBye, system.DiscoveryNotSupported) == (True, True, False)
+            client.ask(probe())
+            assert (await client.next("ProbeMatches")).text("wsa:Address") == endpoint
+
+            await asyncio.to_thread(device.SystemReboot)
+            assert (await group.next("Bye")).text("wsa:Address") == endpoint
+            again = await group.next("Hello", timeout_s=60)
+            await asyncio.to_thread(daemon.wait_ready)
+            assert again.text("d:XAddrs") == daemon.service("device")
+            device = await asyncio.to_thread(device_of, daemon)
+            assert await asyncio.to_thread(device.GetSystemDateAndTime), "the address in the Hello answers"
+            assert again.text("wsa:Address") == endpoint
+            assert again.sequence[0] > hello.sequence[0]
+
+            await asyncio.to_thread(device.SetDiscoveryMode, DiscoveryMode="NonDiscoverable")
+            await group.next("Bye")
+            client.ask(probe(message_id="urn:hidden"))
+            assert await asyncio.to_thread(daemon.stop) == 0
+            assert client.nothing()
+            assert set(group.rest()) == {"Probe"}, "no second Bye of one who has gone"
+        finally:
+            if daemon.process.poll() is None:
+                await asyncio.to_thread(daemon.kill)
+
+
+async def test_a_daemon_on_loopback_alone_is_not_found_unless_an_interface_is_chosen(tmp_path: Path) -> None:
+    port = free_port()
+    async with Client(port, group=True) as group, Client(port) as client:
+        daemon = await asyncio.to_thread(DaemonProcess, tmp_path / "data", f"[discovery]\nport = {port}\n")
+        try:
+            client.ask(probe())
+            device = await asyncio.to_thread(device_of, daemon)
+            system = (await asyncio.to_thread(device.GetServiceCapabilities)).System
+            assert (system.DiscoveryBye, system.DiscoveryNotSupported) == (False, True)
+            assert "discovery is off" in daemon.log
+        finally:
+            assert await asyncio.to_thread(daemon.stop) == 0
+        assert group.rest() == ["Probe"], "the question of the client is all that the group has heard"
+        assert client.nothing()
+
+
+async def test_an_interface_that_does_not_exist_is_told_to_the_operator(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match="no interface 'nosuch0'"):
+        await asyncio.to_thread(DaemonProcess, tmp_path / "data", '[discovery]\ninterfaces = ["nosuch0"]\n')
