@@ -19,6 +19,8 @@ class LiveOffer:
     track_type: TrackType
     configuration: CodecConfiguration | None
     """None while it is not known: the description says nothing of it, and no unit has come yet."""
+    frame_rate: float | None = None
+    """Units a second, measured while they are taken; None before there is enough to measure."""
 
 
 class LiveTap(Protocol):

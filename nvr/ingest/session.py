@@ -25,6 +25,7 @@ from nvr.media.rtcp import Bye, ReceiverReport, SenderReport, SourceDescription,
 from nvr.media.unit import AccessUnit, CodecConfiguration, Sample
 from nvr.model.errors import FormatError, SourceError
 from nvr.model.recording import TrackType
+from nvr.model.time import NS
 from nvr.model.timeline import GapReason
 
 logger = logging.getLogger(__name__)
@@ -34,6 +35,8 @@ SampleTap = Callable[[Sample, CodecConfiguration], None]
 
 MAXIMUM_HELD: Final = 16 << 20
 """Bytes of access units that wait for the clock."""
+MEASURED_NS: Final = 2 * NS
+"""Over less than this no frame rate is told."""
 _PLI = struct.Struct(">BBHII")
 
 
@@ -55,6 +58,17 @@ class SessionStream:
     fed_at: int = 0
     """Monotonic time of the last visit that found packets."""
     ended: bool = False
+    counted: int = 0
+    """Units taken since the first visit that found some, without those."""
+    counted_from: int = 0
+    counted_until: int = 0
+    """Monotonic times of the first and the last visit that found units."""
+
+    @property
+    def frame_rate(self) -> float | None:
+        """Units a second since the stream is taken; None before there is enough to measure."""
+        elapsed = self.counted_until - self.counted_from
+        return self.counted * NS / elapsed if elapsed >= MEASURED_NS else None
 
     @property
     def info(self) -> SourceStream:
@@ -170,6 +184,7 @@ class Session:
     def attach(self, stream: SessionStream, sink: TrackPipeline | None, tap: SampleTap | None = None) -> None:
         """Samples that come from now on go to this track or tap."""
         if not stream.wanted:
+            stream.counted = stream.counted_from = stream.counted_until = 0
             if stream.clock.by_reports:
                 stream.clock.pause()
             else:
@@ -247,9 +262,15 @@ class Session:
         receiver.units = []
         if not stream.wanted:
             return
+        at = self._times.monotonic()
+        if stream.counted_from:
+            stream.counted += len(units)
+        else:
+            stream.counted_from = at
+        stream.counted_until = at
         if receiver.statistics is not None:
             # The unit that has waited least for this visit. Jitter is still mostly that of the visits: an estimate.
-            receiver.statistics.sample(units[-1].rtp_time, self._times.monotonic())
+            receiver.statistics.sample(units[-1].rtp_time, at)
         now = self._times.utc()
         for unit in units:
             if not stream.clock.continuous(unit.rtp_time, now):

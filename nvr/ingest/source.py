@@ -92,6 +92,16 @@ def _pipeline_counters(pipeline: TrackPipeline, overruled: bool) -> ReceiverCoun
     return ReceiverCounters(skipped_samples=pipeline.skipped, fragments=pipeline.appended, clock_overruled=overruled)
 
 
+def _offers(session: Session) -> list[LiveOffer]:
+    """The streams that can be recorded and watched."""
+    offers = []
+    for stream in session.streams:
+        info, depacketizer = stream.info, stream.receiver.depacketizer
+        if info.track_type is not None and stream.offered.problem is None and depacketizer is not None:
+            offers.append(LiveOffer(info.index, info.track_type, depacketizer.configuration, stream.frame_rate))
+    return offers
+
+
 def _numbered(tap: LiveTap, index: int) -> SampleTap:
     return lambda sample, configuration: tap.sample(index, sample, configuration)
 
@@ -160,6 +170,7 @@ class Source:
         self._back_off = BackOff(settings.back_off_ns, settings.back_off_maximum_ns, random.uniform)
         self._tracks: dict[TrackKey, _Track] = {}
         self._taps: dict[TrackKey, list[SampleTap]] = {}
+        self._last_offers: Sequence[LiveOffer] = ()
         self._live: dict[LiveTap, dict[int, SampleTap]] = {}
         """Who watches all streams, with what is attached to each stream of the present session, by its index."""
         self._session: Session | None = None
@@ -197,6 +208,7 @@ class Source:
         known, self.configuration = self.configuration, configuration
         if (known.media_uri, known.stream_setup) == (configuration.media_uri, configuration.stream_setup):
             return
+        self._last_offers = ()
         self._in_grace = {k for k in self._tracks if self.track_state(k)[0] is RecordingJobState.ACTIVE}
         self._grace_until = self._times.monotonic() + self._settings.configure_grace_ns
         self.error = None
@@ -260,15 +272,10 @@ class Source:
                 self._session.detach(self._session.streams[index], None, sample_tap)
 
     def _plug_live(self, tap: LiveTap, session: Session) -> None:
-        offers = []
-        attached = self._live[tap] = {}
-        for stream in session.streams:
-            info, depacketizer = stream.info, stream.receiver.depacketizer
-            if info.track_type is None or stream.offered.problem is not None or depacketizer is None:
-                continue
-            attached[info.index] = _numbered(tap, info.index)
-            session.attach(stream, None, attached[info.index])
-            offers.append(LiveOffer(info.index, info.track_type, depacketizer.configuration))
+        offers = _offers(session)
+        attached = self._live[tap] = {o.index: _numbered(tap, o.index) for o in offers}
+        for index, sample_tap in attached.items():
+            session.attach(session.streams[index], None, sample_tap)
         tap.connected(offers)
 
     def _tell_lost(self, reason: str) -> None:
@@ -277,6 +284,10 @@ class Source:
             tap.lost(reason)
 
     # -- what is -----------------------------------------------------------------------------------------------------
+
+    def offers(self) -> Sequence[LiveOffer]:
+        """What the receiver sends: in the present session, else in the last one; empty where there was none."""
+        return self._last_offers if self._session is None else _offers(self._session)
 
     @property
     def state(self) -> ReceiverState:
@@ -422,6 +433,7 @@ class Source:
                 await session.stop()
 
     def _end_session(self, session: Session, lost: SourceError | None) -> None:
+        self._last_offers = _offers(session)
         session.finish(self._end_reason)
         if self._times.monotonic() - self._connected_at >= self._settings.no_data_timeout_ns:
             self._back_off.reset()  # it has lived longer than one that never sends

@@ -15,6 +15,7 @@ NEWER = (
     "newer than the edition of 2019, and not supported; an element of it is taken by xs:any, an attribute never sent"
 )
 ONE_FILE = "the port type stands in our file, not in one of WS-BaseNotification; no message shows it"
+NEVER_SENT = "never sent, and its types would bring in those of cameras: imaging, PTZ, analytics, audio outputs"
 AMBIGUOUS = "##any behind the optional Extension makes the content model ambiguous, strict validators refuse the file"
 
 ALLOWED: dict[str, str] = {
@@ -52,6 +53,22 @@ ALLOWED: dict[str, str] = {
         f"{name}Binding service: {side} binding {name}Binding of {prefix}:{name}": ONE_FILE
         for name in ("NotificationProducer", "SubscriptionManager")
         for side, prefix in (("<", "tev"), (">", "wsntw"))
+    },
+    **{
+        f"complexType tt:{type_}: > element {member} [0..1]": NEVER_SENT
+        for type_, members in {
+            "Profile": (
+                "AudioSourceConfiguration tt:AudioSourceConfiguration",
+                "AudioEncoderConfiguration tt:AudioEncoderConfiguration",
+                "VideoAnalyticsConfiguration tt:VideoAnalyticsConfiguration",
+                "PTZConfiguration tt:PTZConfiguration",
+                "MetadataConfiguration tt:MetadataConfiguration",
+                "Extension tt:ProfileExtension",
+            ),
+            "VideoSource": ("Imaging tt:ImagingSettings", "Extension tt:VideoSourceExtension"),
+            "VideoSourceConfiguration": ("Extension tt:VideoSourceConfigurationExtension",),
+        }.items()
+        for member in members
     },
     "complexType tt:RecordingJobConfiguration: < any ##other lax [0..*]": AMBIGUOUS,
     "complexType tt:RecordingJobConfiguration: > any ##any lax [0..*]": AMBIGUOUS,

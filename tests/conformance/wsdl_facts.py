@@ -30,6 +30,7 @@ PREFIXES = {
     "http://www.onvif.org/ver10/search/wsdl": "tse",
     "http://www.onvif.org/ver10/receiver/wsdl": "trv",
     "http://www.onvif.org/ver10/replay/wsdl": "trp",
+    "http://www.onvif.org/ver10/media/wsdl": "trt",
 }
 """Short names for namespaces, so that a difference can be read; others stand in full."""
 

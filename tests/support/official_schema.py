@@ -46,6 +46,7 @@ SERVICES = {
         "ver10/recording.wsdl", "http://www.onvif.org/ver10/recording/wsdl", "RecordingBinding"
     ),
     "search": OfficialService("ver10/search.wsdl", "http://www.onvif.org/ver10/search/wsdl", "SearchBinding"),
+    "media": OfficialService("ver10/media/wsdl/media.wsdl", "http://www.onvif.org/ver10/media/wsdl", "MediaBinding"),
     "receiver": OfficialService("ver10/receiver.wsdl", "http://www.onvif.org/ver10/receiver/wsdl", "ReceiverBinding"),
     "replay": OfficialService("ver10/replay.wsdl", "http://www.onvif.org/ver10/replay/wsdl", "ReplayBinding"),
     "event": OfficialService("ver10/events/wsdl/event.wsdl", "http://www.onvif.org/ver10/events/wsdl", "EventBinding"),
