@@ -12,7 +12,7 @@ import logging
 import signal
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +35,10 @@ from nvr.control.system import DeviceSystem
 from nvr.data_directory import DataDirectory, InUse
 from nvr.discovery.endpoint import Discovery
 from nvr.discovery.links import Link, Served, is_wanted
+from nvr.events.broker import Broker
+from nvr.events.delivery import Deliveries
+from nvr.events.publisher import Publisher
+from nvr.http.consumer import Notifier
 from nvr.http.listener import Address, Listener
 from nvr.ingest.engine import IngestEngine
 from nvr.model.errors import OperatorError, Refused, UnknownToken
@@ -44,6 +48,7 @@ from nvr.model.time import NS
 from nvr.model.tokens import ReceiverToken, RecordingToken
 from nvr.observation import (
     DiscoveryObservation,
+    EventObservation,
     IngestObservation,
     LockoutObservation,
     LoopObservation,
@@ -58,8 +63,9 @@ from nvr.replay.server import RtspServer
 from nvr.search.sessions import SearchSessions
 from nvr.server_tls import ServerTls
 from nvr.soap.device import DeviceService, fixed_scopes
-from nvr.soap.media import MediaService
+from nvr.soap.event import EventService, SubscriptionService
 from nvr.soap.host_network import HostNetwork
+from nvr.soap.media import MediaService
 from nvr.soap.protocol import Soap
 from nvr.soap.receiver import ReceiverService
 from nvr.soap.recording import RecordingService
@@ -156,6 +162,7 @@ class Daemon:
         receivers = Receivers(state)
         ingest.on_streams = control.streams_known
         stack.push_async_callback(control.stop)
+        broker, deliveries = await self._start_events(stack, state, control, storage, ingest)
 
         lockout = Lockout(lambda name: users.user(name) is not None, settings.auth.lockout)
         tls = await self._open_tls(stack)
@@ -175,6 +182,7 @@ class Daemon:
             RecordingService(control, settings.control),
             ReceiverService(receivers, settings.control),
             SearchService(searches),
+            EventService(broker, deliveries),
             ReplayService(control, rtsp_address, settings.rtsp.session_timeout_ns),
             MediaService(
                 receivers, control, ingest.offers, settings.control, rtsp_address, settings.rtsp.session_timeout_ns
@@ -212,7 +220,7 @@ class Daemon:
             time.time_ns,
             lockout,
         )
-        soap = Soap((device, *services), security, settings.http.body_bytes)
+        soap = Soap((device, *services, SubscriptionService(broker)), security, settings.http.body_bytes)
         storage_observation = StorageObservation(storage, configuration)
         listener = Listener(
             settings.http,
@@ -225,11 +233,13 @@ class Daemon:
                 RtspObservation(rtsp, relays),
                 LockoutObservation(lockout, time.time_ns),
                 DiscoveryObservation(discovery),
+                EventObservation(broker, deliveries),
                 LoopObservation(worst_delay),
             ),
             tls=tls,
         )
         await self._start_http(stack, listener)
+        stack.callback(broker.stop)  # requests that wait for messages are answered before the listener ends
 
         control.start()
         await ingest.start()
@@ -248,6 +258,27 @@ class Daemon:
         tls = ServerTls(self._settings.http, self._directory.path)
         stack.push_async_callback(tls.stop)
         return await tls.start([endpoint.host for endpoint in secure])
+
+    async def _start_events(
+        self,
+        stack: AsyncExitStack,
+        state: ControlState,
+        control: RecordingControl,
+        storage: StorageEngine,
+        ingest: IngestEngine,
+    ) -> tuple[Broker, Deliveries]:
+        """The broker, told by control, ingest and storage."""
+        broker = Broker(self._settings.events)
+        notifier = Notifier(self._settings.events.consumer_timeout_ns / NS)
+        stack.push_async_callback(notifier.stop)
+        deliveries = Deliveries(broker, notifier)
+        stack.push_async_callback(deliveries.stop)
+        publisher = Publisher(broker, control, storage.timeline, ingest.changed_receivers)
+        publisher.start(state.receivers.values())
+        state.watcher = publisher.changed
+        storage.watcher = ingest.watcher = publisher
+        await stack.enter_async_context(_running(publisher.run(), "states of recording jobs"))
+        return broker, deliveries
 
     async def _start_rtsp(
         self,
@@ -337,6 +368,23 @@ def _require_user_beyond_loopback(users: UserStore, settings: Settings) -> None:
             f"there is no user, and {exposed[0]} is not a loopback address: make one with `nvr user add`, "
             f"or set {ADMIN_PASSWORD_VARIABLE} for the first start"
         )
+
+
+@asynccontextmanager
+async def _running(work: Coroutine[object, object, None], name: str) -> AsyncIterator[None]:
+    """A task that runs until the daemon stops; that it has ended before is an error of ours, and told."""
+    task = asyncio.create_task(work, name=name)
+
+    def ended(task: asyncio.Task[None]) -> None:
+        if not task.cancelled():
+            log.error("the task for %s has ended", name, exc_info=task.exception())
+
+    task.add_done_callback(ended)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
 
 
 @asynccontextmanager

@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 
 _TOKEN_BYTES = 16
 """128 bits: whoever holds the address of a subscription has been given it."""
+_GRAIN_NS = 10_000_000
+"""Ends of subscriptions are told in steps of this, rounded up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,8 +145,9 @@ class Broker:
 
     def lease(self, subscription: Subscription) -> Lease:
         """Until when the subscription lives."""
-        now_ns = self._utc()
-        return Lease(now_ns, now_ns + subscription.deadline_ns - self._monotonic())
+        now_ns, left_ns = self._utc(), subscription.deadline_ns - self._monotonic()
+        # What the handling of the request has taken is given back: a client finds what it has asked for.
+        return Lease(now_ns, now_ns + -(-left_ns // _GRAIN_NS) * _GRAIN_NS)
 
     def renew(self, token: str, termination: Termination | None) -> Lease:
         """Raises UnknownSubscription, UnacceptableTermination."""
@@ -183,7 +186,7 @@ class Broker:
         """For the delivery to a consumer: waits for messages. Raises UnknownSubscription when the time is over."""
         while True:
             self._known(subscription.token)
-            await subscription.arrival(subscription.deadline_ns - self._monotonic())
+            await subscription.arrival(subscription.deadline_ns + _GRAIN_NS - self._monotonic())
             batch = subscription.take(self.settings.messages_per_pull)
             if batch:
                 return batch
@@ -229,7 +232,7 @@ class Broker:
 
     def _forget_expired(self) -> None:
         now_ns = self._monotonic()
-        over = [s for s in self._subscriptions.values() if s.deadline_ns <= now_ns]
+        over = [s for s in self._subscriptions.values() if s.deadline_ns + _GRAIN_NS <= now_ns]
         for subscription in over:
             log.info("the subscription of %s has ended: it was not renewed", subscription.owner)
             del self._subscriptions[subscription.token]

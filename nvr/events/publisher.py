@@ -148,7 +148,8 @@ class Publisher:
 
     def footage_begins(self, key: TrackKey, at_ns: UtcNs) -> None:
         """The first data of a run, recorded at `at_ns`, are on the disk."""
-        if not self._is_configured(key):
+        recording = self._configured(key.recording)
+        if recording is None or recording.track(key.track) is None:
             return
         present = self._present.setdefault(key.recording, set())
         if not present:
@@ -164,8 +165,9 @@ class Publisher:
         present.discard(key.track)
         self._data_present(key, False, at_ns)
         if not present:
-            latest = max((t for t in self._latest(key.recording) if t is not None), default=at_ns)
-            self._is_recording(key.recording, False, max(latest, at_ns))
+            recording = self._configured(key.recording)
+            latest = [] if recording is None else [self._timeline(recording.key(t)).latest for t in recording.tracks]
+            self._is_recording(key.recording, False, max(t for t in (at_ns, *latest) if t is not None))
 
     def footage_deleted(self, key: TrackKey, start_ns: UtcNs, end_ns: UtcNs) -> None:
         """Data of a track are gone (5.25.4)."""
@@ -182,18 +184,13 @@ class Publisher:
             end_ns = timeline.latest
             at_ns = now_ns if end_ns is None else timeline.runs[-1].start_ns if token in growing else end_ns
             self._data_present(TrackKey(recording.token, token), token in growing, at_ns)
-        latest = max((t for t in self._latest(recording.token) if t is not None), default=now_ns)
-        if growing:
-            latest = min(timelines[token].runs[-1].start_ns for token in growing)
-        self._is_recording(recording.token, bool(growing), latest)
+        ends = [t.latest for t in timelines.values() if t.latest is not None]
+        starts = [timelines[token].runs[-1].start_ns for token in growing]
+        self._is_recording(recording.token, bool(growing), min(starts, default=max(ends, default=now_ns)))
 
-    def _latest(self, token: RecordingToken) -> list[UtcNs | None]:
-        recording = next((r for r in self._jobs.recordings() if r.token == token), None)
-        return [] if recording is None else [self._timeline(recording.key(t)).latest for t in recording.tracks]
-
-    def _is_configured(self, key: TrackKey) -> bool:
-        """Data can still come to the disk for a track that has just been deleted."""
-        return any(r.token == key.recording and r.track(key.track) is not None for r in self._jobs.recordings())
+    def _configured(self, token: RecordingToken) -> Recording | None:
+        """None for a recording that has been deleted, whose data can still come to the disk or go."""
+        return next((r for r in self._jobs.recordings() if r.token == token), None)
 
     def _data_present(self, key: TrackKey, present: bool, at_ns: UtcNs) -> None:
         source = {"RecordingToken": key.recording, "Track": key.track}

@@ -78,6 +78,7 @@ class Listener:
             application,
             access_log=None,
             logger=wire_log,
+            handler_cancellation=True,  # a client that hangs up while it waits for messages takes none with it
             handle_signals=False,
             keepalive_timeout=settings.idle_ns / NS,
             shutdown_timeout=settings.stop_timeout_ns / NS,
