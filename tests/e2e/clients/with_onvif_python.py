@@ -7,10 +7,16 @@ from __future__ import annotations
 
 import json
 import sys
+from typing import Any
 
 from onvif import CacheMode, ONVIFClient
 
+ITEM = "{http://www.onvif.org/ver10/schema}SimpleItem"
 SETUP = {"Stream": "RTP-Unicast", "Transport": {"Protocol": "RTSP"}}
+
+
+def item(element: Any) -> str:
+    return f"{element.get('Name')}={element.get('Value')}"
 
 
 def main() -> None:
@@ -32,7 +38,9 @@ def main() -> None:
     if more:
         subscription = client.events().CreatePullPointSubscription()
         pulled = client.pullpoint(subscription).PullMessages(Timeout="PT5S", MessageLimit=100)
-        found["topics"] = [str(m.Topic._value_1) for m in pulled.NotificationMessage]
+        # The topic itself is lost here: zeep keeps no text of an element that the schema lets hold others beside it.
+        messages = [m.Message._value_1 for m in pulled.NotificationMessage]
+        found["messages"] = [[message.get("PropertyOperation"), *map(item, message.iter(ITEM))] for message in messages]
         client.subscription(subscription).Unsubscribe()
     print(json.dumps(found))
 
