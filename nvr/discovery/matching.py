@@ -44,7 +44,11 @@ def by_text(asked: str, scope: str) -> bool:
     return asked == scope
 
 
-RULES: Final[Mapping[str, Callable[[str, str], bool]]] = {RFC3986: by_rfc3986, f"{WSD}/strcmp0": by_text}
+RULES: Final[Mapping[str, Callable[[str, str], bool]]] = {
+    RFC3986: by_rfc3986,
+    f"{WSD}/rfc2396": by_rfc3986,  # its name in WS-Discovery itself, which many clients send
+    f"{WSD}/strcmp0": by_text,
+}
 
 
 def matches(probe: Probe, scopes: Sequence[str]) -> bool:

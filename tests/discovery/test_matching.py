@@ -73,6 +73,12 @@ def test_all_types_and_all_scopes_must_be_ours() -> None:
     assert not matches(Probe("1", scopes=(*found, "onvif://www.onvif.org/location")), SCOPES)
 
 
+def test_the_older_name_of_the_rule_is_known_too() -> None:
+    older = Probe("1", scopes=("onvif://www.onvif.org/hardware",), match_by=f"{WSD}/rfc2396")
+    assert matches(older, SCOPES)
+    assert not matches(older, ("onvif://www.onvif.org/hard/ware",))
+
+
 def test_the_rule_of_equal_text_and_one_that_nobody_knows() -> None:
     exact = f"{WSD}/strcmp0"
     assert matches(Probe("1", scopes=(SCOPES[0],), match_by=exact), SCOPES)
