@@ -17,7 +17,7 @@ from pathlib import Path
 from nvr.ingest.arbiter import SourceStream, lines_of, takes_part
 from nvr.ingest.assignment import Assignment, differing
 from nvr.ingest.drain import Drain
-from nvr.ingest.live import LiveTap
+from nvr.ingest.live import LiveOffer, LiveTap
 from nvr.ingest.session import SampleTap
 from nvr.ingest.settings import IngestSettings, Times
 from nvr.ingest.source import ReceiverCounters, Source, Storage, Watcher
@@ -70,6 +70,7 @@ class IngestEngine:
         self._taps: list[tuple[TrackKey, SampleTap]] = []
         self._tapped: dict[tuple[TrackKey, SampleTap], tuple[Source, Callable[[], None]]] = {}
         self._live: dict[ReceiverToken, list[LiveTap]] = {}
+        self._offered: dict[ReceiverToken, tuple[str, Sequence[LiveOffer]]] = {}
         """What receivers sent that are not at work any more, with their media URI of that time."""
         self._receive_buffer: int | None = None
         self._tls_context: ssl.SSLContext | None = None
@@ -213,6 +214,8 @@ class IngestEngine:
         token = source.token
         del self._sources[token]
         source.keep_only(())  # now, not when the task runs: another source may take the tracks at once
+        self._offered = {t: offered for t, offered in self._offered.items() if t in self._receivers}
+        self._offered[token] = source.configuration.media_uri, source.offers()
         for tap in tuple(self._live.get(token, ())):
             source.unwatch(tap)
             tap.lost("the receiver is not connected any more")
@@ -317,6 +320,14 @@ class IngestEngine:
                     at[1]()
 
         return unsubscribe
+
+    def offers(self, token: ReceiverToken) -> Sequence[LiveOffer]:
+        """What a receiver sends, or sent when it was connected last since the start; empty while that is not known."""
+        source, receiver = self._sources.get(token), self._receivers.get(token)
+        if source is not None:
+            return source.offers()
+        uri, offers = self._offered.get(token, ("", ()))
+        return offers if receiver is not None and receiver.configuration.media_uri == uri else ()
 
     def watch(self, token: ReceiverToken, tap: LiveTap) -> Callable[[], None]:
         """Tell `tap` of this receiver's sessions and samples until the returned function is called.

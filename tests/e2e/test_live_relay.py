@@ -6,23 +6,28 @@ from pathlib import Path
 
 import av
 import pytest
+from zeep.wsse.username import UsernameToken
 
 from tests.e2e.crash import camera
 from tests.support.daemon import ADMIN, PASSWORD, DaemonProcess
 from tests.support.flow import Flow, until
+from tests.support.official_schema import official_client
 
 pytestmark = pytest.mark.timeout(90)
 
 CONFIG = '[listen]\nhttps = "127.0.0.1:0"\nrtsps = "127.0.0.1:0"\n[storage]\nfsync = "none"\n'
 
 
+def uri_of(base: str, receiver: str) -> str:
+    scheme, _, where = base.partition("://")
+    return f"{scheme}://{ADMIN}:{PASSWORD.replace(' ', '%20')}@{where}/live/{receiver}"
+
+
 def watched(base: str, receiver: str, pictures: int) -> tuple[set[str], int]:
     """What kinds of streams come, and how many pictures could be decoded."""
-    scheme, _, where = base.partition("://")
-    uri = f"{scheme}://{ADMIN}:{PASSWORD.replace(' ', '%20')}@{where}/live/{receiver}"
     kinds: set[str] = set()
     decoded = 0
-    with av.open(uri, options={"rtsp_transport": "tcp"}, timeout=(20, 10)) as container:
+    with av.open(uri_of(base, receiver), options={"rtsp_transport": "tcp"}, timeout=(20, 10)) as container:
         for packet in container.demux():
             kinds.add(packet.stream.type)
             if packet.stream.type == "video":
@@ -30,6 +35,23 @@ def watched(base: str, receiver: str, pictures: int) -> tuple[set[str], int]:
             if decoded >= pictures and len(kinds) > 1:
                 break
     return kinds, decoded
+
+
+def check_media_service(daemon: DaemonProcess, receiver: str) -> None:
+    """It tells what FFmpeg has just seen, and gives the URI at which it was seen."""
+    token = UsernameToken(ADMIN, PASSWORD, use_digest=True)
+    media = official_client("media", daemon.service("media"), wsse=token)
+    (profile,) = media.GetProfiles()
+    setup = {"Stream": "RTP-Unicast", "Transport": {"Protocol": "RTSP"}}
+    assert media.GetStreamUri(StreamSetup=setup, ProfileToken=profile.token).Uri == f"{daemon.rtsp}/live/{receiver}"
+    (source,) = media.GetVideoSources()
+    with av.open(uri_of(daemon.rtsp, receiver), options={"rtsp_transport": "tcp"}, timeout=(20, 10)) as container:
+        seen = container.streams.video[0].codec_context
+        assert (source.Resolution.Width, source.Resolution.Height) == (seen.width, seen.height)
+    encoder = profile.VideoEncoderConfiguration
+    assert (encoder.Encoding, encoder.Resolution.Width) == ("H264", seen.width)
+    rate = until(lambda: media.GetVideoSources()[0].Framerate, "a measured frame rate")
+    assert 20 < rate < 30
 
 
 def test_ffmpeg_watches_a_receiver_that_is_not_recorded_and_then_one_that_is(tmp_path: Path) -> None:
@@ -44,6 +66,7 @@ def test_ffmpeg_watches_a_receiver_that_is_not_recorded_and_then_one_that_is(tmp
             assert {"video", "audio"} <= kinds
             assert decoded >= 30
         assert str(flow.receiver.GetReceiverState(ReceiverToken=created.Token).State) == "Connected"
+        check_media_service(daemon, created.Token)
         recording, job, receiver = flow.record(uri)
         flow.until_job_is(job, "Active")
         assert watched(daemon.rtsp, receiver, 30)[1] >= 30

@@ -9,10 +9,11 @@ import pytest
 
 from nvr.ingest.engine import IngestEngine
 from nvr.ingest.live import LiveOffer
-from nvr.ingest.settings import IngestSettings
+from nvr.ingest.settings import IngestSettings, Times
 from nvr.media.rtsp.message import Response
 from nvr.media.unit import CodecConfiguration, Sample
 from nvr.model.receiver import Receiver, ReceiverMode, ReceiverState
+from nvr.model.time import NS
 from nvr.model.tokens import ReceiverToken
 from tests.support.camera import Camera, h264_track, key_frame, pcmu_track, picture
 from tests.support.ingest import MS, QUICK, FakeStorage, a_job, a_receiver, a_recording, a_source, key, until
@@ -36,6 +37,15 @@ class Tap:
 
     def lost(self, reason: str, /) -> None:
         self.losses.append(reason)
+
+
+class Clock:
+    """Nanoseconds, for both of the daemon's clocks."""
+
+    now_ns = 1_800_000_000 * NS
+
+    def __call__(self) -> int:
+        return self.now_ns
 
 
 class House:
@@ -175,3 +185,46 @@ async def test_a_receiver_that_is_deleted_tells_so_and_nothing_after(house: Hous
         await until(lambda: camera.methods()[-1] == "TEARDOWN")
         unwatch()
         assert len(house.tap.losses) == 1
+
+
+async def test_what_a_receiver_sends_is_known_while_it_is_connected_and_after_that_until_its_uri_changes(
+    house: House,
+) -> None:
+    track = h264_track()
+    async with Camera([track]) as camera:
+        house.apply(a_receiver(camera.uri))
+        assert house.engine.offers(RECEIVER) == ()
+        unwatch = house.engine.watch(RECEIVER, house.tap)
+        await camera.playing()
+        (offer,) = house.engine.offers(RECEIVER)
+        assert (offer.track_type, offer.frame_rate) == ("Video", None)
+        assert offer.configuration is not None
+        unwatch()
+        await until(lambda: house.state is ReceiverState.NOT_CONNECTED)
+        assert [o.configuration for o in house.engine.offers(RECEIVER)] == [offer.configuration]
+        house.apply(a_receiver(camera.uri + "/other"))
+        assert list(house.engine.offers(RECEIVER)) == []
+        house.apply(None)
+        assert list(house.engine.offers(RECEIVER)) == []
+
+
+async def test_the_frame_rate_is_measured_over_two_seconds_of_taken_units() -> None:
+    clock = Clock()
+    house = House()
+    house.engine = IngestEngine(house.storage, QUICK, Times(clock, clock))
+    await house.engine.start()
+    track = h264_track()
+    async with Camera([track]) as camera:
+        house.apply(a_receiver(camera.uri))
+        house.engine.watch(RECEIVER, house.tap)
+        await camera.playing()
+        camera.send_report(track, clock.now_ns, 0)
+        told = []
+        for n in range(40):
+            clock.now_ns += 80 * MS
+            camera.send_unit(track, key_frame(n), n * 7200)
+            await until(lambda n=n: len(house.tap.units) == n + 1)  # type: ignore[misc]
+            told.append(house.engine.offers(RECEIVER)[0].frame_rate)
+        assert [rate is None for rate in told] == [n < 25 for n in range(40)]
+        assert all(abs(rate - 12.5) < 0.01 for rate in told if rate is not None)
+        await house.engine.stop()
