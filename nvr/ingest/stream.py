@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from nvr.media.codecs.nal import NalDepacketizer
 from nvr.media.rtcp import ReceptionStatistics
 from nvr.media.rtp import HEADER, HEADER_SIZE, payload_bounds
 from nvr.media.sequence import SequenceOrder
@@ -26,6 +27,7 @@ class StreamReceiver:
         "bad_packets",
         "clock_rate",
         "depacketizer",
+        "fragments",
         "octets",
         "on_hole",
         "on_restart",
@@ -42,6 +44,8 @@ class StreamReceiver:
         self.payload_type = payload_type
         self.clock_rate = clock_rate
         self.depacketizer = depacketizer
+        self.fragments = depacketizer if isinstance(depacketizer, NalDepacketizer) else None
+        """The depacketizer, where it takes the middle of a fragmented NAL unit many packets at once."""
         self.order: SequenceOrder[bytes] = SequenceOrder()
         """Window 0: TCP keeps the order, so every hole is a loss at once."""
         self.packets = 0

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,21 +12,24 @@ from hypothesis import strategies as st
 from nvr.ingest.interleaved import MAXIMUM_GARBAGE, InterleavedParser
 from nvr.ingest.stream import StreamReceiver
 from nvr.media import codecs
+from nvr.media.codecs.h265 import H265Packetizer
+from nvr.media.codecs.nal import MAXIMUM_UNIT
 from nvr.media.rtp import RtpExtension
 from nvr.media.rtsp.message import Message, Response, frame_header
 from nvr.model.errors import SourceError
 from tests.support.camera import CameraTrack, h264_track, key_frame, pcmu_track, picture
+from tests.support.rtp_streams import sample_form
 
 
 class Bench:
-    """A parser with one H.264 stream on channel 0 and one of sound on channel 2."""
+    """A parser with one video stream on channel 0 and one of sound on channel 2."""
 
-    def __init__(self) -> None:
+    def __init__(self, make: Callable[[], CameraTrack] = h264_track) -> None:
         self.messages: list[Message] = []
         self.rtcp: list[tuple[StreamReceiver, bytes]] = []
         self.parser = InterleavedParser(self.messages.append, lambda s, d: self.rtcp.append((s, d)))
-        self.video, self.audio = self._add(h264_track(), 0), self._add(pcmu_track(), 2)
-        self.track, self.sound = h264_track(), pcmu_track()
+        self.video, self.audio = self._add(make(), 0), self._add(pcmu_track(), 2)
+        self.track, self.sound = make(), pcmu_track()
         self.track.channel, self.sound.channel = 0, 2
         self.tail = b""
 
@@ -197,3 +203,107 @@ def test_without_consumers_packets_are_counted_and_not_taken_apart() -> None:
     bench.feed(bench.track.frames(bench.track.unit(key_frame(0), 0)))
     assert bench.pictures() == []
     assert bench.video.packets == 3
+
+
+H265_SETS = {
+    "sprop-vps": "40010c01ffff01600000030090000003000003001e959809",
+    "sprop-sps": "42010101600000030090000003000003001ea014206165959a4932b9a02000000300200000030321",
+    "sprop-pps": "4401c172b46240",
+}
+
+
+def h265_track() -> CameraTrack:
+    fmtp = ";".join(f"{name}={base64.b64encode(bytes.fromhex(nal)).decode()}" for name, nal in H265_SETS.items())
+    return CameraTrack("video", "H265/90000", fmtp, packetizer=H265Packetizer(1400))
+
+
+def h265_key_frame(number: int, size: int) -> bytes:
+    return sample_form(b"\x26\x01\xaf" + bytes([number]) * size)
+
+
+def outcome(bench: Bench) -> tuple[object, ...]:
+    """All that is kept and counted of the video stream."""
+    video, order = bench.video, bench.video.order
+    assert video.depacketizer is not None
+    return (
+        [(u.rtp_time, u.data, u.clean_point, u.damaged) for u in video.units],
+        (video.packets, video.octets, video.bad_packets, video.other_payload_types),
+        (order.in_order, order.lost, order.duplicates, order.strays, order.restarts),
+        (video.dropped, video.depacketizer.last_error),
+        (bench.parser.garbage, bench.parser.unknown_channels),
+    )
+
+
+def altered(packets: list[bytes], place: int, change: str | tuple[int, int]) -> None:
+    place %= len(packets)
+    packet = packets[place]
+    match change:
+        case "lost":
+            del packets[place]
+        case "twice":
+            packets.insert(place, packet)
+        case "late":
+            packets.insert(place + 2, packets.pop(place))
+        case "empty":
+            packets[place] = packet[:12]
+        case "half":
+            packets[place] = packet[: len(packet) // 2]
+        case (int(at), int(bit)) if at < len(packet):
+            packets[place] = packet[:at] + bytes([packet[at] ^ bit]) + packet[at + 1 :]
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 20),
+            st.one_of(
+                st.sampled_from(["lost", "twice", "late", "empty", "half"]),
+                st.tuples(st.integers(0, 14), st.sampled_from([1, 2, 0x20, 0x40, 0x80])),  # one bit of its headers
+            ),
+        ),
+        max_size=4,
+    ),
+    st.integers(65_510, 65_535),
+    st.booleans(),
+)
+def test_the_middle_of_a_picture_comes_out_as_if_each_packet_was_taken_by_itself(
+    changes: list[tuple[int, str | tuple[int, int]]], sequence: int, h265: bool
+) -> None:
+    """Whatever is wrong with a packet amid the others, and wherever the sequence number wraps. Fed frame by frame, the
+    parser never sees the next one."""
+    many, single = (Bench(h265_track if h265 else h264_track) for _ in range(2))
+    make = h265_key_frame if h265 else key_frame
+    many.track.sequence = sequence
+    packets = [p for n in range(3) for p in many.track.unit(make(n, 9000), n * 3600)]
+    for place, change in changes:
+        altered(packets, place, change)
+    many.feed(many.track.frames(packets))
+    for packet in packets:
+        single.feed(many.track.frames([packet]))
+    assert outcome(many) == outcome(single)
+    if not changes:
+        assert many.pictures() == [make(n, 9000) for n in range(3)]
+        assert many.video.packets == len(packets)
+
+
+def test_a_picture_that_never_ends_takes_no_more_than_the_limit() -> None:
+    bench = Bench()
+    packets = bench.track.unit(key_frame(0, MAXIMUM_UNIT + (1 << 20)), 0)
+    for at in range(0, len(packets), 100):
+        bench.feed(bench.track.frames(packets[at : at + 100]))
+    assert bench.pictures() == []
+    assert bench.video.dropped == 1
+    assert bench.video.depacketizer is not None
+    assert bench.video.depacketizer.last_error == f"an access unit of more than {MAXIMUM_UNIT} bytes"
+
+
+def test_the_buffer_may_be_used_again_behind_each_call() -> None:
+    bench = Bench()
+    data = bench.track.frames(bench.track.unit(key_frame(0, 9000), 0))
+    for cut in (6000, len(data)):
+        buffer = bytearray(bench.tail + data[:cut])
+        data = data[cut:]
+        used = bench.parser.parse(memoryview(buffer), len(buffer))
+        bench.tail = bytes(buffer[used:])
+        buffer[:] = bytes(len(buffer))
+    assert bench.pictures() == [key_frame(0, 9000)]

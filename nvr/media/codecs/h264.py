@@ -355,7 +355,9 @@ class H264Depacketizer(NalDepacketizer):
             if flags & 0xC0 == 0xC0:
                 raise FormatError("a fragment that is both the start and the end of its NAL unit")
             if flags & 0x80:
-                self._fragment_starts(nal, bytes((buffer[start] & 0xE0 | nal,)), buffer, at, end)
+                indicator = buffer[start] & 0xE0
+                middle = bytes((indicator | FU_A, nal))
+                self._fragment_starts(nal, bytes((indicator | nal,)), middle, buffer, at, end)
             else:
                 self._fragment_goes_on(nal, buffer, at, end, bool(flags & 0x40))
             return

@@ -276,7 +276,8 @@ class H265Depacketizer(NalDepacketizer):
             if first:
                 self._check_order(buffer, start + 3, end)
                 header = bytes((buffer[start] & 0x81 | nal << 1, buffer[start + 1]))
-                self._fragment_starts(nal, header, buffer, at, end)
+                middle = bytes((buffer[start], buffer[start + 1], nal))
+                self._fragment_starts(nal, header, middle, buffer, at, end)
             else:
                 self._fragment_goes_on(nal, buffer, at, end, bool(flags & 0x40))
             return

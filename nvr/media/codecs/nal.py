@@ -72,7 +72,12 @@ class NalDepacketizer(ABC):
         "configuration",
         "dropped",
         "last_error",
+        "middle",
     )
+
+    middle: bytes
+    """While a fragmented NAL unit is in hand: how the payloads of its middle begin, those that are neither its first
+    nor its last. A caller may hand over many of them at once by `goes_on`. Empty while there is none."""
 
     _parts: list[bytes]
     _size: int
@@ -137,6 +142,14 @@ class NalDepacketizer(ABC):
                 return [*done, *self._complete()]
         return done
 
+    def goes_on(self, data: bytes) -> None:
+        """Payloads that follow the one pushed last, with its time, without marker, each beginning with `middle`;
+        `data` is what stands behind that in all of them, joined."""
+        self._parts.append(data)
+        self._size += len(data)
+        if self._size >= MAXIMUM_UNIT:
+            self.middle = b""  # `push` says what is wrong with the next one
+
     def lost(self, packets: int) -> None:
         """Packets are missing: the unit that was being received is dropped."""
         if packets > 0:
@@ -165,6 +178,7 @@ class NalDepacketizer(ABC):
         self._fragment = -1
         self._fragment_from = 0
         self._fragment_type = -1
+        self.middle = b""
         self._first_role = -1
         self._vcl = False
         self._begins = False
@@ -279,14 +293,17 @@ class NalDepacketizer(ABC):
             self._nal(buffer, start, start + size)
             start += size + (between if start + size < end else 0)
 
-    def _fragment_starts(self, kind: int, header: bytes, buffer: memoryview, start: int, end: int) -> None:
-        """First fragment of a NAL unit, its payload in `buffer[start:end]`."""
+    def _fragment_starts(
+        self, kind: int, header: bytes, middle: bytes, buffer: memoryview, start: int, end: int
+    ) -> None:
+        """First fragment of a NAL unit, its payload in `buffer[start:end]`; `header` is that of the NAL unit."""
         if self._fragment >= 0:
             raise FormatError("a fragmented NAL unit begins inside another")
         self._note(kind, buffer, start, end)
         self._fragment = len(self._parts)
         self._fragment_from = self._size
         self._fragment_type = kind
+        self.middle = middle
         self._parts += (b"", header, bytes(buffer[start:end]))
         self._size += len(header) + end - start
 
@@ -299,7 +316,7 @@ class NalDepacketizer(ABC):
         self._parts.append(bytes(buffer[start:end]))
         self._size += end - start
         if last:
-            at, self._fragment, self._fragment_type = self._fragment, -1, -1
+            at, self._fragment, self._fragment_type, self.middle = self._fragment, -1, -1, b""
             if VIDEO_SET <= self.ROLES[kind] <= PREFIX:
                 nal = b"".join(self._parts[at + 1 :])
                 del self._parts[at:]
