@@ -39,7 +39,17 @@ from tests.support.soap_http import SOAP_TYPE
 
 pytestmark = pytest.mark.timeout(120)
 
-PATHS = {"tds": "device", "trc": "recording", "tse": "search", "trv": "receiver", "trp": "replay"}
+PATHS = {
+    "tds": "device",
+    "trc": "recording",
+    "tse": "search",
+    "trv": "receiver",
+    "trp": "replay",
+    "trt": "media",
+    "tev": "event",
+}
+SPOILT = {"tds", "trc", "tse", "trv", "trp", "trt"}
+"""Services whose every operation is spoilt; those of the event service stand at addresses of their own."""
 DECLARED = " ".join(f'xmlns:{prefix}="{namespace}"' for namespace, prefix in PREFIXES.items())
 LIMIT = 256 * 1024
 """Longest request that the daemon takes by default."""
@@ -153,7 +163,7 @@ def offered(recorder: Recorder) -> list[SampleRequest]:
     """Operations of the services that are there. They are asked by a request that none of them carries out."""
     found = []
     for sample in sample_requests():
-        if PREFIXES.get(sample.namespace) in PATHS:
+        if PREFIXES.get(sample.namespace) in SPOILT:
             _, fault = recorder.call(next(with_one_too_many(sample.body)))
             if fault not in ("Receiver/ActionNotSupported", "Sender/UnknownAction"):
                 found.append(sample)
@@ -184,12 +194,18 @@ def test_a_request_that_breaks_the_schema_is_refused_by_every_operation_and_chan
 # Values: texts outside the lexical space of their type, as XML Schema part 2 draws it
 
 SPACE = "[ \t\r\n]*"
+TIME_OF_DAY = r"([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d+)?|24:00:00(\.0+)?"
 LEXICAL = {
+    "dateTime": rf"-?([1-9]\d{{3,}}|0\d{{3}})-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])T({TIME_OF_DAY})(Z|[+-]\d\d:\d\d)?",
     "duration": r"-?P(?=.)(\d+Y)?(\d+M)?(\d+D)?(T(?=.)(\d+H)?(\d+M)?(\d+(\.\d+)?S)?)?",
     "boolean": "true|false|1|0",
     "int": r"[+-]?\d+",
 }
 PLACES = {
+    "dateTime": [
+        "<tev:CreatePullPointSubscription><tev:InitialTerminationTime>VALUE</tev:InitialTerminationTime>"
+        "</tev:CreatePullPointSubscription>",
+    ],
     "duration": [
         create_recording(retention="VALUE"),
         find_recordings(keep_alive="VALUE"),
@@ -248,7 +264,7 @@ def test_the_places_below_take_a_value_of_their_type(recorder: Recorder, kind: s
         assert not REFUSALS.match(fault), f"{fault} for {place}"
 
 
-over_http = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+over_http = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @over_http
@@ -281,9 +297,25 @@ def test_what_is_no_integer_is_refused_wherever_one_belongs(recorder: Recorder, 
     refused_everywhere(recorder, "int", text)
 
 
+@over_http
+@given(text=bad("dateTime"))
+@example(text="2030-01-01")
+@example(text="2030-13-01T00:00:00Z")
+@example(text="2030-02-30T00:00:00Z")
+@example(text="2030-01-01T25:00:00Z")
+@example(text="20300101T000000Z")
+def test_what_is_no_time_is_refused_where_one_belongs(recorder: Recorder, text: str) -> None:
+    """The place takes a duration as well, and nothing at all for the recorder's own choice."""
+    duration = re.compile(f"{SPACE}(?:{LEXICAL['duration']})?{SPACE}", re.ASCII)
+    if duration.fullmatch(text) is None:
+        refused_everywhere(recorder, "dateTime", text)
+
+
 @pytest.mark.parametrize(
     ("kind", "text"),
     [
+        ("dateTime", f"2030-01-01T00:00:00.{'1' * 5000}junk"),
+        ("dateTime", f"{'9' * 5000}-01-01T00:00:00Z"),
         ("duration", "P999999999999999999999Y"),
         ("duration", f"PT{'9' * 5000}S"),
         ("duration", f"PT0.{'1' * 5000}junkS"),
