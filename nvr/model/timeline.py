@@ -47,6 +47,16 @@ class Gap:
 
 
 @dataclass(frozen=True, slots=True)
+class Extent:
+    """All that a track has, gaps not shown: [earliest, latest)."""
+
+    earliest: UtcNs
+    latest: UtcNs
+    recording: bool = False
+    """Whether a run is still being recorded."""
+
+
+@dataclass(frozen=True, slots=True)
 class Timeline:
     """The runs of one track, in ascending order of their start."""
 
@@ -68,6 +78,12 @@ class Timeline:
     def recording(self) -> bool:
         """Whether a run is still being recorded."""
         return any(r.end_reason is None for r in self.runs)
+
+    @property
+    def extent(self) -> Extent | None:
+        """None where there are no runs."""
+        earliest, latest = self.earliest, self.latest
+        return None if earliest is None or latest is None else Extent(earliest, latest, self.recording)
 
     def run_at(self, at_ns: UtcNs) -> Run | None:
         """The run that holds this instant, or None in a gap."""

@@ -7,28 +7,24 @@ from collections.abc import Iterable, Mapping
 from nvr.model.recording import Recording
 from nvr.model.search import RecordingInformation, RecordingStatus, TrackInformation
 from nvr.model.time import UtcNs, format_iso
-from nvr.model.timeline import Timeline
+from nvr.model.timeline import Extent
 from nvr.model.tokens import TrackToken
 from nvr.model.xpath import Node
 
 
-def information(
-    recording: Recording, timelines: Mapping[TrackToken, Timeline], is_recording: bool
-) -> RecordingInformation:
-    """`is_recording`: a job is recording into it now. Tracks without data are left out (6.3.3).
+def information(recording: Recording, extents: Mapping[TrackToken, Extent], is_recording: bool) -> RecordingInformation:
+    """`extents` are those of the tracks with data; the others are left out (6.3.3). `is_recording`: a job is recording
+    into it now.
 
     A run that has not ended counts as well: when a job stops, what it has received is still on its way to the disk.
     """
     tracks = []
     for track in recording.tracks:
-        timeline = timelines.get(track.token, Timeline())
-        earliest, latest = timeline.earliest, timeline.latest
-        if earliest is not None and latest is not None:
-            configuration = track.configuration
-            tracks.append(
-                TrackInformation(track.token, configuration.track_type, configuration.description, earliest, latest)
-            )
-    if is_recording or any(timeline.recording for timeline in timelines.values()):
+        extent = extents.get(track.token)
+        if extent is not None:
+            of = track.configuration
+            tracks.append(TrackInformation(track.token, of.track_type, of.description, extent.earliest, extent.latest))
+    if is_recording or any(extent.recording for extent in extents.values()):
         status = RecordingStatus.RECORDING
     else:
         status = RecordingStatus.STOPPED if tracks else RecordingStatus.INITIATED

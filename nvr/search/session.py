@@ -20,9 +20,18 @@ SLICE_NS = 4_000_000
 
 
 class Session(Generic[T]):
-    """`found` gives the matches, and None for each look without a match; `monotonic` is a clock in nanoseconds."""
+    """`found` gives the matches, and None for each look without a match; `monotonic` is a clock in nanoseconds. `user`
+    is who has opened the session.
+    """
 
-    def __init__(self, found: Iterator[T | None], keep_alive_ns: int, monotonic: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        found: Iterator[T | None],
+        keep_alive_ns: int,
+        monotonic: Callable[[], int],
+        user: str | None = None,
+    ) -> None:
+        self.user = user
         self._found = found
         self._keep_alive_ns = keep_alive_ns
         self._monotonic = monotonic
@@ -48,6 +57,8 @@ class Session(Generic[T]):
     ) -> tuple[SearchState, list[T]]:
         """At most `maximum` results (all where it is None): as soon as so many are there, or `minimum`, or `wait_ns`
         has passed, or no more will come. With COMPLETED the session has ended.
+
+        What the search raises ends the session as well: it cannot go on, and Completed would hide what is missing.
         """
         self._calls += 1
         try:
@@ -86,6 +97,9 @@ class Session(Generic[T]):
             except StopIteration:
                 self._exhausted = True
                 return
+            except BaseException:
+                self.ended = True
+                raise
             if match is not None:
                 self._ahead.append(match)
             if self._monotonic() >= stop_ns:

@@ -1,11 +1,12 @@
 """The search service's objects: recording information, and the sessions that find recordings (IEC 62676-2-32 clause 6).
 
-Sessions belong to no user: whoever knows the token may fetch and end. Their number is bounded; those whose keep-alive
-time has passed make room.
+Whoever knows the token of a session may fetch and end. The number of sessions is bounded, in all and for each user, so
+that nobody can take the places of the others; those whose keep-alive time has passed make room.
 """
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,10 +19,10 @@ from nvr.model.job import JobState, RecordingJob, RecordingJobState, SourceRefer
 from nvr.model.recording import Recording
 from nvr.model.search import RecordingInformation, RecordingSummary, SearchScope, SearchState
 from nvr.model.time import NS, UtcNs
-from nvr.model.timeline import Timeline
+from nvr.model.timeline import Extent
 from nvr.model.tokens import JobToken, RecordingToken, SearchToken, TrackKey, new_search_token
 from nvr.search.information import document, information
-from nvr.search.session import Session
+from nvr.search.session import SLICE_NS, Session
 
 RECORDING_STATES = (RecordingJobState.ACTIVE, RecordingJobState.PARTIALLY_ACTIVE)
 
@@ -32,14 +33,16 @@ class SearchSettings:
 
     sessions: int = 256
     """How many may be open at once."""
+    sessions_per_user: int = 64
+    """How many of them one user may have opened."""
     longest_keep_alive_ns: int = 600 * NS
     """A longer keep-alive time is shortened to this; at least ten seconds are honoured (6.7)."""
     longest_wait_ns: int = 60 * NS
     """A longer waiting time of a result call is shortened to this (6.8)."""
 
     def __post_init__(self) -> None:
-        if self.sessions < 1:
-            raise ValueError("sessions must be at least 1")
+        if self.sessions < 1 or self.sessions_per_user < 1:
+            raise ValueError("sessions and sessions_per_user must be at least 1")
         if self.longest_keep_alive_ns < 10 * NS:
             raise ValueError("longest_keep_alive must be at least 10 s (IEC 62676-2-32 6.7)")
 
@@ -64,8 +67,8 @@ class Recordings(Protocol):
 class Footage(Protocol):
     """What has been recorded (`nvr.storage.engine`)."""
 
-    def timeline(self, key: TrackKey) -> Timeline:
-        """From memory: never blocks."""
+    def extent(self, key: TrackKey) -> Extent | None:
+        """From memory: never blocks. None without footage."""
 
 
 def _now_ns() -> UtcNs:
@@ -73,7 +76,9 @@ def _now_ns() -> UtcNs:
 
 
 class SearchSessions:
-    """Plain functions but for the result calls, which may wait. Errors are Refused or FormatError."""
+    """Plain functions but for the result calls, which may wait, and what looks at everything. Errors are Refused or
+    FormatError.
+    """
 
     def __init__(
         self,
@@ -96,17 +101,22 @@ class SearchSessions:
         self._drop_expired()
         return len(self._sessions)
 
-    def summary(self) -> RecordingSummary:
+    async def summary(self) -> RecordingSummary:
         """First and last recorded instant of all recordings; both are now where there is no data (6.4)."""
-        recordings = self._recordings.recordings()
-        bounds = [
-            (timeline.earliest, timeline.latest)
-            for recording in recordings
-            for timeline in (self._footage.timeline(recording.key(track)) for track in recording.tracks)
-        ]
+        recordings = tuple(self._recordings.recordings())
+        extents: list[Extent] = []
+        until_ns = self._monotonic() + SLICE_NS
+        for recording in recordings:
+            for track in recording.tracks:
+                extent = self._footage.extent(recording.key(track))
+                if extent is not None:
+                    extents.append(extent)
+            if self._monotonic() >= until_ns:
+                await asyncio.sleep(0)
+                until_ns = self._monotonic() + SLICE_NS
         now = self._now()
-        first = min((earliest for earliest, _ in bounds if earliest is not None), default=now)
-        last = max((latest for _, latest in bounds if latest is not None), default=max(now, first))
+        first = min((extent.earliest for extent in extents), default=now)
+        last = max((extent.latest for extent in extents), default=max(now, first))
         return RecordingSummary(first, last, len(recordings))
 
     def information(self, token: RecordingToken) -> RecordingInformation:
@@ -114,9 +124,11 @@ class SearchSessions:
         recording = self._recordings.recording(token)
         return self._information(recording, (j for j in self._recordings.jobs() if j.configuration.recording == token))
 
-    def find_recordings(self, scope: SearchScope, max_matches: int | None, keep_alive_ns: int) -> SearchToken:
-        """Opens a session. `max_matches` below 1 is no limit, as None is; a keep-alive time that is not positive is
-        taken as one second.
+    def find_recordings(
+        self, scope: SearchScope, max_matches: int | None, keep_alive_ns: int, user: str | None = None
+    ) -> SearchToken:
+        """Opens a session, for which `user` asks. `max_matches` below 1 is no limit, as None is; a keep-alive time that
+        is not positive is taken as one second.
 
         Raises UnknownToken for a recording, BadConfiguration for a source, FormatError for a filter, LimitReached.
         """
@@ -125,10 +137,12 @@ class SearchSessions:
         self._drop_expired()
         if len(self._sessions) >= self._settings.sessions:
             raise LimitReached("Search", self._settings.sessions)
+        if sum(session.user == user for session in self._sessions.values()) >= self._settings.sessions_per_user:
+            raise LimitReached(f"Search of the user {user}", self._settings.sessions_per_user)
         found = self._matching(chosen, expression, max_matches if max_matches is not None and max_matches > 0 else None)
         keep_alive_ns = min(keep_alive_ns, self._settings.longest_keep_alive_ns) if keep_alive_ns > 0 else NS
         token = new_search_token()
-        self._sessions[token] = Session(found, keep_alive_ns, self._monotonic)
+        self._sessions[token] = Session(found, keep_alive_ns, self._monotonic, user)
         return token
 
     async def recording_results(
@@ -216,8 +230,12 @@ class SearchSessions:
                 return
 
     def _information(self, recording: Recording, jobs: Iterable[RecordingJob]) -> RecordingInformation:
-        timelines = {track.token: self._footage.timeline(recording.key(track)) for track in recording.tracks}
-        return information(recording, timelines, any(self._records(job.token) for job in jobs))
+        extents = {}
+        for track in recording.tracks:
+            extent = self._footage.extent(recording.key(track))
+            if extent is not None:
+                extents[track.token] = extent
+        return information(recording, extents, any(self._records(job.token) for job in jobs))
 
     def _records(self, job: JobToken) -> bool:
         try:

@@ -19,9 +19,11 @@ from nvr.soap.service import AccessClass, Call, Result, Service, operation
 class Searches(Protocol):
     """What this service needs of nvr.search; errors are those of nvr.model.errors."""
 
-    def summary(self) -> RecordingSummary: ...
+    async def summary(self) -> RecordingSummary: ...
     def information(self, token: RecordingToken) -> RecordingInformation: ...
-    def find_recordings(self, scope: SearchScope, max_matches: int | None, keep_alive_ns: int) -> SearchToken: ...
+    def find_recordings(
+        self, scope: SearchScope, max_matches: int | None, keep_alive_ns: int, user: str | None = None
+    ) -> SearchToken: ...
     async def recording_results(
         self, token: SearchToken, minimum: int | None, maximum: int | None, wait_ns: int | None
     ) -> tuple[SearchState, Sequence[RecordingInformation]]: ...
@@ -64,8 +66,8 @@ class SearchService(Service):
         return {"Capabilities": self.capabilities()}
 
     @operation("GetRecordingSummary", AccessClass.READ_MEDIA, response={"Summary": required(types.RecordingSummary)})
-    def get_recording_summary(self, _: Call) -> Result:
-        summary = self._searches.summary()
+    async def get_recording_summary(self, _: Call) -> Result:
+        summary = await self._searches.summary()
         wire = types.RecordingSummary(
             DataFrom=summary.data_from_ns, DataUntil=summary.data_until_ns, NumberRecordings=summary.recordings
         )
@@ -95,7 +97,7 @@ class SearchService(Service):
         asked = call.request
         return {
             "SearchToken": self._searches.find_recordings(
-                decode_scope(asked.Scope), asked.MaxMatches, asked.KeepAliveTime
+                decode_scope(asked.Scope), asked.MaxMatches, asked.KeepAliveTime, call.caller.name
             )
         }
 

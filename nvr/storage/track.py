@@ -15,7 +15,7 @@ from zlib import crc32
 from nvr.media.unit import CodecConfiguration, Fragment
 from nvr.model.recording import TrackType
 from nvr.model.time import NS, UtcNs
-from nvr.model.timeline import GapReason, Run, Timeline
+from nvr.model.timeline import Extent, GapReason, Run, Timeline
 from nvr.model.tokens import TrackKey
 from nvr.storage.orders import Append, Close, CorrectEnd, GrowingFile, Order
 from nvr.storage.rows import FileState, FragmentRef, TrackFileRow
@@ -37,12 +37,52 @@ class TrackFootage:
         self.configuration: CodecConfiguration | None = None
         self.callbacks: list[Callable[[FragmentRef], None]] = []
         self._runs: dict[str, Run] = {}
+        # What follows from the runs, kept while they grow at their end and made anew after other changes: a camera that
+        # comes and goes leaves a hundred thousand runs, and is asked for them all the time.
+        self._ordered: list[Run] | None = None
         self._timeline: Timeline | None = None
+        self._extent: Extent | None = None
+        self._open: set[str] = set()
+        """Ids of the runs that have not ended."""
 
     def timeline(self) -> Timeline:
         if self._timeline is None:
-            self._timeline = Timeline.of(self._runs.values())
+            if self._ordered is None:
+                self._ordered = list(Timeline.of(self._runs.values()).runs)
+            self._timeline = Timeline(tuple(self._ordered))
         return self._timeline
+
+    def extent(self) -> Extent | None:
+        """From the first to the last instant; None without footage."""
+        if self._extent is None and self._runs:
+            runs = self._runs.values()
+            self._open = {r.run_id for r in runs if r.end_reason is None}
+            self._extent = Extent(min(r.start_ns for r in runs), max(r.end_ns for r in runs), bool(self._open))
+        return self._extent
+
+    def _changed(self) -> None:
+        self._ordered = self._timeline = self._extent = None
+
+    def _changed_one(self, known: Run | None, run: Run) -> None:
+        """A run has come, grown or ended; its start has not moved behind what it was."""
+        self._runs[run.run_id] = run
+        self._timeline = None
+        if self._ordered is not None:
+            last = self._ordered[-1] if self._ordered else None
+            if known is None and (last is None or last.start_ns < run.start_ns):
+                self._ordered.append(run)
+            elif last is not None and last is known and last.start_ns == run.start_ns:
+                self._ordered[-1] = run
+            else:
+                self._ordered = None
+        extent = self._extent
+        if extent is not None:
+            if run.end_reason is None:
+                self._open.add(run.run_id)
+            else:
+                self._open.discard(run.run_id)
+            earliest, latest = min(extent.earliest, run.start_ns), max(extent.latest, run.end_ns)
+            self._extent = Extent(earliest, latest, bool(self._open))
 
     def settle(self, run_id: str, run: Run | None) -> None:
         """Recovery has found what is left of a run that had ended, or None when nothing is."""
@@ -50,16 +90,16 @@ class TrackFootage:
             self._runs[run_id] = run
         else:
             self._runs.pop(run_id, None)
-        self._timeline = None
+        self._changed()
 
     def grow(self, run_id: str, start_ns: UtcNs, end_ns: UtcNs) -> bool:
         """A fragment of this run is on the disk. True where it is the first of the run."""
         known = self._runs.get(run_id)
         if known is None:
-            self._runs[run_id] = Run(run_id, start_ns, end_ns)
+            run = Run(run_id, start_ns, end_ns)
         else:
-            self._runs[run_id] = Run(run_id, min(known.start_ns, start_ns), max(known.end_ns, end_ns))
-        self._timeline = None
+            run = Run(run_id, min(known.start_ns, start_ns), max(known.end_ns, end_ns))
+        self._changed_one(known, run)
         return known is None
 
     def end(self, run_id: str, reason: GapReason) -> Run | None:
@@ -68,15 +108,15 @@ class TrackFootage:
         known = self._runs.get(run_id)
         if known is None or known.end_reason is not None:
             return None
-        ended = self._runs[run_id] = Run(run_id, known.start_ns, known.end_ns, reason)
-        self._timeline = None
+        ended = Run(run_id, known.start_ns, known.end_ns, reason)
+        self._changed_one(known, ended)
         return ended
 
     def keep(self, runs: Iterable[Run], growing: str | None) -> None:
         """These are all the runs that the index has; `growing` is the id of the one that is being recorded."""
         current = self._runs.get(growing) if growing is not None else None
         self._runs = {r.run_id: r for r in (*runs, *((current,) if current is not None else ()))}
-        self._timeline = None
+        self._changed()
         if not self._runs:
             self.configuration = None
 

@@ -71,7 +71,7 @@ async def test_deleting_a_recording_removes_its_files_and_no_others(house: House
     assert house.storage.timeline(TrackKey(doomed.token, VIDEO001)).runs == ()
     with pytest.raises(UnknownToken):
         house.searches.information(doomed.token)
-    assert house.searches.summary().recordings == 1
+    assert (await house.searches.summary()).recordings == 1
 
 
 @pytest.mark.requirement("RC-5.10-07")
@@ -102,5 +102,5 @@ async def test_search_tells_what_storage_holds(house: House) -> None:
         (VIDEO001, runs[0].start_ns, runs[1].end_ns)
     ]
     assert (found.earliest_ns, found.latest_ns) == (runs[0].start_ns, runs[1].end_ns)
-    assert found.status is RecordingStatus.STOPPED
+    assert found.status is RecordingStatus.RECORDING, "its last run has not ended"
     assert house.searches.information(empty.token).status is RecordingStatus.INITIATED

@@ -11,8 +11,9 @@ RECORDING = Recording(RecordingToken("rec-1"), RecordingConfiguration(), default
 
 def test_a_recording_has_stopped_only_when_its_last_fragment_is_on_the_disk() -> None:
     def status(end_reason: GapReason | None) -> RecordingStatus:
-        timeline = Timeline.of([Run("1", 0, 10, end_reason)])
-        return information(RECORDING, {VIDEO001: timeline}, is_recording=False).status
+        extent = Timeline.of([Run("1", 0, 10, end_reason)]).extent
+        assert extent is not None
+        return information(RECORDING, {VIDEO001: extent}, is_recording=False).status
 
     assert status(None) is RecordingStatus.RECORDING
     assert status(GapReason.JOB_STOPPED) is RecordingStatus.STOPPED

@@ -11,7 +11,7 @@ from nvr.model.job import JobState, RecordingJob, RecordingJobState, SourceRefer
 from nvr.model.recording import Recording, TrackType
 from nvr.model.search import RecordingInformation, RecordingStatus, RecordingSummary, SearchScope, SearchState
 from nvr.model.time import NS
-from nvr.model.timeline import GapReason, Run, Timeline
+from nvr.model.timeline import Extent, GapReason, Run, Timeline
 from nvr.model.tokens import AUDIO001, META001, VIDEO001, JobToken, RecordingToken, SearchToken, TrackKey
 from nvr.search.session import Session
 from nvr.search.sessions import SearchSessions, SearchSettings
@@ -54,8 +54,9 @@ class Recorder:
     def has_source(self, source: SourceReference) -> bool:
         return source == SourceReference("rcv-unused")
 
-    def timeline(self, key: TrackKey) -> Timeline:
-        return Timeline.of(Run(str(i), a, b, GapReason.UNKNOWN) for i, (a, b) in enumerate(self.runs.get(key, [])))
+    def extent(self, key: TrackKey) -> Extent | None:
+        runs = (Run(str(i), a, b, GapReason.UNKNOWN) for i, (a, b) in enumerate(self.runs.get(key, [])))
+        return Timeline.of(runs).extent
 
     def recorded(self, recording: str, track: str, *runs: tuple[int, int]) -> None:
         token = RecordingToken(recording)
@@ -135,13 +136,13 @@ async def test_information_and_search_tell_the_same() -> None:
 
 
 @pytest.mark.requirement("RS-6.4-03", "RS-6.4-04", "RS-6.4-05")
-def test_the_summary_spans_all_recordings() -> None:
-    assert a_recorder(0).searches.summary() == RecordingSummary(NOW, NOW, 0)
+async def test_the_summary_spans_all_recordings() -> None:
+    assert await a_recorder(0).searches.summary() == RecordingSummary(NOW, NOW, 0)
     recorder = a_recorder(3)
-    assert recorder.searches.summary() == RecordingSummary(NOW, NOW, 3)
+    assert await recorder.searches.summary() == RecordingSummary(NOW, NOW, 3)
     recorder.recorded("rec-0", VIDEO001, (30, 40))
     recorder.recorded("rec-2", AUDIO001, (10, 20), (50, 60))
-    assert recorder.searches.summary() == RecordingSummary(10, 60, 3)
+    assert await recorder.searches.summary() == RecordingSummary(10, 60, 3)
 
 
 # Scope
@@ -447,3 +448,79 @@ async def test_a_call_that_is_cancelled_takes_no_results_away() -> None:
 def test_settings_that_the_standard_does_not_allow_are_refused(bad: Callable[[], SearchSettings]) -> None:
     with pytest.raises(ValueError, match="must"):
         bad()
+
+
+async def test_one_user_cannot_take_the_places_of_the_others() -> None:
+    recorder = a_recorder(1, SearchSettings(sessions=4, sessions_per_user=2))
+    find = recorder.searches.find_recordings
+    first = find(EVERYTHING, None, 10 * NS, "greedy")
+    find(EVERYTHING, None, 20 * NS, "greedy")
+    with pytest.raises(LimitReached, match="greedy"):
+        find(EVERYTHING, None, NS, "greedy")
+    find(EVERYTHING, None, 20 * NS, "modest")
+    recorder.searches.end(first)
+    find(EVERYTHING, None, 20 * NS, "greedy")
+    find(EVERYTHING, None, 20 * NS, "modest")
+    with pytest.raises(LimitReached) as full:
+        find(EVERYTHING, None, NS, "third")
+    assert full.value.limit == 4
+    recorder.clock_ns = 20 * NS
+    find(EVERYTHING, None, NS, "greedy")
+    assert len(recorder.searches) == 1
+
+
+async def test_a_search_that_fails_is_over_and_never_completed() -> None:
+    recorder = a_recorder(3)
+    search = recorder.searches.find_recordings(EVERYTHING, None, 10 * NS)
+    _, found = await recorder.searches.recording_results(search, None, 1, None)
+    assert tokens(found) == ["rec-0"]
+
+    def broken(key: TrackKey) -> Extent | None:
+        raise RuntimeError("the catalogue is gone")
+
+    recorder.extent = broken  # type: ignore[method-assign]
+    with pytest.raises(RuntimeError, match="the catalogue is gone"):
+        await recorder.searches.recording_results(search, None, None, None)
+    with pytest.raises(UnknownToken):
+        await recorder.searches.recording_results(search, None, None, None)
+    assert len(recorder.searches) == 0
+
+
+async def test_who_waits_behind_a_call_that_fails_is_not_told_completed() -> None:
+    def failing() -> Iterator[int | None]:
+        yield 1
+        yield None
+        raise RuntimeError("broken")
+
+    session = Session(failing(), NS, count(0, 10 * NS).__next__)
+    first, second = await asyncio.gather(
+        session.results(5, None, None), session.results(5, None, None), return_exceptions=True
+    )
+    assert isinstance(first, RuntimeError)
+    assert second == (SEARCHING, [1])
+    assert session.ended
+
+
+async def test_the_summary_leaves_the_loop_to_others_between_two_slices() -> None:
+    recorder = a_recorder(20)
+    recorder.recorded("rec-19", VIDEO001, (10, 60))
+    steps = count(0, 3_000_000)  # each look at the clock, 3 ms have passed
+    searches = SearchSessions(recorder, recorder, monotonic=lambda: next(steps), now=lambda: NOW)
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(other())
+    assert await searches.summary() == RecordingSummary(10, 60, 20)
+    assert turns >= 9
+    task.cancel()
+
+
+def test_limits_below_one_are_refused() -> None:
+    for settings in ({"sessions": 0}, {"sessions_per_user": 0}):
+        with pytest.raises(ValueError, match="at least 1"):
+            SearchSettings(**settings)

@@ -16,7 +16,7 @@ from nvr.control.receivers import Receivers
 from nvr.control.recordings import RecordingControl
 from nvr.control.state import ControlSettings, ControlState, Store
 from nvr.model.time import NS
-from nvr.model.timeline import Timeline
+from nvr.model.timeline import Extent, Timeline
 from nvr.model.tokens import TrackKey
 from nvr.search.sessions import SearchSessions, SearchSettings
 from nvr.soap.names import ENV, PREFIXES
@@ -71,8 +71,8 @@ class ToldFootage(FakeFootage):
         super().__init__()
         self.timelines: dict[TrackKey, Timeline] = {}
 
-    def timeline(self, key: TrackKey) -> Timeline:
-        return self.timelines.get(key, Timeline())
+    def extent(self, key: TrackKey) -> Extent | None:
+        return self.timelines.get(key, Timeline()).extent
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,73 @@
+"""What is kept of a track's runs is, after every change, what the runs themselves say."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nvr.model.timeline import GapReason, Run, Timeline
+from nvr.storage.track import TrackFootage
+from tests.support.ingest import key
+
+_ids = st.sampled_from("abcd")
+_times = st.tuples(st.integers(0, 50), st.integers(0, 10)).map(lambda t: (t[0], t[0] + t[1]))
+_runs = st.builds(lambda i, t, reason: Run(i, *t, reason), _ids, _times, st.sampled_from([None, GapReason.STORAGE]))
+_changes = st.one_of(
+    st.tuples(st.just("grow"), _ids, _times),
+    st.tuples(st.just("end"), _ids),
+    st.tuples(st.just("settle"), _ids, st.none() | _runs),
+    st.tuples(st.just("keep"), st.lists(_runs, max_size=3), st.none() | _ids),
+    st.tuples(st.just("ask")),
+)
+
+
+@given(st.lists(_changes, max_size=30))
+def test_timeline_and_extent_are_always_those_of_the_runs(changes: list[tuple]) -> None:  # type: ignore[type-arg]
+    footage, runs = TrackFootage(key()), dict[str, Run]()
+    for change in changes:
+        match change:
+            case "grow", run_id, (start, end):
+                known = runs.get(run_id)
+                grown = Run(run_id, start, end)
+                if known is not None:
+                    grown = Run(run_id, min(start, known.start_ns), max(end, known.end_ns))
+                assert footage.grow(run_id, start, end) is (known is None)
+                runs[run_id] = grown
+            case "end", run_id:
+                known = runs.get(run_id)
+                ended = footage.end(run_id, GapReason.SOURCE_LOST)
+                if known is None or known.end_reason is not None:
+                    assert ended is None
+                else:
+                    runs[run_id] = Run(run_id, known.start_ns, known.end_ns, GapReason.SOURCE_LOST)
+                    assert ended == runs[run_id]
+            case "settle", run_id, run:
+                run = None if run is None else Run(run_id, run.start_ns, run.end_ns, run.end_reason)
+                footage.settle(run_id, run)
+                runs.pop(run_id, None)
+                if run is not None:
+                    runs[run_id] = run
+            case "keep", kept, growing:
+                footage.keep(kept, growing)
+                current = [runs[growing]] if growing in runs else []
+                runs = {run.run_id: run for run in (*kept, *current)}
+            case _:
+                assert footage.timeline() is footage.timeline(), "made once"
+        whole = Timeline.of(runs.values())
+        assert footage.extent() == whole.extent
+        assert sorted(footage.timeline().runs, key=lambda r: r.run_id) == sorted(whole.runs, key=lambda r: r.run_id)
+        starts = [run.start_ns for run in footage.timeline().runs]
+        assert starts == sorted(starts)
+
+
+def test_a_growing_run_does_not_sort_the_others_again() -> None:
+    footage = TrackFootage(key())
+    footage.keep([Run(str(n), n * 10, n * 10 + 5, GapReason.SOURCE_LOST) for n in range(50)], None)
+    footage.timeline()
+    ordered = footage._ordered
+    footage.grow("new", 1000, 1010)
+    footage.grow("new", 1010, 1020)
+    assert footage.timeline().runs[-1] == Run("new", 1000, 1020)
+    footage.end("new", GapReason.JOB_STOPPED)
+    assert footage.timeline().runs[-1] == Run("new", 1000, 1020, GapReason.JOB_STOPPED)
+    assert footage._ordered is ordered
