@@ -81,13 +81,17 @@ class WriterThread:
             self._orders.append((order, 0))
             self._wake.notify()
 
-    def stop(self) -> None:
-        """Writes what is queued, closes everything, and waits for it. Blocking."""
+    def begin_stop(self) -> None:
+        """Nothing more is accepted; what is queued is written and everything closed, on the thread."""
         with self._wake:
             self._stopping = True
             self._wake.notify()
+
+    def wait(self, timeout_ns: int) -> bool:
+        """Blocks until the thread has ended, at most so long. False: it has not; a call to the disk may hang."""
         if self._thread.ident is not None:
-            self._thread.join()
+            self._thread.join(timeout_ns / NS)
+        return not self._thread.is_alive()
 
     def _run(self) -> None:
         writer = self.writer

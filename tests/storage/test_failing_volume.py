@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,9 +16,9 @@ from nvr.model.time import NS
 from nvr.model.timeline import GapReason
 from nvr.model.tokens import AUDIO001, TrackKey
 from nvr.storage.engine import StorageEngine
-from nvr.storage.rows import FragmentRef
+from nvr.storage.rows import FileState, FragmentRef
 from nvr.storage.settings import FsyncPolicy, StorageSettings
-from nvr.storage.volume import VolumeState
+from nvr.storage.volume import Volume, VolumeState
 from tests.support.footage import CAMERA, PCMU, START, TrackScript, a_track, video
 from tests.support.footage_index import IndexInMemory
 from tests.support.volumes import FailingDisk, check_invariants, check_settled, read_all, settings_in, until
@@ -185,6 +187,58 @@ async def test_another_volume_takes_over_from_one_that_fails(tmp_path: Path) -> 
     assert {v.state for v in engine.volumes()} == {VolumeState.ONLINE, VolumeState.FAILED}
     await engine.stop()
     house.check()
+
+
+class HangingDisk(FailingDisk):
+    """Forcing data to the disk hangs below `root` until `released` is set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.root: Path | None = None
+        self.hangs, self.released = threading.Event(), threading.Event()
+
+    def sync(self, fd: int) -> None:
+        if self.root is not None and Path(f"/proc/self/fd/{fd}").readlink().is_relative_to(self.root):
+            self.hangs.set()
+            assert self.released.wait(20)
+        super().sync(fd)
+
+
+@pytest.mark.parametrize("hanging", [0, 1])
+async def test_a_volume_that_hangs_holds_neither_the_stop_nor_the_other_volumes(
+    tmp_path: Path, hanging: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings, index, disk = settings_in(tmp_path, volumes=("one", "two")), IndexInMemory(), HangingDisk()
+    engine = StorageEngine(settings, index, disk=disk, placement=OneEach(), stop_timeout_ns=NS // 10)
+    await engine.start()
+    threads = [t for t in threading.enumerate() if t.name in ("writer one", "writer two")]
+    try:
+        for key, script in ((CAMERA, a_track()), (SOUND, a_track(PCMU))):
+            script.with_gop()
+            engine.recorder(key, script.configuration.track_type).append(script.fragments[-1])
+        await engine.flush()
+        disk.root = settings.volumes[hanging].root
+        await engine.stop()
+        assert disk.hangs.is_set()
+        assert [r.getMessage() for r in caplog.records if "has not stopped" in r.getMessage()] == [
+            f"volume {disk.root} has not stopped within 0.1 s, 0 bytes wait to be written: its disk hangs. "
+            "The next start recovers it"
+        ]
+        states = {row.volume_id: row.state for key in (CAMERA, SOUND) for row in index.files(key, 0)}
+        ids = [v.id for v in engine.volumes()]
+        assert (states[ids[hanging]], states[ids[1 - hanging]]) == (FileState.OPEN, FileState.CLOSED)  # type: ignore[index]
+    finally:
+        disk.released.set()
+        for thread in threads:
+            thread.join(10)
+    check_settled(settings.volumes[hanging].root, index, [CAMERA, SOUND])  # it did what it could, late
+
+
+class OneEach:
+    """Video on the first volume, sound on the second."""
+
+    def place(self, key: TrackKey, volumes: Sequence[Volume], current: Volume | None) -> Volume | None:
+        return volumes[0 if key == CAMERA else 1]
 
 
 async def test_a_volume_that_fails_again_and_again_is_tried_until_it_works(tmp_path: Path) -> None:
