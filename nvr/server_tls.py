@@ -81,5 +81,5 @@ class ServerTls:
             await asyncio.sleep(REFRESH_S)
             try:
                 await asyncio.to_thread(self.refresh)
-            except OperatorError as e:
+            except (OperatorError, OSError, ValueError) as e:  # the files may change under the reading
                 log.error("the certificate stays as it is: %s", e)
