@@ -161,9 +161,11 @@ def _serve(arguments: argparse.Namespace) -> int:
 
 def _start_again() -> NoReturn:
     """The same command line from its beginning, as the same process: whoever supervises it sees no exit."""
-    logging.shutdown()
     sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606  no shell is meant
+    try:
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606  no shell is meant
+    except OSError as e:
+        raise OperatorError(f"the recorder has stopped for a restart and cannot start again: {e}") from e
 
 
 def _user_add(arguments: argparse.Namespace) -> int:

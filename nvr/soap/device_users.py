@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
 from typing import Any
 
 from nvr.auth.access import Role
@@ -10,6 +12,8 @@ from nvr.model.errors import FormatError
 from nvr.soap import device_user_types as types
 from nvr.soap.model import String, many
 from nvr.soap.service import AccessClass, Call, Result, operation
+
+log = logging.getLogger(__name__)
 
 
 class UserOperations:
@@ -24,18 +28,26 @@ class UserOperations:
 
     @operation("CreateUsers", AccessClass.WRITE_SYSTEM, request={"User": many(types.User, at_least=1)})
     async def create_users(self, call: Call) -> Result:
-        await self._users.add_all([_draft(user) for user in call.request.User])
+        made = await self._users.add_all([_draft(user) for user in call.request.User])
+        _tell(call, "made", [f"{user.name} ({user.role})" for user in made])
         return None
 
     @operation("DeleteUsers", AccessClass.WRITE_SYSTEM, request={"Username": many(String, at_least=1)})
     async def delete_users(self, call: Call) -> Result:
         await self._users.remove_all(call.request.Username)
+        _tell(call, "deleted", call.request.Username)
         return None
 
     @operation("SetUser", AccessClass.WRITE_SYSTEM, request={"User": many(types.User, at_least=1)})
     async def set_user(self, call: Call) -> Result:
-        await self._users.change_all([_draft(user) for user in call.request.User])
+        changed = await self._users.change_all([_draft(user) for user in call.request.User])
+        _tell(call, "changed", [f"{user.name} ({user.role})" for user in changed])
         return None
+
+
+def _tell(call: Call, what: str, names: Sequence[str]) -> None:
+    """Who has let whom in is worth a line in the log of a recorder."""
+    log.info("user %r has %s users: %s", call.caller.name, what, ", ".join(map(repr, names)))
 
 
 def _draft(user: Any) -> UserDraft:

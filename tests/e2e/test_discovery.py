@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
+import requests
 
 from tests.e2e.test_restart import device_of
 from tests.support.daemon import DaemonProcess
@@ -37,6 +38,9 @@ async def test_a_daemon_is_found_at_addresses_that_answer_also_after_a_restart_t
             assert (system.DiscoveryResolve, system.DiscoveryBye, system.DiscoveryNotSupported) == (True, True, False)
             client.ask(probe())
             assert (await client.next("ProbeMatches")).text("wsa:Address") == endpoint
+
+            metrics = (await asyncio.to_thread(requests.get, f"{daemon.http}/metrics", timeout=20)).text
+            assert 'nvr_discovery_datagrams_total{outcome="answered"} 1' in metrics
 
             await asyncio.to_thread(device.SystemReboot)
             assert (await group.next("Bye")).text("wsa:Address") == endpoint

@@ -289,7 +289,8 @@ async def test_ntp_cannot_be_chosen_on_a_host_without_an_ntp_server() -> None:
 
 
 @pytest.mark.requirement("CO-33", "CO-34", "CO-35", "CO-36")
-async def test_users_are_made_listed_without_password_changed_and_deleted() -> None:
+async def test_users_are_made_listed_without_password_changed_and_deleted(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
     house = await a_house()
     made = await house.send(create(user_xml("ute"), user_xml("ärger &amp; co", "Operator")))
     assert (made.status, made.name) == (200, "CreateUsersResponse")
@@ -303,6 +304,9 @@ async def test_users_are_made_listed_without_password_changed_and_deleted() -> N
     assert (house.users.role("ute"), house.users.password("ute")) == (Role.USER, "n3w password")
     assert (await house.send(remove("ute", "otto"))).status == 200
     assert sorted(house.disk.users) == ["anna", "ärger & co"]
+    assert "user 'administrator' has deleted users: 'ute', 'otto'" in caplog.text
+    assert "'ute (user)'" in caplog.text
+    assert PASSWORD not in caplog.text
 
 
 @pytest.mark.requirement("CO-37")
