@@ -58,6 +58,8 @@ class SessionStream:
     fed_at: int = 0
     """Monotonic time of the last visit that found packets."""
     ended: bool = False
+    joined: bool = False
+    """Somebody has begun to watch it, and no clean point has come since."""
     counted: int = 0
     """Units taken since the first visit that found some, without those."""
     counted_from: int = 0
@@ -198,6 +200,9 @@ class Session:
             stream.sinks.append(sink)
         if tap is not None:
             stream.taps.append(tap)
+            if stream.receiver.packets and stream.info.track_type is TrackType.VIDEO:
+                stream.joined = True  # who watches waits for a key frame: ask for one now
+                self._next_report = min(self._next_report, self._times.monotonic())
         self._drain.hurry(self)
 
     def detach(self, stream: SessionStream, sink: TrackPipeline | None, tap: SampleTap | None = None) -> None:
@@ -291,6 +296,8 @@ class Session:
         sample = Sample(utc_ns, unit.data, unit.clean_point, unit.damaged)
         for sink in stream.sinks:
             sink.push(sample, unit.configuration)
+        if unit.clean_point:
+            stream.joined = False
         for tap in stream.taps:
             tap(sample, unit.configuration)
 
@@ -352,7 +359,7 @@ class Session:
 
     def _report(self) -> None:
         """A receiver report for every stream on its own RTCP channel (RFC 3550 6.1: with SDES), and a PLI where a run
-        waits for a picture that decoding can start with (IEC 62676-2-32 10.2)."""
+        or somebody who watches waits for a picture that decoding can start with (IEC 62676-2-32 10.2)."""
         assert self._playing is not None
         now = self._times.monotonic()
         for stream in self.streams:
@@ -362,7 +369,7 @@ class Session:
             receiver.count()
             packet = bytes(ReceiverReport(self._ssrc, (receiver.statistics.report(now),)))
             packet += bytes(SourceDescription.cname(self._ssrc, self._cname))
-            if any(sink.waits_for_clean_point for sink in stream.sinks):
+            if stream.joined or any(sink.waits_for_clean_point for sink in stream.sinks):
                 packet += _PLI.pack(0x81, 206, 2, self._ssrc, receiver.ssrc)
             self._playing.connection.send_frame(channel, packet)
 

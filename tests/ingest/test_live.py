@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import time
 from collections.abc import AsyncIterator, Sequence
 
@@ -228,3 +229,19 @@ async def test_the_frame_rate_is_measured_over_two_seconds_of_taken_units() -> N
         assert [rate is None for rate in told] == [n < 25 for n in range(40)]
         assert all(abs(rate - 12.5) < 0.01 for rate in told if rate is not None)
         await house.engine.stop()
+
+
+@pytest.mark.requirement("RX-10.2-01")
+async def test_who_begins_to_watch_a_flowing_stream_has_the_camera_asked_for_a_key_frame(house: House) -> None:
+    pli = struct.pack(">BBH", 0x81, 206, 2)
+    track = h264_track()
+    async with Camera([track]) as camera:
+        house.apply(a_receiver(camera.uri), recorded=True)
+        await camera.playing()
+        camera.send_report(track, time.time_ns(), 0)
+        camera.send_unit(track, key_frame(0), 0)
+        camera.send_unit(track, key_frame(1), 90_000)
+        await until(lambda: bool(house.storage.recorder(key(), None).fragments))  # type: ignore[arg-type]
+        assert not any(pli in report for _, report in camera.raw_reports)
+        house.engine.watch(RECEIVER, house.tap)
+        await until(lambda: any(pli in report for _, report in camera.raw_reports))
