@@ -254,6 +254,43 @@ def test_several_parameter_sets_are_told_apart_by_their_ids() -> None:
     assert unit.configuration == H264Configuration((SPS,), (PPS, OTHER_PPS))
 
 
+def sps_with_id(number: int) -> bytes:
+    """SPS with another seq_parameter_set_id: ue(v) behind profile and level, where SPS has the one bit of 0."""
+    rest = f"{int.from_bytes(SPS[4:]):0{8 * len(SPS[4:])}b}"[1:]
+    bits = f"{number + 1:b}"
+    bits = "0" * (len(bits) - 1) + bits + rest
+    bits += "0" * (-len(bits) % 8)
+    return (SPS[:4] + int(bits, 2).to_bytes(len(bits) // 8)).rstrip(b"\0")
+
+
+def test_more_parameter_sets_than_a_sample_entry_holds_cost_no_picture() -> None:
+    """All 32 ids in use are legal in the stream; avcC counts to 31. The ones received last are kept."""
+    sets = [sps_with_id(n) for n in range(32)]
+    assert [parse_sps(s).id for s in sets] == list(range(32))
+    for made in (depacketizer(), depacketizer_for("H264", 90000)):
+        packets = [Packet(p, 1, p is IDR) for p in (*sets, PPS, IDR)]
+        packets += [Packet(p, 2, p is P_SLICE) for p in (sets[0], P_SLICE)]
+        packets += [Packet(p, 3, p is IDR) for p in (*sets, PPS, IDR)]
+        units = feed(made, packets)
+        assert [u.rtp_time for u in units] == [1, 2, 3]
+        assert made.dropped == 0
+        assert units[0].configuration == H264Configuration(tuple(sets[1:]), (PPS,))
+        assert {u.configuration for u in units} == {units[0].configuration}, "sets that are known change nothing"
+
+
+def test_parameter_sets_that_make_no_configuration_leave_the_last_good_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = depacketizer()
+    good = made.configuration
+
+    def broken(sps: object, pps: object) -> None:
+        raise FormatError("no configuration")
+
+    monkeypatch.setattr("nvr.media.codecs.h264.H264Configuration", broken)
+    units = feed(made, [Packet(p, 1, p is IDR) for p in (OTHER_PPS, IDR)] + [Packet(P_SLICE, 2, True)])
+    assert [u.configuration for u in units] == [good, good]
+    assert made.last_error == "no configuration"
+
+
 def test_the_packetizer_makes_single_nal_units_and_fu_a() -> None:
     big = b"\x65" + bytes(range(1, 41))
     packets = packets_of(H264Packetizer(20), [(9, sample_form(AUD, big))])

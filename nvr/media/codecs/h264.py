@@ -39,6 +39,9 @@ from nvr.model.recording import TrackType
 SAMPLE_ENTRY = b"avc3"
 SAMPLE_ENTRIES = (b"avc3", b"avc1")
 
+MAXIMUM_SPS, MAXIMUM_PPS = 31, 255
+"""What avcC can count (ISO/IEC 14496-15 5.3.3.1); a stream may use 32 and 256 ids."""
+
 SLICE_NON_IDR, PARTITION_A, SLICE_IDR, SEI, SPS, PPS, AUD = 1, 2, 5, 6, 7, 8, 9
 STAP_A, STAP_B, MTAP16, MTAP24, FU_A, FU_B = range(24, 30)
 
@@ -223,7 +226,7 @@ class H264Configuration:
     picture: SequenceParameters = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        if not 1 <= len(self.sps) <= 31 or not 1 <= len(self.pps) <= 255:
+        if not 1 <= len(self.sps) <= MAXIMUM_SPS or not 1 <= len(self.pps) <= MAXIMUM_PPS:
             raise FormatError(f"{len(self.sps)} sequence and {len(self.pps)} picture parameter sets do not fit avcC")
         for nal in self.sps + self.pps:
             if not 1 < len(nal) <= 0xFFFF:
@@ -394,7 +397,7 @@ class H264Depacketizer(NalDepacketizer):
         return parse_sps(nal).id if kind == SPS else _pps_id(nal)
 
     def _build(self) -> H264Configuration | None:
-        sps, pps = self._set_of(SPS), self._set_of(PPS)
+        sps, pps = self._set_of(SPS, MAXIMUM_SPS), self._set_of(PPS, MAXIMUM_PPS)
         return H264Configuration(sps, pps) if sps and pps else None
 
 

@@ -40,6 +40,9 @@ LONGEST_SET = 2048
 MAXIMUM_SET = 0xFFFF
 """Bytes of a parameter set that are kept: the sizes in avcC and hvcC have 16 bits."""
 
+MOST_IDS = 256
+"""No type of parameter set has more ids."""
+
 NO_TIME = -1
 
 DELIMITER, VIDEO_SET, SEQUENCE_SET, PICTURE_SET, PREFIX, SLICE, OTHER = range(7)
@@ -101,6 +104,7 @@ class NalDepacketizer(ABC):
         self.configuration: CodecConfiguration | None = None
         self.last_error: str | None = None
         self._sets: dict[tuple[int, int], bytes] = {}
+        """By type and id, those received last at the end."""
         self._known: frozenset[bytes] = frozenset()
         self._dirty = False
         self._gap = True
@@ -238,14 +242,17 @@ class NalDepacketizer(ABC):
         return self._damaged
 
     def _configured(self) -> CodecConfiguration | None:
-        """The configuration, brought up to date; None while the parameter sets needed are not known."""
+        """The configuration, brought up to date; None while the parameter sets needed are not known.
+
+        Sets of which none can be made leave the last good one: they stand in band as well, so decoders have them.
+        """
         if self._dirty:
+            self._dirty = False
             try:
                 found = self._build()
             except FormatError as e:
                 self.last_error = str(e)
-                return None
-            self._dirty = False
+                return self.configuration
             if found is not None and found != self.configuration:
                 self.configuration = found
         if self.configuration is None:
@@ -348,13 +355,16 @@ class NalDepacketizer(ABC):
         if len(nal) > MAXIMUM_SET:
             raise FormatError(f"a parameter set of {len(nal)} bytes, which no sample entry can hold")
         if nal not in self._known:
-            self._sets[kind, self._set_id(kind, nal)] = nal
+            key = kind, self._set_id(kind, nal)
+            self._sets.pop(key, None)
+            self._sets[key] = nal
             self._known = frozenset(self._sets.values())
             self._dirty = True
 
-    def _set_of(self, kind: int) -> tuple[bytes, ...]:
-        """The parameter sets of one type, by rising id."""
-        return tuple(nal for (of, _), nal in sorted(self._sets.items()) if of == kind)
+    def _set_of(self, kind: int, maximum: int = MOST_IDS) -> tuple[bytes, ...]:
+        """The parameter sets of one type, by rising id; the `maximum` received last where there are more."""
+        found = [item for item in self._sets.items() if item[0][0] == kind]
+        return tuple(nal for _, nal in sorted(found[-maximum:]))
 
     def _from_description(self, sets: Mapping[str, str | None], names: tuple[str, ...]) -> None:
         """Parameter sets from the SDP. What is broken there is passed over: they may still come in band."""
