@@ -21,11 +21,11 @@ from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 from uuid import UUID
 
-from nvr.discovery.links import DiscoverySettings, Link, Served, is_wanted, spoken_on, xaddrs
+from nvr.discovery.links import DiscoverySettings, Link, Served, is_wanted, missing, spoken_on, xaddrs
 from nvr.discovery.message import GROUP, Announcement
 from nvr.discovery.responder import Responder
 from nvr.model.device import DiscoveryMode
-from nvr.model.errors import NvrError
+from nvr.model.errors import StorageError
 from nvr.model.time import NS
 
 log = logging.getLogger(__name__)
@@ -48,11 +48,14 @@ class Memory(Protocol):
 
     def on_change(self, listener: Callable[[], None]) -> None: ...
 
+    @property
+    def metadata_version(self) -> int: ...
+
     async def begin(self, now_s: int) -> int:
-        """The InstanceId of this start."""
+        """The InstanceId of this start. Raises StorageError."""
 
     async def announce(self, metadata: str) -> int:
-        """The MetadataVersion of what is about to be told."""
+        """The MetadataVersion of what is about to be told. Raises StorageError."""
 
 
 class Discovery:
@@ -74,6 +77,7 @@ class Discovery:
         self._speakers: dict[Link, _Speaker] = {}
         self._responder: Responder | None = None
         self._told_version: int | None = None
+        self._missing: tuple[str, ...] = ()
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -83,19 +87,20 @@ class Discovery:
         return self._responder.counts if self._responder is not None else Counter()
 
     async def start(self, served: Sequence[Served]) -> None:
-        """`served` are the places where the device service listens.
-
-        Raises OperatorError for an interface that the host does not have, StorageError.
-        """
+        """`served` are the places where the device service listens. Never raises: recording does not wait for it."""
         self._served = tuple(served)
         if not is_wanted(self._settings, self._served):
             log.info("discovery is off: the settings say so, or HTTP is not reached beyond loopback")
             return
-        spoken_on(self._settings, self._served, await asyncio.to_thread(self._links))  # a wrong name is told now
-        instance = await self._memory.begin(time.time_ns() // NS)
+        instance = time.time_ns() // NS
+        try:
+            instance = await self._memory.begin(instance)
+        except StorageError as e:
+            log.warning("the start of discovery cannot be noted, its messages are numbered by the clock alone: %s", e)
         self._responder = Responder(instance, self._settings.maximum_delay_ns)
         self._memory.on_change(self._wake.set)
         self._task = asyncio.create_task(self._run(self._responder))
+        self._task.add_done_callback(_ended)
 
     async def stop(self) -> None:
         """Says Bye where the recorder can be found, and goes."""
@@ -113,7 +118,7 @@ class Discovery:
             self._wake.clear()
             try:
                 await self._refresh(responder)
-            except (NvrError, OSError) as e:
+            except OSError as e:
                 log.warning("discovery is not up to date: %s", e)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(WATCH_S):
@@ -126,12 +131,13 @@ class Discovery:
             return
         links = await asyncio.to_thread(self._links)
         wanted = spoken_on(self._settings, self._served, links)
+        self._tell_missing(missing(self._settings, links))
         for link in [link for link in self._speakers if link not in wanted]:
             self._speakers.pop(link).close()
         new = [speaker for link in wanted if link not in self._speakers and (speaker := await self._open(link))]
         everywhere = xaddrs(self._served, wanted)
         scopes = self._memory.scopes
-        version = await self._memory.announce("\n".join((*scopes, "", *sorted(everywhere))))
+        version = await self._version("\n".join((*scopes, "", *sorted(everywhere))))
         for link, speaker in self._speakers.items():
             near = xaddrs(self._served, [link])
             addresses = (*near, *(a for a in everywhere if a not in near))
@@ -142,6 +148,21 @@ class Discovery:
             speaker.tell(responder.hello(speaker.announcement))
         if self._speakers:
             self._told_version = version
+
+    async def _version(self, metadata: str) -> int:
+        """A recorder whose disk is full can still be found; clients may then not notice that it says something new."""
+        try:
+            return await self._memory.announce(metadata)
+        except StorageError as e:
+            log.warning("what discovery announces cannot be noted: %s", e)
+            return self._memory.metadata_version
+
+    def _tell_missing(self, names: tuple[str, ...]) -> None:
+        if names and names != self._missing:
+            log.error(
+                "discovery.interfaces: the host has no interface %s now; it is looked for again", ", ".join(names)
+            )
+        self._missing = names
 
     async def _open(self, link: Link) -> _Speaker | None:
         speaker = _Speaker(link, self._settings.port, self._heard)
@@ -189,14 +210,14 @@ class _Speaker:
         self._waiting: dict[object, asyncio.TimerHandle] = {}
 
     async def open(self) -> None:
-        """Raises OSError, and leaves nothing open then."""
+        """Raises OSError, and leaves nothing open then, nor when it is cancelled."""
         own = self.link.ipv4
         assert own is not None
         address = str(own.ip)
         try:
             await self._listen(_own_socket(address, self._port), multicast=False)
             await self._listen(_group_socket(address, self._port), multicast=True)
-        except OSError:
+        except BaseException:
             self.close()
             raise
 
@@ -236,6 +257,11 @@ class _Speaker:
         for transport in self._transports:
             transport.close()  # what has been handed to it is sent first
         self._transports.clear()
+
+
+def _ended(task: asyncio.Task[None]) -> None:
+    if not task.cancelled():
+        log.error("discovery has ended by a mistake of ours", exc_info=task.exception())
 
 
 class _Ear(asyncio.DatagramProtocol):

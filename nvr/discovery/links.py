@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from nvr.model.errors import OperatorError
 from nvr.model.time import NS
 
 PATH: Final = "/onvif/device_service"
@@ -83,18 +82,17 @@ def _loopback(host: str) -> bool:
 
 
 def spoken_on(settings: DiscoverySettings, served: Sequence[Served], links: Sequence[Link]) -> tuple[Link, ...]:
-    """The interfaces to speak on. Raises OperatorError for a name that the host does not have."""
+    """The interfaces to speak on; chosen ones that the host does not have now are `missing`."""
     if not is_wanted(settings, served):
         return ()
     if settings.interfaces:
-        known = {link.name for link in links}
-        for name in settings.interfaces:
-            if name not in known:
-                raise OperatorError(
-                    f"discovery.interfaces: the host has no interface {name!r} (it has {', '.join(sorted(known))})"
-                )
         return tuple(link for link in links if link.name in settings.interfaces and link.ipv4 is not None)
     return tuple(link for link in links if not link.loopback and link.ipv4 is not None and any(xaddrs(served, [link])))
+
+
+def missing(settings: DiscoverySettings, links: Sequence[Link]) -> tuple[str, ...]:
+    """Chosen interfaces that the host does not have, or that are down."""
+    return tuple(sorted(set(settings.interfaces) - {link.name for link in links}))
 
 
 def xaddrs(served: Sequence[Served], links: Iterable[Link]) -> tuple[str, ...]:

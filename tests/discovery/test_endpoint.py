@@ -15,7 +15,6 @@ from nvr.control.device import DeviceMemory
 from nvr.discovery.endpoint import Discovery
 from nvr.discovery.links import DiscoverySettings, Link, Served
 from nvr.model.device import DiscoveryMode
-from nvr.model.errors import OperatorError
 from tests.support.device import ENDPOINT, StateStore, a_memory
 from tests.support.discovery import Client, free_port, probe, resolve
 
@@ -167,12 +166,27 @@ async def test_senders_beyond_the_networks_of_the_interface_are_answered_only_wh
             assert house.discovery.counts["beyond link"] == int(not beyond)
 
 
-async def test_an_interface_that_the_host_does_not_have_stops_the_start() -> None:
-    house = a_house(free_port())
+async def test_an_interface_that_the_host_does_not_have_yet_is_told_and_spoken_on_when_it_comes() -> None:
+    house, told = a_house(free_port()), Told("the host has no interface lo now")
     house.links.clear()
-    with pytest.raises(OperatorError, match="no interface 'lo'"):
-        await house.discovery.start(SERVED)
-    await house.discovery.stop()
+    log = logging.getLogger("nvr.discovery.endpoint")
+    log.addHandler(told)
+    async with Client(house.port, group=True) as group, running(house):
+        async with asyncio.timeout(10):
+            await told.event.wait()
+        log.removeHandler(told)
+        house.links.append(LO)
+        house.discovery._wake.set()
+        await group.next("Hello")
+
+
+async def test_a_recorder_whose_configuration_cannot_be_written_is_found_all_the_same() -> None:
+    port, store = free_port(), StateStore()
+    store.failing = True
+    async with Client(port, group=True) as group, running(a_house(port, store)):
+        hello = await group.next("Hello")
+        assert hello.sequence[0] > 1_700_000_000, "the instance is the time of the start"
+        assert hello.text("d:MetadataVersion") == "1"
 
 
 async def test_discovery_that_is_off_writes_and_sends_nothing() -> None:

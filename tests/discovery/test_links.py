@@ -6,8 +6,7 @@ import ipaddress
 
 import pytest
 
-from nvr.discovery.links import DiscoverySettings, Link, Served, is_wanted, spoken_on, xaddrs
-from nvr.model.errors import OperatorError
+from nvr.discovery.links import DiscoverySettings, Link, Served, is_wanted, missing, spoken_on, xaddrs
 
 
 def a_link(name: str, *addresses: str, loopback: bool = False) -> Link:
@@ -48,8 +47,9 @@ def test_without_a_choice_discovery_speaks_where_http_is_reached_beyond_loopback
 def test_chosen_interfaces_are_spoken_on_also_when_they_are_loopback() -> None:
     chosen = DiscoverySettings(interfaces=("lo", "tun6"))
     assert spoken_on(chosen, served("127.0.0.1"), ALL) == (LO,), "an interface without IPv4 has nothing to speak by"
-    with pytest.raises(OperatorError, match=r"no interface 'wlan0' \(it has eth0, eth1, lo, tun6\)"):
-        spoken_on(DiscoverySettings(interfaces=("wlan0",)), served(""), ALL)
+    partly = DiscoverySettings(interfaces=("wlan0", "eth1", "ppp0"))
+    assert spoken_on(partly, served(""), ALL) == (ETH1,)
+    assert missing(partly, ALL) == ("ppp0", "wlan0")
     off = DiscoverySettings(enabled=False, interfaces=("lo",))
     assert spoken_on(off, served(""), ALL) == ()
     assert not is_wanted(off, served(""))
