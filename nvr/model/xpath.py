@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NoReturn, TypeAlias
 
@@ -31,8 +31,10 @@ MAX_LENGTH = 4096
 MAX_DEPTH = 32
 """Of brackets and parentheses: bounds the parser's recursion."""
 MAX_STEPS = 64
-"""Of all paths together: bounds what a filter costs for each document. Predicates look only below their element, so
-steps do not multiply."""
+"""Of all paths together."""
+MAX_VISITS = 20_000
+"""Elements that the steps of a filter may come upon in one document, which takes some milliseconds. In a document of a
+hundred elements no filter gets there, since a predicate is judged once for each element."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,11 +45,6 @@ class Node:
     text: str = ""
     attributes: Mapping[str, str] = field(default_factory=dict)
     children: tuple[Node, ...] = ()
-
-    @property
-    def value(self) -> str:
-        """The string value: the text of the element and of all inside it."""
-        return self.text + "".join(child.value for child in self.children)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +108,11 @@ def parse(text: str) -> Expression:
 
 
 def matches(expression: Expression, root: Node) -> bool:
-    """Whether the expression is true for the document whose root element is `root`."""
-    return _holds(expression, Node("", children=(root,)), root)
+    """Whether the expression is true for the document whose root element is `root`.
+
+    Raises FormatError where that takes more than `MAX_VISITS`.
+    """
+    return _Evaluation(root).holds(expression, _ROOT)
 
 
 _TOKEN = re.compile(
@@ -277,61 +277,129 @@ def _local(name: str) -> str:
     return name.rpartition(":")[2]
 
 
-def _holds(expression: Expression, document: Node, context: Node) -> bool:
-    match expression:
-        case Path():
-            return any(True for _ in _select(expression, document, context))
-        case Comparison(path, sign, literal):
-            compares = _comparison(sign, literal)
-            return any(compares(_value(found)) for found in _select(path, document, context))
-        case Contains(path, text):
-            first = next(_select(path, document, context), None)
-            return text in ("" if first is None else _value(first))
-        case Not(inner):
-            return not _holds(inner, document, context)
-        case And(terms):
-            return all(_holds(term, document, context) for term in terms)
-        case Or(terms):
-            return any(_holds(term, document, context) for term in terms)
+_DOCUMENT, _ROOT = 0, 1
 
 
-def _select(path: Path, document: Node, context: Node) -> Iterator[Node | str]:
-    """Nodes, or values of attributes, in document order, each once."""
-    found: list[Node | str] = [document if path.absolute else context]
-    for step in path.steps:
-        nodes = [node for node in found if isinstance(node, Node)]
-        if step.anywhere:
-            nodes = _unique(below for node in nodes for below in _walk(node))
-        if step.attribute:
-            found = [node.attributes[step.name] for node in nodes if step.name in node.attributes]
-            continue
-        if step.name != ".":
-            nodes = [child for node in nodes for child in node.children if step.name in ("*", child.name)]
-        found = [n for n in nodes if all(_holds(predicate, document, n) for predicate in step.predicates)]
-    if len(found) > 1 and all(isinstance(node, Node) for node in found):
-        # Children of nested elements come out of order: XPath 1.0 takes the first of the document.
-        place = {id(node): i for i, node in enumerate(_walk(document))}
-        found.sort(key=lambda node: place[id(node)])
-    return iter(found)
+class _Evaluation:
+    """One expression on one document, whose nodes are numbered in document order: 0 is the document itself, 1 its root
+    element, and what is inside node n are the numbers from n + 1 to before `_end[n]`.
+    """
+
+    def __init__(self, root: Node) -> None:
+        self._nodes: list[Node] = []
+        self._end: list[int] = []
+        self._children: list[list[int]] = []
+        self._values: list[str | None] = []
+        self._add(Node("", children=(root,)))
+        self._left = MAX_VISITS
+        self._judged: dict[tuple[int, int], bool] = {}
+        """Of predicates, by their id and the node."""
+        self._comparisons: dict[int, Callable[[str], bool]] = {}
+        self._numbers: dict[str, float] = {}
+
+    def _add(self, node: Node) -> int:
+        place = len(self._nodes)
+        self._nodes.append(node)
+        self._end.append(place)
+        self._values.append(None)
+        children: list[int] = []
+        self._children.append(children)
+        children.extend([self._add(child) for child in node.children])
+        self._end[place] = len(self._nodes)
+        return place
+
+    def holds(self, expression: Expression, context: int) -> bool:
+        match expression:
+            case Path():
+                return bool(self._select(expression, context))
+            case Comparison(path):
+                return any(map(self._comparison(expression), self._texts(path, context)))
+            case Contains(path, text):
+                return text in next(self._texts(path, context), "")
+            case Not(inner):
+                return not self.holds(inner, context)
+            case And(terms):
+                return all(self.holds(term, context) for term in terms)
+            case Or(terms):
+                return any(self.holds(term, context) for term in terms)
+
+    def _texts(self, path: Path, context: int) -> Iterator[str]:
+        """The string values of what a path selects, in document order."""
+        for found in self._select(path, context):
+            yield found if isinstance(found, str) else self._value(found)
+
+    def _value(self, place: int) -> str:
+        """The string value: the text of the element and of all inside it."""
+        value = self._values[place]
+        if value is None:
+            node = self._nodes[place]
+            value = self._values[place] = node.text + "".join(map(self._value, self._children[place]))
+        return value
+
+    def _select(self, path: Path, context: int) -> Sequence[int] | Sequence[str]:
+        """Nodes, or values of attributes, in document order, each once."""
+        found: Sequence[int] = [_DOCUMENT if path.absolute else context]
+        for step in path.steps:
+            found = self._step(step, found)
+            self._left -= len(found) + 1
+            if self._left < 0:
+                raise FormatError(
+                    f"the filter comes upon more than {MAX_VISITS} elements of one document: "
+                    "name the elements that are meant, instead of * and //"
+                )
+            if step.attribute:  # nothing stands behind it
+                attributes = [self._nodes[place].attributes for place in found]
+                return [values[step.name] for values in attributes if step.name in values]
+            for predicate in step.predicates:
+                found = [place for place in found if self._judge(predicate, place)]
+        return found
+
+    def _step(self, step: Step, found: Sequence[int]) -> Sequence[int]:
+        """Without the predicates; for an attribute the elements that may have it."""
+        nodes, name = self._nodes, step.name
+        if not step.anywhere:
+            if step.attribute or name == ".":
+                return found
+            # Behind a // one can stand inside another: then the children are not in order by themselves.
+            children = [child for place in found for child in self._children[place]]
+            return sorted(c for c in children if name in ("*", nodes[c].name))
+        inside: list[int] = []
+        itself = 0 if step.attribute or name == "." else 1
+        end = 0
+        for place in found:
+            if place < end:  # it stands inside one before, and all that is inside of it as well
+                continue
+            end = self._end[place]
+            inside.extend(range(place + itself, end))
+        if itself and name != "*":
+            self._left -= len(inside)
+            return [place for place in inside if nodes[place].name == name]
+        return inside
+
+    def _judge(self, predicate: Expression, place: int) -> bool:
+        key = id(predicate), place
+        held = self._judged.get(key)
+        if held is None:
+            held = self._judged[key] = self.holds(predicate, place)
+        return held
+
+    def _comparison(self, comparison: Comparison) -> Callable[[str], bool]:
+        """The comparison of a value with a literal, which is looked at once."""
+        known = self._comparisons.get(id(comparison))
+        if known is None:
+            known = self._comparisons[id(comparison)] = _comparison(
+                comparison.operator, comparison.literal, self._number
+            )
+        return known
+
+    def _number(self, value: str) -> float:
+        number = self._numbers.get(value)
+        if number is None:
+            number = self._numbers[value] = _number(value)
+        return number
 
 
-def _walk(node: Node) -> Iterator[Node]:
-    """The node and all below it, in document order."""
-    yield node
-    for child in node.children:
-        yield from _walk(child)
-
-
-def _unique(nodes: Iterator[Node]) -> list[Node]:
-    return list({id(node): node for node in nodes}.values())
-
-
-def _value(found: Node | str) -> str:
-    return found if isinstance(found, str) else found.value
-
-
-def _comparison(sign: str, literal: str | float) -> Callable[[str], bool]:
-    """The comparison of a value with a literal, which is looked at once for all values."""
+def _comparison(sign: str, literal: str | float, number_of: Callable[[str], float]) -> Callable[[str], bool]:
     compares = _OPERATORS[sign]
     number = _number(literal)
     instant = _instant(literal) if isinstance(literal, str) else None
@@ -342,7 +410,7 @@ def _comparison(sign: str, literal: str | float) -> Callable[[str], bool]:
             found = _instant(value)
             if found is not None:
                 return compares(found, instant)
-        return compares(value, literal) if as_text else compares(_number(value), number)
+        return compares(value, literal) if as_text else compares(number_of(value), number)
 
     return holds
 

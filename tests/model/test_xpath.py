@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from lxml import etree
 
 from nvr.model.errors import FormatError
-from nvr.model.xpath import MAX_DEPTH, MAX_LENGTH, Node, matches, parse
+from nvr.model.xpath import MAX_DEPTH, MAX_LENGTH, MAX_VISITS, Node, matches, parse
 
 
 def el(name: str, *children: Node | str, **attributes: str) -> Node:
@@ -162,6 +162,39 @@ def test_what_does_not_parse_is_refused_with_its_place(text: str, message: str) 
 def test_any_text_parses_or_is_refused_with_a_format_error(text: str) -> None:
     with contextlib.suppress(FormatError):
         assert matches(parse(text), BASEMENT) in (True, False)
+
+
+# Work
+
+
+NESTED = "//*" + "[.//*" * 30 + "]" * 30
+GREEDY = [
+    " or ".join(f'//*="x{n}"' for n in range(60)),
+    " and ".join(f'not(//*="x{n}")' for n in range(60)),
+    " or ".join(f'//*//*="x{n}"' for n in range(31)),
+    "//*" + '[.//*="x" or .//*!="x"]' * 15,
+    f'{NESTED}="x"',
+]
+
+
+@pytest.mark.parametrize("text", GREEDY)
+def test_no_filter_is_refused_on_the_largest_recording_that_the_defaults_allow(text: str) -> None:
+    matches(parse(text), a_recording("Basement", *["Video"] * 12))
+
+
+@pytest.mark.parametrize("text", GREEDY)
+def test_what_looks_at_too_much_of_a_document_is_refused_and_says_what_to_do(text: str) -> None:
+    with pytest.raises(FormatError, match=f"more than {MAX_VISITS} elements .* name the elements that are meant"):
+        matches(parse(text), a_recording("Basement", *["Video"] * 2000))
+
+
+def test_a_predicate_is_judged_once_for_each_element(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else nested predicates would multiply: this one would look at half a million elements."""
+    monkeypatch.setattr("nvr.model.xpath.MAX_VISITS", 5000)
+    deep = el("leaf", "x")
+    for _ in range(8):
+        deep = el("branch", deep)
+    assert not matches(parse(NESTED), deep)
 
 
 # Against lxml's XPath 1.0

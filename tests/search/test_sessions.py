@@ -524,3 +524,15 @@ def test_limits_below_one_are_refused() -> None:
     for settings in ({"sessions": 0}, {"sessions_per_user": 0}):
         with pytest.raises(ValueError, match="at least 1"):
             SearchSettings(**settings)
+
+
+async def test_a_filter_that_looks_at_too_much_is_refused_and_the_search_is_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("nvr.model.xpath.MAX_VISITS", 10)
+    recorder = a_recorder(2)
+    search = recorder.searches.find_recordings(SearchScope(filter="boolean(//*)"), None, 10 * NS)
+    with pytest.raises(FormatError, match="more than 10 elements"):
+        await recorder.searches.recording_results(search, None, None, None)
+    with pytest.raises(UnknownToken):
+        await recorder.searches.recording_results(search, None, None, None)
