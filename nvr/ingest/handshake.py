@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 import ssl
 from collections.abc import Awaitable, Callable
@@ -20,6 +21,8 @@ from nvr.media.unit import Depacketizer
 from nvr.model.errors import FormatError, SourceError
 from nvr.model.recording import TrackType
 from nvr.model.time import NS
+
+logger = logging.getLogger(__name__)
 
 DEFAULT_SESSION_TIMEOUT_S = 60
 """RFC 2326 12.37."""
@@ -151,7 +154,17 @@ class _Handshake:
         base = _without_credentials(base)
         if not description.media:
             raise SourceError(f"the session description of {self._peer} names no RTP media")
-        for index, media in enumerate(description.media[: self._settings.maximum_streams]):
+        maximum = self._settings.maximum_streams
+        if left_out := description.media[maximum:]:
+            kinds = ", ".join(media.kind[:32] for media in left_out[:16])
+            logger.warning(
+                "%s offers %d streams; the first %d are taken, %s are left out (maximum_streams)",
+                self._peer,
+                len(description.media),
+                maximum,
+                kinds,
+            )
+        for index, media in enumerate(description.media[:maximum]):
             self.session.streams.append(_offered(index, media, base))
         self.session.uri = resolve_control(description.control, base)
 

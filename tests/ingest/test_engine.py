@@ -681,6 +681,27 @@ async def test_a_new_connection_that_is_not_up_within_the_grace_is_an_error() ->
         await house.engine.stop()
 
 
+async def test_streams_beyond_the_maximum_are_told_and_the_others_recorded(caplog: pytest.LogCaptureFixture) -> None:
+    house = House()
+    house.engine = IngestEngine(house.storage, dataclasses.replace(QUICK, maximum_streams=1))
+    await house.engine.start()
+    try:
+        async with Camera([h264_track(), pcmu_track(), metadata_track()]) as camera:
+            house.record(camera.uri.replace("://", "://admin:secret@"))
+            await camera.playing()
+            assert camera.methods().count("SETUP") == 1
+            told = [r for r in caplog.records if "maximum_streams" in r.getMessage()]
+            assert [(r.levelno, r.getMessage()) for r in told] == [
+                (
+                    logging.WARNING,
+                    f"127.0.0.1:{camera.port} offers 3 streams; the first 1 are taken, "
+                    "audio, application are left out (maximum_streams)",
+                )
+            ]
+    finally:
+        await house.engine.stop()
+
+
 async def test_the_session_description_is_told_before_tracks_are_mapped(house: House) -> None:
     told: list[tuple[str, list[str]]] = []
     house.engine.on_streams = lambda token, streams: told.append((token, [s.encoding for s in streams]))
