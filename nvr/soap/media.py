@@ -9,7 +9,7 @@ configuration; the stream itself says what it is.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ from nvr.control.state import ControlSettings
 from nvr.ingest.live import LiveOffer
 from nvr.model.errors import BadConfiguration, UnknownToken
 from nvr.model.job import RECEIVER_TYPE
-from nvr.model.receiver import ReceiverMode, StreamType, TransportProtocol
+from nvr.model.receiver import Receiver, ReceiverMode, StreamType, TransportProtocol
 from nvr.model.recording import TrackType
 from nvr.model.time import NS
 from nvr.model.tokens import ReceiverToken
@@ -133,7 +133,7 @@ class MediaService(Service):
 
     @operation("GetProfiles", AccessClass.READ_MEDIA, response={"Profiles": many(types.Profile)})
     def get_profiles(self, _: Call) -> Result:
-        return {"Profiles": [self._profile(c) for c in self._channels()]}
+        return {"Profiles": (self._profile(c) for c in self._channels())}
 
     @operation(
         "GetProfile",
@@ -146,7 +146,7 @@ class MediaService(Service):
 
     @operation("GetVideoSources", AccessClass.READ_MEDIA, response={"VideoSources": many(types.VideoSource)})
     def get_video_sources(self, _: Call) -> Result:
-        return {"VideoSources": [_video_source(c) for c in self._channels() if c.may_have_video]}
+        return {"VideoSources": (_video_source(c) for c in self._channels() if c.may_have_video)}
 
     @operation(
         "GetVideoSourceConfigurations",
@@ -155,7 +155,7 @@ class MediaService(Service):
     )
     def get_video_source_configurations(self, _: Call) -> Result:
         found = (_source_configuration(c) for c in self._channels())
-        return {"Configurations": [c for c in found if c is not None]}
+        return {"Configurations": (c for c in found if c is not None)}
 
     @operation(
         "GetVideoSourceConfiguration",
@@ -177,7 +177,7 @@ class MediaService(Service):
     )
     def get_video_encoder_configurations(self, _: Call) -> Result:
         found = (self._encoder_configuration(c) for c in self._channels())
-        return {"Configurations": [c for c in found if c is not None]}
+        return {"Configurations": (c for c in found if c is not None)}
 
     @operation(
         "GetVideoEncoderConfiguration",
@@ -215,19 +215,22 @@ class MediaService(Service):
         return {"MediaUri": uri}
 
     def _channels(self) -> Iterator[Channel]:
+        """Drawn while the answer is written, in slices: receivers as they were at its beginning."""
         names = self._names()
         for receiver in self._receivers.receivers():
-            configuration = receiver.configuration
-            if configuration.media_uri and configuration.mode is not ReceiverMode.NEVER_CONNECT:
-                name = names.get(receiver.token) or receiver.token
-                yield Channel(receiver.token, name[:MAX_NAME], self._offers(receiver.token))
+            if _may_connect(receiver):
+                yield self._shown(receiver, names)
 
     def _channel(self, kind: str, token: str) -> Channel:
         """Raises UnknownToken."""
-        found = next((c for c in self._channels() if c.token == token), None)
+        found = next((r for r in self._receivers.receivers() if r.token == token and _may_connect(r)), None)
         if found is None:
             raise UnknownToken(kind, token)
-        return found
+        return self._shown(found, self._names())
+
+    def _shown(self, receiver: Receiver, names: Mapping[str, str]) -> Channel:
+        name = names.get(receiver.token) or receiver.token
+        return Channel(receiver.token, name[:MAX_NAME], self._offers(receiver.token))
 
     def _names(self) -> dict[str, str]:
         """Receivers have no names: each gets that of the source of the first recording it is mapped to."""
@@ -269,6 +272,10 @@ class MediaService(Service):
             ),
             SessionTimeout=self._session_timeout_ns,
         )
+
+
+def _may_connect(receiver: Receiver) -> bool:
+    return bool(receiver.configuration.media_uri) and receiver.configuration.mode is not ReceiverMode.NEVER_CONNECT
 
 
 def _video_source(channel: Channel) -> types.VideoSource:
