@@ -422,9 +422,14 @@ def serve(data: Path, settings: Settings, ready: Callable[[str], None]) -> bool:
 
 
 async def _serve(directory: DataDirectory, settings: Settings, ready: Callable[[str], None]) -> bool:
-    stop = asyncio.Event()
+    stop, told_to_end = asyncio.Event(), asyncio.Event()
+
+    def end() -> None:
+        told_to_end.set()
+        stop.set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        asyncio.get_running_loop().add_signal_handler(number, end)
     daemon = Daemon(directory, settings)
 
     def started() -> None:
@@ -432,7 +437,8 @@ async def _serve(directory: DataDirectory, settings: Settings, ready: Callable[[
         ready(f"nvr {__version__} is ready: {daemon.addresses}")
 
     await daemon.run(stop, started)
-    return daemon.restart_wanted
+    # Who ends a daemon that is about to restart wants it to end.
+    return daemon.restart_wanted and not told_to_end.is_set()
 
 
 def spare_the_collector() -> None:

@@ -1,0 +1,60 @@
+"""What `nvr serve` does behind the stop of the daemon: end, or start again."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from nvr import app
+
+ENDS, RESTARTS = False, True
+
+
+class ToldDaemon:
+    """Stops when it is told to; `story` says what happens to it."""
+
+    story: Callable[[ToldDaemon], None]
+    addresses = ""
+
+    def __init__(self, *_: object) -> None:
+        self.restart_wanted = False
+        self.stop = asyncio.Event()
+
+    async def run(self, stop: asyncio.Event, ready: Callable[[], None]) -> None:
+        self.stop = stop
+        type(self).story(self)
+        async with asyncio.timeout(10):
+            await stop.wait()
+        await asyncio.sleep(0)  # signals that came in between are handled
+
+    def restart(self) -> None:
+        self.restart_wanted = True
+        self.stop.set()
+
+
+def kill(_: ToldDaemon) -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def restart(daemon: ToldDaemon) -> None:
+    daemon.restart()
+
+
+def restart_and_kill(daemon: ToldDaemon) -> None:
+    kill(daemon)
+    daemon.restart_wanted = True  # the stop comes with the signal, in the middle of the one for the restart
+
+
+@pytest.mark.parametrize(("story", "outcome"), [(kill, ENDS), (restart, RESTARTS), (restart_and_kill, ENDS)])
+async def test_a_daemon_starts_again_when_a_client_asked_for_it_and_nobody_ended_it(
+    story: Callable[[ToldDaemon], None], outcome: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nothing: Any = None
+    monkeypatch.setattr(ToldDaemon, "story", staticmethod(story), raising=False)
+    monkeypatch.setattr(app, "Daemon", ToldDaemon)
+    assert await app._serve(nothing, nothing, lambda line: None) is outcome
