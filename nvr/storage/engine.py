@@ -18,7 +18,7 @@ from nvr.media import codecs
 from nvr.media.unit import CodecConfiguration
 from nvr.model.errors import StorageError
 from nvr.model.recording import TrackType
-from nvr.model.time import UtcNs
+from nvr.model.time import NS, UtcNs
 from nvr.model.timeline import Extent, GapReason, Run, Timeline
 from nvr.model.tokens import RecordingToken, TrackKey
 from nvr.storage.disk import Disk
@@ -73,14 +73,18 @@ class StorageEngine:
         decode: Callable[[bytes], CodecConfiguration] = codecs.from_sample_entry,
         now: Callable[[], int] = time.monotonic_ns,
         utc: Callable[[], UtcNs] = time.time_ns,
+        stop_timeout_ns: int = 10 * NS,
     ) -> None:
-        """`decode` reads the sample entry of a file; `now` and `utc` are the clocks. Touches no file."""
+        """`decode` reads the sample entry of a file; `now` and `utc` are the clocks; `stop_timeout_ns` is how long a
+        stop waits for all volumes together. Touches no file.
+        """
         self._settings = settings
         self._index = index
         self._placement = placement or MostFree()
         self._disk = disk or Disk()
         self._now = now
         self._utc = utc
+        self._stop_timeout_ns = stop_timeout_ns
         self.watcher: Watcher | None = None
         self.lost = 0
         """Fragments that were accepted and could not be written, since the start."""
@@ -124,7 +128,10 @@ class StorageEngine:
             raise
 
     async def stop(self) -> None:
-        """Writes what is queued, closes all files with reason DAEMON_STOPPED, gives the volumes back."""
+        """Writes what is queued, closes all files with reason DAEMON_STOPPED, gives the volumes back.
+
+        A volume whose disk hangs is left behind when the time is over, and logged; the next start recovers it.
+        """
         for recorder in self._recorders.values():
             recorder.end_run(GapReason.DAEMON_STOPPED)
         await asyncio.to_thread(self._stop_threads)
@@ -257,8 +264,19 @@ class StorageEngine:
         return loaded
 
     def _stop_threads(self) -> None:
+        """Blocking. All are told before the first is waited for: a disk that hangs costs the others nothing."""
         for thread in self._threads:
-            thread.stop()
+            thread.begin_stop()
+        end = self._now() + self._stop_timeout_ns
+        for thread in self._threads:
+            if not thread.wait(max(end - self._now(), 0)):
+                log.error(
+                    "volume %s has not stopped within %g s, %d bytes wait to be written: its disk hangs. "
+                    "The next start recovers it",
+                    thread.writer.volume.root,
+                    self._stop_timeout_ns / NS,
+                    thread.queued_bytes,
+                )
 
     async def _done(self, thread: WriterThread, order: Delete | Barrier) -> Exception | None:
         """Waits until the writer has done the order; what went wrong."""
