@@ -24,10 +24,6 @@ from typing import Any
 from uuid import UUID
 
 from aiohttp import web
-from spyne import Application, rpc
-from spyne import Service as SpyneService
-from spyne.protocol.soap import Soap12
-from spyne.server.wsgi import WsgiApplication
 
 from nvr.auth.credentials import Vault
 from nvr.auth.digest import DigestServer
@@ -44,7 +40,14 @@ from nvr.soap.model import Struct, many
 from nvr.soap.names import ENV, TDS, TRC
 from nvr.soap.protocol import Soap, serialize
 from nvr.soap.security import Security
+from nvr.soap.spyne_repair import cgi_supplied
 from nvr.soap.wsdl import Contract, contract_directory
+
+with cgi_supplied():  # behind nvr.soap, which lets spyne be imported on newer versions of Python
+    from spyne import Application, rpc
+    from spyne import Service as SpyneService
+    from spyne.protocol.soap import Soap12
+    from spyne.server.wsgi import WsgiApplication
 
 CONNECTIONS = 4
 SECONDS = 5.0
