@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from email.utils import formatdate
@@ -27,6 +28,8 @@ from nvr.replay.session import RtspSession, SessionState, next_state
 from nvr.replay.status import RequestRefused
 
 SERVER: Final = "nvr"
+_SEPARATORS: Final = re.compile(r"[,;\s]")
+"""What ends a URI in RTP-Info (RFC 2326 12.33); a host may hold it unquoted (RFC 3986 3.2.2)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,8 +220,10 @@ class Methods:
         session = self._session(request)
         target = self._for_all_streams(request, session)
         wanted = requests.play_request(request.headers)
-        started = await session.play(wanted, request.cseq)
+        # Before the playing changes: a URI that cannot be answered must not stop what is being played.
         base = self._base(request.uri, target)
+        base = _SEPARATORS.sub(lambda m: quote(m[0]), base)
+        started = await session.play(wanted, request.cseq)
         info = tuple(RtpInfo(base + quote(s.name), s.sequence, s.rtp_time) for s in started.streams)
         headers = [("RTP-Info", format_rtp_info(info))]
         if started.start_ns is not None:

@@ -73,11 +73,37 @@ class Playback:
     queue: deque[Unit]
     """Taken from the source and not yet sent."""
     position_ns: UtcNs
-    """Recorded time of the unit to be sent next, as far as known."""
+    """Recorded time of the unit to be sent next; that of the last one sent while `behind`."""
     end_ns: UtcNs | None = None
     """End of a closed range."""
     skipped_ns: int = 0
     exhausted: bool = False
+    behind: bool = False
+    """Everything taken has been sent, and what comes next is not known yet."""
+
+    async def fill(self) -> bool:
+        """See to it that the queue holds the unit to be sent next. False: nothing more will come.
+
+        May be cancelled at any time without losing a unit.
+        """
+        if not self.queue and not self.exhausted:
+            units = await self.source.units()
+            self.queue.extend(units)
+            self.exhausted = not units
+        if self.behind and self.queue:
+            self._stand_at(self.queue[0])
+            self.behind = False
+        return bool(self.queue)
+
+    def take(self) -> Unit:
+        """The unit to be sent next; the queue holds one."""
+        unit = self.queue.popleft()
+        self.behind = not self.queue
+        self._stand_at(self.queue[0] if self.queue else unit)
+        return unit
+
+    def _stand_at(self, unit: Unit) -> None:
+        self.position_ns, self.skipped_ns = unit.decode_ns, unit.skipped_ns
 
 
 class Player:
@@ -131,15 +157,7 @@ class Player:
 
     async def run(self) -> None:
         playback = self._playback
-        while not self.paused:
-            if not playback.queue:
-                if playback.exhausted:
-                    return
-                units = await playback.source.units()
-                if not units:
-                    playback.exhausted = True
-                    return
-                playback.queue.extend(units)
+        while not self.paused and await playback.fill():
             await self._send_some()
 
     async def _send_some(self) -> None:
@@ -158,10 +176,8 @@ class Player:
                 break
             if horizon is not None and self.line.at(unit.decode_ns - unit.skipped_ns) > horizon:
                 break
-            queue.popleft()
+            playback.take()
             size += len(unit.data)
-            playback.position_ns = queue[0].decode_ns if queue else unit.decode_ns
-            playback.skipped_ns = queue[0].skipped_ns if queue else unit.skipped_ns
             stream = self._streams.get(unit.stream)
             if stream is not None:
                 refused = stream.refused

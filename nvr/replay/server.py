@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 
 STOP_S: Final = 3.0
 """Deadline of `stop`. Connections get one second of it to take their last answer."""
+CLOSE_S: Final = 1.0
+"""How long `stop` waits behind that for listeners to be told the end of their connections."""
 TLS_HANDSHAKE_S: Final = 10.0
 
 
@@ -81,7 +83,7 @@ class RtspServer:
             origin,
         )
         self._servers: list[asyncio.Server] = []
-        self._connections: set[asyncio.Task[None]] = set()
+        self._connections: dict[asyncio.Task[None], TcpStream] = {}
 
     @property
     def connections(self) -> int:
@@ -119,11 +121,17 @@ class RtspServer:
         if self._connections:
             _, late = await asyncio.wait(self._connections, timeout=STOP_S)
             if late:
-                log.error("%d RTSP connections do not end", len(late))
-        servers, self._servers = self._servers, []
-        for server in servers:
-            await server.wait_closed()
+                log.error("%d RTSP connections do not end and are cut off", len(late))
+            for task in late:
+                self._connections[task].abort()
         await asyncio.sleep(0)  # transports tell their loss in the next turn of the loop
+        servers, self._servers = self._servers, []
+        # From CPython 3.12 on it waits for open connections, those included that are still at their TLS handshake.
+        closing = [asyncio.ensure_future(server.wait_closed()) for server in servers]
+        if closing:
+            _, waiting = await asyncio.wait(closing, timeout=CLOSE_S)
+            for task in waiting:
+                task.cancel()
         self.mounts.close()
 
     def _on_connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -137,9 +145,11 @@ class RtspServer:
         else:
             work = self._turn_away(stream)
         task = asyncio.create_task(work, name=f"rtsp {stream.peer}")
-        self._connections.add(task)
-        task.add_done_callback(self._connections.discard)
-        task.add_done_callback(lambda _: stream.abort())  # no-op unless the task was cancelled before it began
+        self._connections[task] = stream
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._connections.pop(task).abort()  # no-op unless the task was cancelled before it began
 
     async def _turn_away(self, stream: TcpStream) -> None:
         self.refused_connections += 1

@@ -29,6 +29,11 @@ JUMP_NS: Final = NS // 25
 """Playing time between what was sent last and the first unit behind a jump: about one frame (RFC 2326 B)."""
 
 
+SETTLE_S: Final = 0.2
+"""How long a stopped player's next unit is waited for, so that the answer can name it. It takes milliseconds, but what
+is still being recorded may not be there yet."""
+
+
 class SessionState(Enum):
     INIT = "Init"
     READY = "Ready"
@@ -129,6 +134,8 @@ class RtspSession:
             assert playback is not None
             fresh = playback
         await self._stop()
+        if resumes and pacing is not Pacing.LIVE:
+            await self._settle(fresh)
         if self.state is SessionState.INIT:
             fresh.source.close()
             raise RequestRefused(454, f"session {self.id} has ended while a PLAY was prepared")
@@ -171,6 +178,7 @@ class RtspSession:
             playback.source.close()
             self._playback = None
             return None
+        await self._settle(playback)
         return playback.position_ns
 
     async def close(self) -> None:
@@ -210,6 +218,18 @@ class RtspSession:
             return
         task.cancel()
         await asyncio.wait({task})
+
+    async def _settle(self, playback: Playback) -> None:
+        """What was sent last must not be named as what comes next."""
+        if not playback.behind or playback.exhausted:
+            return
+        try:
+            async with asyncio.timeout(SETTLE_S):
+                await playback.fill()
+        except TimeoutError:
+            log.debug("%s: what follows has not been recorded yet", self.path)
+        except NvrError as e:
+            log.warning("%s: what follows cannot be read, and the next PLAY will say so: %s", self.path, e)
 
     def _same_frames(self, request: PlayRequest) -> bool:
         last = self.last_request

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import time
 from typing import ClassVar
@@ -19,6 +20,7 @@ from nvr.model.errors import OperatorError
 from nvr.model.time import NS
 from nvr.model.tokens import AUDIO001, VIDEO001, RecordingToken
 from nvr.replay.authentication import DigestAuthenticator
+from nvr.replay.connection import Connection
 from nvr.replay.mounts import Mounts
 from nvr.replay.requests import play_request
 from nvr.replay.server import RtspServer, RtspSettings
@@ -550,6 +552,48 @@ class TestBackPressure:
         assert served.server.connections == 0
         assert await idle.at_end()
 
+    async def test_stop_cuts_off_what_does_not_end_before_it_waits_for_the_listener(
+        self, serve: Serve, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """From CPython 3.12 on a listener is closed only when its connections have ended."""
+        monkeypatch.setattr("nvr.replay.server.STOP_S", 0.05)
+        at_end = asyncio.Event()
+
+        async def stubborn(self: Connection) -> None:
+            while not at_end.is_set():
+                with contextlib.suppress(asyncio.CancelledError):
+                    await at_end.wait()
+
+        monkeypatch.setattr(Connection, "run", stubborn)
+        served = await serve({})
+        client = await served.client()
+        await until(lambda: served.server.connections == 1)
+        seen: list[bool] = []
+
+        async def wait_closed(self: asyncio.Server) -> None:
+            seen.append(await client.at_end())
+
+        monkeypatch.setattr(asyncio.Server, "wait_closed", wait_closed)
+        async with asyncio.timeout(4):
+            await served.server.stop()
+        assert seen == [True]
+        assert "1 RTSP connections do not end and are cut off" in caplog.text
+        at_end.set()
+        await until(lambda: served.server.connections == 0)
+
+    async def test_stop_does_not_wait_for_a_listener_that_never_closes(
+        self, serve: Serve, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("nvr.replay.server.CLOSE_S", 0.05)
+        served = await serve({})
+
+        async def wait_closed(self: asyncio.Server) -> None:
+            await asyncio.Event().wait()
+
+        monkeypatch.setattr(asyncio.Server, "wait_closed", wait_closed)
+        async with asyncio.timeout(4):
+            await served.server.stop()
+
 
 def big_track() -> MemoryTrack:
     track = MemoryTrack().starting_at(TEN)
@@ -584,3 +628,17 @@ def test_whatever_a_play_says_it_is_understood_or_refused(value: str, name: str)
     else:
         status = 200 if understood.scale else 0
     assert status in (200, 400, 457)
+
+
+@pytest.mark.parametrize("host", ["camera,1.example", "camera;1.example:8554", "a,b;c"])
+async def test_a_host_with_separators_is_quoted_in_rtp_info(serve: Serve, host: str) -> None:
+    """RFC 3986 allows them there; in RTP-Info they would end the URI."""
+    served = await serve({VIDEO001: worked_example()})
+    client = await served.client()
+    uri = f"rtsp://{host}{PATH}"
+    await client.set_up(uri, VIDEO001)
+    answer = await client.request("PLAY", uri)
+    assert answer.status == 200
+    quoted = host.replace(",", "%2C").replace(";", "%3B")
+    assert answer["RTP-Info"].startswith(f"url=rtsp://{quoted}{PATH}/VIDEO001;seq=")
+    assert len(await client.packets(2)) == 2

@@ -17,6 +17,7 @@ from nvr.replay.sender import Buffer, RtpStream
 from nvr.replay.session import RtspSession, SessionState
 from nvr.replay.status import RequestRefused
 from nvr.replay.unit import Unit
+from tests.support.replay_store import PlainVideo
 
 
 class Source:
@@ -83,3 +84,92 @@ async def test_a_play_that_is_prepared_while_the_session_fails_leaves_nothing_be
         await jump
     assert refused.value.status == 454
     assert [s.closed for s in mount.sources] == [True, True]
+
+
+class Batches:
+    """Gives what it is told to, batch by batch, and waits where it has not been told yet."""
+
+    def __init__(self, *batches: Sequence[Unit] | Exception) -> None:
+        self.batches: asyncio.Queue[Sequence[Unit] | Exception] = asyncio.Queue()
+        for batch in batches:
+            self.batches.put_nowait(batch)
+        self.asked = asyncio.Queue[None]()
+
+    async def units(self) -> Sequence[Unit]:
+        self.asked.put_nowait(None)
+        found = await self.batches.get()
+        if isinstance(found, Exception):
+            self.batches.put_nowait(found)
+            raise found
+        return found
+
+    def close(self) -> None: ...
+
+
+class ReadyMount(SlowMount):
+    def __init__(self, source: Batches) -> None:
+        super().__init__()
+        self._source = source
+
+    async def play(
+        self, presentation: Presentation, streams: Sequence[int], request: PlayRequest, jump: bool
+    ) -> Playback:
+        return Playback(self._source, 0, deque(), 0)
+
+
+async def played(source: Batches) -> RtspSession:
+    """A session that has sent the first batch, and whose player waits for the second."""
+    mount = ReadyMount(source)
+    session = RtspSession(
+        "/replay/rec-1", mount, Presentation((), 0), NoTransport(), SystemClock(), "nvr@here", lambda _: None
+    )
+    session.state = SessionState.READY
+    await session.play(PlayRequest(), 1)
+    session.begin()
+    for _ in range(2):
+        await source.asked.get()
+    return session
+
+
+def units(*times: int) -> list[Unit]:
+    return [Unit(0, t, t, b"", PlainVideo(), clean_point=True) for t in times]
+
+
+@pytest.mark.parametrize("ask", ["pause", "play"])
+async def test_what_comes_next_is_named_and_not_what_was_sent_last(ask: str) -> None:
+    """Everything that was taken has been sent: what follows is on its way from the disk."""
+    source = Batches(units(10, 20))
+    session = await played(source)
+    answer = asyncio.create_task(session.pause(None) if ask == "pause" else _start(session))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert not answer.done()
+    source.batches.put_nowait(units(30, 40))
+    assert await answer == 30
+    assert await _start(session) == 30
+    await session.close()
+
+
+async def _start(session: RtspSession) -> int | None:
+    return (await session.play(PlayRequest(), 2)).start_ns
+
+
+async def test_at_the_live_edge_a_pause_is_answered_without_what_is_not_recorded_yet(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("nvr.replay.session.SETTLE_S", 0.01)
+    source = Batches(units(10, 20))
+    session = await played(source)
+    assert await session.pause(None) == 20
+    source.batches.put_nowait(units(30))
+    assert await _start(session) == 30
+    await session.close()
+
+
+async def test_footage_that_cannot_be_read_does_not_refuse_the_pause() -> None:
+    source = Batches(units(10, 20))
+    session = await played(source)
+    source.batches.put_nowait(StorageError("the disk is gone"))
+    assert await session.pause(None) == 20
+    assert session.state is SessionState.READY
+    await session.close()
