@@ -12,7 +12,7 @@ import inspect
 import logging
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -34,7 +34,7 @@ from nvr.soap.faults import (
 )
 from nvr.soap.model import Struct
 from nvr.soap.reader import read
-from nvr.soap.service import Bound, BoundService, Call, Service
+from nvr.soap.service import Bound, BoundService, Call, Result, Service
 from nvr.soap.writer import write
 
 log = logging.getLogger(__name__)
@@ -46,6 +46,8 @@ ACCEPTED_TYPES = frozenset(("application/soap+xml", "text/xml"))
 DEFAULT_SIZE_LIMIT = 256 * 1024
 PARSE_ON_LOOP = 16 * 1024
 """Longer messages are parsed and read in a thread: 256 KiB of small elements take longer than a slice."""
+CHANGING = frozenset((AccessClass.ACTUATE, AccessClass.WRITE_SYSTEM, AccessClass.UNRECOVERABLE))
+"""Operations of these classes come to their end also when their client hangs up; all others are broken off."""
 SLICE_S = 0.002
 """How long an answer is written before other tasks run; the loop must never be held for 5 ms."""
 PIECE = 4096
@@ -190,8 +192,24 @@ async def _perform(
         Call(arguments, caller, request.origin, request.host, request.uri, request.peer, addressing)
     )
     if inspect.isawaitable(result):
-        result = await result
+        result = await (_to_its_end(result) if operation.operation.access in CHANGING else result)
     return await serialize(operation.response(**(result or {})), operation.response_tag, addressing.answer_header())
+
+
+async def _to_its_end(work: Awaitable[Result]) -> Result:
+    """A change that has begun is not left half done when its client hangs up."""
+    task = asyncio.ensure_future(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError as e:
+            cancelled = e
+    if cancelled is None:
+        return task.result()
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.warning("a change whose client has hung up has failed: %s", type(error).__name__)
+    raise cancelled
 
 
 def _arguments(operation: Bound, element: etree._Element) -> Struct:
