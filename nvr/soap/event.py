@@ -123,7 +123,7 @@ class EventService(Service):
         AccessClass.READ_MEDIA,
         request={
             "Filter": optional(wire.FilterType),
-            "InitialTerminationTime": optional(String),
+            "InitialTerminationTime": optional(String, nillable=True),
             "SubscriptionPolicy": optional(wire.SubscriptionPolicy),
         },
         response={
@@ -143,7 +143,7 @@ class EventService(Service):
         request={
             "ConsumerReference": required(wire.EndpointReference),
             "Filter": optional(wire.FilterType),
-            "InitialTerminationTime": optional(String),
+            "InitialTerminationTime": optional(String, nillable=True),
             "SubscriptionPolicy": optional(wire.SubscriptionPolicy),
         },
         response={
@@ -229,7 +229,7 @@ class SubscriptionService(Service):
     @operation(
         "Renew",
         AccessClass.READ_MEDIA,
-        request={"TerminationTime": required(String)},
+        request={"TerminationTime": required(String, nillable=True)},
         response={"TerminationTime": required(UtcTime), "CurrentTime": optional(UtcTime)},
         namespace=WSNT,
         action=f"{_MANAGER}/Renew",

@@ -112,14 +112,18 @@ def _blank(cls: Any) -> dict[str, Any]:
 # Members
 
 
-def required(type_: WireType, name: str | None = None, namespace: str | None = None) -> WireType:
-    """An element that occurs exactly once."""
-    return type_.customize(min_occurs=1, max_occurs=1, nillable=False, **_renamed(name, namespace))
+def required(
+    type_: WireType, name: str | None = None, namespace: str | None = None, nillable: bool = False
+) -> WireType:
+    """An element that occurs exactly once. A `nillable` one of a request may be xsi:nil, and is None then."""
+    return type_.customize(min_occurs=1, max_occurs=1, nillable=nillable, **_renamed(name, namespace))
 
 
-def optional(type_: WireType, name: str | None = None, namespace: str | None = None) -> WireType:
-    """An element that occurs at most once."""
-    return type_.customize(min_occurs=0, max_occurs=1, nillable=False, **_renamed(name, namespace))
+def optional(
+    type_: WireType, name: str | None = None, namespace: str | None = None, nillable: bool = False
+) -> WireType:
+    """An element that occurs at most once. `nillable` as in `required`."""
+    return type_.customize(min_occurs=0, max_occurs=1, nillable=nillable, **_renamed(name, namespace))
 
 
 def many(type_: WireType, at_least: int = 0, name: str | None = None, namespace: str | None = None) -> WireType:

@@ -31,6 +31,7 @@ class ElementPlan:
     maximum: int | None
     struct: type[Struct] | None
     codec: Codec | None
+    nillable: bool = False
 
     @property
     def repeats(self) -> bool:
@@ -105,6 +106,7 @@ def _compiled(cls: type[Struct]) -> Plan:
                 maximum=None if facets.max_occurs == float("inf") else int(facets.max_occurs),
                 struct=root(type_) if complex_ else None,
                 codec=None if complex_ else codec_of(type_),
+                nillable=bool(facets.nillable),
             )
         )
     declared = cls.__open__

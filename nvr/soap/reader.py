@@ -70,6 +70,8 @@ def read(cls: type[Struct], element: etree._Element, depth: int = 0) -> Struct:
 
 def _value(plan: ElementPlan, element: etree._Element, depth: int) -> Any:
     if element.attrib and element.get(_NIL, "").strip() in ("true", "1"):
+        if plan.nillable and not len(element) and not (element.text or "").strip():
+            return None
         raise invalid_args(f"{_name(element)} must not be nil")
     if plan.struct is not None:
         return read(plan.struct, element, depth + 1)

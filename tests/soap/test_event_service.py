@@ -191,6 +191,17 @@ async def test_a_pull_point_lives_as_long_as_asked(house: EventHouse, terminatio
     assert parse_iso(reply.text("wsnt:TerminationTime")) - START == life_s * 10**9
 
 
+async def test_a_termination_time_that_is_nil_is_left_to_the_device(house: EventHouse) -> None:
+    nil = 'xmlns:i="http://www.w3.org/2001/XMLSchema-instance" i:nil="true"'
+    made = await house.send(create(f"<tev:InitialTerminationTime {nil}/>"))
+    uri = made.text("tev:SubscriptionReference/wsa:Address").removeprefix(f"http://{HOST}")
+    renewed = await house.send(f"<wsnt:Renew><wsnt:TerminationTime {nil}/></wsnt:Renew>", uri)
+    for told in (made, renewed):
+        assert parse_iso(told.text("wsnt:TerminationTime")) - START == house.broker.settings.default_termination_ns
+    refused = await house.send(f"<tev:PullMessages><tev:Timeout {nil}/></tev:PullMessages>", uri)
+    assert refused.fault == "Sender/InvalidArgs"
+
+
 @pytest.mark.requirement("CO-48", "CO-53", "CO-57", "CO-61")
 async def test_messages_are_pulled_with_topic_time_and_items_until_unsubscribe(house: EventHouse) -> None:
     uri = await house.pull_point()
