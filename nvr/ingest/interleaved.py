@@ -8,6 +8,7 @@ no look at anything that one comparison can rule out; and the middle of a pictur
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from struct import Struct
 
 from nvr.ingest.stream import StreamReceiver
@@ -28,9 +29,14 @@ _STEP = 4096
 _ANSWER = b"RTSP/1."
 _STARTS = (b"RTSP/", b"OPTIONS ", b"GET_PARAMETER ", b"SET_PARAMETER ", b"ANNOUNCE ", b"REDIRECT ", b"TEARDOWN ")
 
-_MIDDLES = {length: Struct(f">QQ{length}s") for length in (2, 3)}
-"""By the length of a fragment's header: all in front of the sequence number and that itself, time stamp and SSRC, the
-fragment's header."""
+_LEAD_AND_SOURCE = Struct(">QQ")
+"""All up to the sequence number and that itself; time stamp and SSRC."""
+
+
+@lru_cache(maxsize=256)
+def _frame_of_middle(header: int, size: int) -> Struct:
+    """A whole frame of `size` bytes as lead, source, fragment header and what stands behind that."""
+    return Struct(f"{_LEAD_AND_SOURCE.format}{header}s{size - _LEAD_AND_SOURCE.size - header}s")
 
 
 def _middles(stream: StreamReceiver, fragments: NalDepacketizer, view: memoryview, position: int, end: int) -> int:
@@ -38,31 +44,28 @@ def _middles(stream: StreamReceiver, fragments: NalDepacketizer, view: memoryvie
     that are the middle of it, as long as they differ from that frame in nothing but the sequence number, which rises by
     one. Returns the position behind them.
 
-    Most packets of a camera are such, and three comparisons decide about each. Measured with 1300-byte packets: 0.3 us
+    Most packets of a camera are such, and three comparisons decide about each. Measured with 1300-byte packets: 0.2 us
     each instead of 1.4 to 2.0 by `push`; whole daemon with 32 streams 3.7 us a packet instead of 4.6.
     """
     middle = fragments.middle
-    header = _MIDDLES[len(middle)]
-    unpack = header.unpack_from
-    expected, source, _ = unpack(view, position)
-    step = 4 + (expected >> 32 & 0xFFFF)
-    payload = header.size
-    position += step
-    parts: list[memoryview] = []
-    append = parts.append
-    while position + step <= end:
-        expected += 1  # where the sequence number wraps, this changes what stands in front of it: no match
-        lead, same_source, kind = unpack(view, position)
-        if lead != expected or kind != middle or same_source != source:
+    lead: int
+    lead, source = _LEAD_AND_SOURCE.unpack_from(view, position)
+    size = 4 + (lead >> 32 & 0xFFFF)
+    position += size
+    parts: list[bytes] = []
+    whole = view[position : end - (end - position) % size]
+    for found, found_source, header, data in _frame_of_middle(len(middle), size).iter_unpack(whole):
+        lead += 1  # where the sequence number wraps, this changes what stands in front of it: no match
+        if found != lead or header != middle or found_source != source:
             break
-        append(view[position + payload : position + step])
-        position += step
-    if parts:
-        stream.packets += len(parts)
-        stream.octets += (step - 4) * len(parts)
-        stream.order.in_order = (stream.order.in_order + len(parts)) & 0xFFFF
-        fragments.goes_on(b"".join(parts))
-    return position
+        parts.append(data)
+    count = len(parts)
+    if count:
+        stream.packets += count
+        stream.octets += (size - 4) * count
+        stream.order.in_order = (stream.order.in_order + count) & 0xFFFF
+        fragments.goes_on(parts, (size - _LEAD_AND_SOURCE.size - len(middle)) * count)
+    return position + size * count
 
 
 class InterleavedParser:

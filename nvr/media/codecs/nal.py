@@ -146,11 +146,11 @@ class NalDepacketizer(ABC):
                 return [*done, *self._complete()]
         return done
 
-    def goes_on(self, data: bytes) -> None:
+    def goes_on(self, parts: list[bytes], size: int) -> None:
         """Payloads that follow the one pushed last, with its time, without marker, each beginning with `middle`;
-        `data` is what stands behind that in all of them, joined."""
-        self._parts.append(data)
-        self._size += len(data)
+        `parts` is what stands behind that, `size` bytes in all."""
+        self._parts += parts
+        self._size += size
         if self._size >= MAXIMUM_UNIT:
             self.middle = b""  # `push` says what is wrong with the next one
 
