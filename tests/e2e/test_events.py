@@ -65,7 +65,7 @@ class Listener:
         return found
 
 
-@pytest.mark.requirement("RX-10.7.2-01", "RS-6.17-05", "RC-5.25.2-01", "RC-5.25.4-01", "CO-48")
+@pytest.mark.requirement("RX-10.7.2-01", "RS-6.17-05", "RC-5.25.2-01", "CO-48")
 def test_a_client_is_told_how_a_camera_is_recorded_until_its_data_are_deleted(tmp_path: Path) -> None:
     with camera() as uri, DaemonProcess(tmp_path / "data", CONFIG) as daemon:
         flow, listener = Flow(daemon), Listener(daemon)

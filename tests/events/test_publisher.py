@@ -240,7 +240,6 @@ async def test_data_of_a_track_that_is_not_configured_any_more_are_no_history() 
     assert told.events() == []
 
 
-@pytest.mark.requirement("RC-5.25.4-01")
 async def test_deleted_data_are_told_with_their_range() -> None:
     told = Told()
     recording = await told.rooms.control.create_recording(RecordingConfiguration())

@@ -52,7 +52,6 @@ async def record(storage: StorageEngine) -> None:
     await storage.flush()
 
 
-@pytest.mark.requirement("RS-6.17-07")
 async def test_runs_are_told_with_the_times_of_their_first_and_last_data(storage: StorageEngine) -> None:
     watcher = storage.watcher = Watcher()
     await record(storage)
@@ -65,7 +64,6 @@ async def test_runs_are_told_with_the_times_of_their_first_and_last_data(storage
     ]
 
 
-@pytest.mark.requirement("RC-5.25.4-01")
 async def test_deleted_footage_is_told_with_its_range_and_none_is_not(storage: StorageEngine) -> None:
     watcher = Watcher()
     await record(storage)
