@@ -19,6 +19,7 @@ from typing import Protocol
 from lxml import etree
 
 from nvr.auth.access import AccessClass, Caller
+from nvr.events.errors import EventRefused
 from nvr.model.errors import FormatError
 from nvr.soap.addressing import Addressing
 from nvr.soap.envelope import Envelope, parse_envelope
@@ -249,9 +250,10 @@ def _fault(error: Exception, service: Service, operation: str, request: Request)
     if fault is None:
         log.error("%s failed unexpectedly", where, exc_info=error)
         return INTERNAL
-    if error is not fault and fault.code is Code.RECEIVER:
+    if error is not fault and fault.code is Code.RECEIVER and not isinstance(error, EventRefused):
         log.warning("%s: %s", where, error)
     else:
+        # Those of WS-BaseNotification are Receiver's by decree, though the client is at fault.
         # Without the reason: it may quote a value, and a value may be a password in the wrong place.
         log.debug("%s: %s", where, "/".join((fault.code, *fault.subcodes)))
     return fault
