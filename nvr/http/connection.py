@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 Connections: TypeAlias = "dict[Any, Connection]"
@@ -15,8 +16,13 @@ class Connection(asyncio.Protocol):
     aiohttp limits only the time between requests: a connection that never sends anything, or half a header, would stay.
     """
 
-    def __init__(self, inner: Any, idle_s: float, connections: Connections) -> None:
-        """`inner` is aiohttp's protocol; the connection enters itself in `connections` while it is open."""
+    def __init__(
+        self, inner: Any, idle_s: float, connections: Connections, ended: Callable[[], None] = lambda: None
+    ) -> None:
+        """`inner` is aiohttp's protocol; the connection enters itself in `connections` while it is open, and calls
+        `ended` behind that.
+        """
+        self._ended = ended
         self._inner = inner
         self._idle_s = idle_s
         self._connections = connections
@@ -52,6 +58,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.header_came()
         del self._connections[self._inner]
+        self._ended()
         self._inner.connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -67,12 +74,3 @@ class Connection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._inner.resume_writing()
-
-
-class Refusal(asyncio.Protocol):
-    """Tells a client that there are too many connections."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        transport.write(b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
-        transport.close()

@@ -8,18 +8,18 @@ credentials.
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import logging
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from nvr.http.connection import Connection, Connections, Refusal
+from nvr.http.acceptor import Acceptor, Places
+from nvr.http.connection import Connection, Connections
 from nvr.http.mounts import routes
 from nvr.http.settings import HttpSettings
 from nvr.model.errors import OperatorError
@@ -32,7 +32,6 @@ from nvr.web.metrics import Metric, MetricSource, Sample
 log = logging.getLogger(__name__)
 wire_log = logging.getLogger(f"{__name__}.wire")
 
-TLS_HANDSHAKE_S = 10.0
 LINGERING_S = 2.0
 """How long the rest of a refused body is read and dropped, so that the client gets to see the answer."""
 
@@ -66,8 +65,6 @@ class Listener:
 
         `tls` is the context of the addresses that speak TLS.
         """
-        self.refused = 0
-        """Connections closed because there were too many."""
         self._settings = settings
         self._soap = soap
         self._tls = tls
@@ -87,10 +84,9 @@ class Listener:
             lingering_time=LINGERING_S,
             auto_decompress=False,
         )
-        self._servers: list[asyncio.Server] = []
         self._connections: Connections = {}
-        self._full = False
-        """Whether the last connection was refused: a flood is logged once."""
+        self._places = Places(settings.connections, settings.connections_per_client)
+        self._acceptor = Acceptor(self._places, self._connection)
 
     async def start(self, addresses: Sequence[Address]) -> tuple[Address, ...]:
         """Listens at all addresses, or at none. Returns them with their ports. Raises OperatorError."""
@@ -108,10 +104,8 @@ class Listener:
 
     async def stop(self) -> None:
         """Takes no more requests, lets those that run end within the deadline, and closes every connection."""
-        for server in self._servers:
-            server.close()
+        await self._acceptor.stop()
         await self._runner.cleanup()
-        self._servers.clear()
 
     def metrics(self) -> Sequence[Metric]:
         answers = [
@@ -124,49 +118,38 @@ class Listener:
                 "nvr_http_connections",
                 "HTTP connections open now.",
                 "gauge",
-                [Sample(float(len(self._connections)))],
+                [Sample(float(self._places.taken))],
             ),
             Metric(
                 "nvr_http_connections_refused_total",
                 "HTTP connections closed because there were too many.",
                 "counter",
-                [Sample(float(self.refused))],
+                [Sample(float(self._acceptor.refused))],
+            ),
+            Metric(
+                "nvr_http_handshakes_failed_total",
+                "HTTP connections that have ended before their TLS handshake.",
+                "counter",
+                [Sample(float(self._acceptor.failed_handshakes))],
             ),
         )
 
     async def _listen(self, address: Address) -> Address:
-        loop = asyncio.get_running_loop()
         try:
-            server = await loop.create_server(
-                self._protocol,
-                address.host or None,
-                address.port,
-                ssl=self._tls if address.tls else None,
-                ssl_handshake_timeout=TLS_HANDSHAKE_S if address.tls else None,
-                backlog=128,
-            )
+            port = await self._acceptor.listen(address.host, address.port, self._tls if address.tls else None)
         except OSError as e:
             if e.errno == errno.EADDRINUSE:
                 raise OperatorError(f"{address} is in use: stop what listens there, or choose another port") from e
             if e.errno == errno.EACCES:
                 raise OperatorError(f"{address}: ports below 1024 need a privilege, choose another port") from e
             raise OperatorError(f"cannot listen at {address}: {e.strerror or e}") from e
-        self._servers.append(server)
-        port: int = server.sockets[0].getsockname()[1]
         log.info("listening at %s", Address(address.host, port, address.tls))
         return Address(address.host, port, address.tls)
 
-    def _protocol(self) -> asyncio.BaseProtocol:
+    def _connection(self, ended: Callable[[], None]) -> Connection:
         server = self._runner.server
         assert server is not None
-        if len(self._connections) >= self._settings.connections:
-            if not self._full:
-                log.warning("connections are refused: %d are open already", len(self._connections))
-            self._full = True
-            self.refused += 1
-            return Refusal()
-        self._full = False
-        return Connection(server(), self._settings.idle_ns / NS, self._connections)
+        return Connection(server(), self._settings.idle_ns / NS, self._connections, ended)
 
     @web.middleware
     async def _count_time(self, request: web.Request, handler: Any) -> web.StreamResponse:

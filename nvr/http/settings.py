@@ -19,7 +19,11 @@ class HttpSettings:
     header_bytes: int = 8 * 1024
     """Longest request line, and longest header field."""
     connections: int = 512
-    """Connections open at once over all addresses; one more is answered with 503 and closed."""
+    """Connections open at once over all addresses, TLS handshakes included; one more is answered with 503 and closed,
+    or with TLS only closed."""
+    connections_per_client: int = 256
+    """How many of them one IPv4 address, or one IPv6 network of 64 bits, may hold. Behind a reverse proxy every client
+    has the address of the proxy."""
     idle_ns: int = 60 * NS
     """How long a connection may take to bring its next complete header."""
     body_timeout_ns: int = 20 * NS
@@ -37,7 +41,15 @@ class HttpSettings:
     """Names and addresses for the self-signed certificate, besides those of the host."""
 
     def __post_init__(self) -> None:
-        for name in ("body_bytes", "header_bytes", "connections", "idle_ns", "body_timeout_ns", "stop_timeout_ns"):
+        for name in (
+            "body_bytes",
+            "header_bytes",
+            "connections",
+            "connections_per_client",
+            "idle_ns",
+            "body_timeout_ns",
+            "stop_timeout_ns",
+        ):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name.removesuffix('_bytes').removesuffix('_ns')} must be more than zero")
         if (self.certificate is None) != (self.key is None):
