@@ -148,11 +148,10 @@ class NalDepacketizer(ABC):
 
     def goes_on(self, parts: list[bytes], size: int) -> None:
         """Payloads that follow the one pushed last, with its time, without marker, each beginning with `middle`;
-        `parts` is what stands behind that, `size` bytes in all."""
+        `parts` is what stands behind that, `size` bytes in all. Bounded by the next `push`, which refuses a unit that has
+        become too large."""
         self._parts += parts
         self._size += size
-        if self._size >= MAXIMUM_UNIT:
-            self.middle = b""  # `push` says what is wrong with the next one
 
     def lost(self, packets: int) -> None:
         """Packets are missing: the unit that was being received is dropped."""
