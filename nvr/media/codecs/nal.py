@@ -148,8 +148,8 @@ class NalDepacketizer(ABC):
 
     def goes_on(self, parts: list[bytes], size: int) -> None:
         """Payloads that follow the one pushed last, with its time, without marker, each beginning with `middle`;
-        `parts` is what stands behind that, `size` bytes in all. Bounded by the next `push`, which refuses a unit that has
-        become too large."""
+        `parts` is what stands behind that, `size` bytes in all. A unit that becomes too large is refused by the `push`
+        that follows."""
         self._parts += parts
         self._size += size
 
