@@ -65,10 +65,11 @@ class CannotModify(BadConfiguration):
 
 
 class LimitReached(Refused):
-    """`kind` as in `UnknownToken`; `limit` is the number of objects that may exist."""
+    """`kind` as in `UnknownToken`; `limit` is the number of objects that may exist, or that `user` may have."""
 
-    def __init__(self, kind: str, limit: int) -> None:
-        super().__init__(f"the maximum of {limit} objects of kind {kind} is reached")
+    def __init__(self, kind: str, limit: int, user: str | None = None) -> None:
+        whose = "" if user is None else f" of the user {user}"
+        super().__init__(f"the maximum of {limit} objects of kind {kind}{whose} is reached")
         self.kind = kind
         self.limit = limit
 

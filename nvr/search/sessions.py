@@ -138,7 +138,7 @@ class SearchSessions:
         if len(self._sessions) >= self._settings.sessions:
             raise LimitReached("Search", self._settings.sessions)
         if sum(session.user == user for session in self._sessions.values()) >= self._settings.sessions_per_user:
-            raise LimitReached(f"Search of the user {user}", self._settings.sessions_per_user)
+            raise LimitReached("Search", self._settings.sessions_per_user, user)
         found = self._matching(chosen, expression, max_matches if max_matches is not None and max_matches > 0 else None)
         keep_alive_ns = min(keep_alive_ns, self._settings.longest_keep_alive_ns) if keep_alive_ns > 0 else NS
         token = new_search_token()

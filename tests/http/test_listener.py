@@ -125,6 +125,22 @@ async def test_one_connection_too_many_gets_503_and_a_place_that_becomes_free_is
                         break
 
 
+async def test_one_client_gets_503_above_its_share_and_metrics_tell_it() -> None:
+    settings = HttpSettings(connections_per_client=2)
+    async with a_device(settings=settings) as device, raw(device.base) as (reader, writer):
+        writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert b"200" in await reader.readline()
+        async with device.session.get(device.base + "/metrics") as response:
+            before = await response.text()
+        async with raw(device.base) as (second, _):
+            assert (await second.readline()).startswith(b"HTTP/1.1 503")
+        async with device.session.get(device.base + "/metrics") as response:
+            after = await response.text()
+    assert "nvr_http_connections 2\n" in before
+    assert "nvr_http_connections_refused_total 0\n" in before
+    assert "nvr_http_connections_refused_total 1\n" in after
+
+
 @pytest.mark.parametrize("start", [b"", b"POST /onvif/device_service HTTP/1.1\r\nHost: x\r\nX-Slow: "])
 async def test_a_connection_that_brings_no_complete_header_is_closed(start: bytes) -> None:
     async with a_device(settings=HttpSettings(idle_ns=NS // 20)) as device, raw(device.base) as (reader, writer):
@@ -291,7 +307,9 @@ async def test_https_without_certificate_is_an_operator_error() -> None:
         await a_listener().start([Address("127.0.0.1", 0, tls=True)])
 
 
-@pytest.mark.parametrize("wrong", [{"connections": 0}, {"idle_ns": -1}, {"certificate": Path("x")}])
+@pytest.mark.parametrize(
+    "wrong", [{"connections": 0}, {"connections_per_client": 0}, {"idle_ns": -1}, {"certificate": Path("x")}]
+)
 def test_settings_that_make_no_sense_are_refused(wrong: dict[str, int]) -> None:
     with pytest.raises(ValueError, match=r"must be more than zero|belong together"):
         HttpSettings(**wrong)  # type: ignore[arg-type]

@@ -218,6 +218,15 @@ async def test_sessions_are_limited(house: SoapHouse) -> None:
     assert (await house.send(find_recordings())).fault is None
 
 
+async def test_a_user_who_holds_its_share_of_sessions_leaves_places_for_others(house: SoapHouse) -> None:
+    for _ in range(4):
+        assert (await house.send(find_recordings(), "user")).fault is None
+    assert (await house.send(find_recordings(), "user")).fault == "Receiver/Action/ResourceProblem"
+    for _ in range(2):
+        assert (await house.send(find_recordings(), "operator")).fault is None
+    assert (await house.send(find_recordings(), "administrator")).fault == "Receiver/Action/ResourceProblem"
+
+
 @pytest.mark.requirement(
     "RS-6.1-03", "RS-6.3.4-01", "RS-6.3.4-02", "RS-6.8-05", "RS-6.8-06", "RS-6.2.3-01", "RS-6.2.3-04", "RS-6.15-08"
 )

@@ -139,7 +139,7 @@ class SoapHouse:
         control = RecordingControl(state, footage)
         control.start()
         clock = MonotonicClock()
-        searches = SearchSessions(control, footage, SearchSettings(sessions=4), monotonic=clock)
+        searches = SearchSessions(control, footage, SearchSettings(sessions=6, sessions_per_user=4), monotonic=clock)
         services: list[Service] = [
             RecordingService(control, limits),
             SearchService(searches),
