@@ -8,7 +8,8 @@ import logging
 import random
 import ssl
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from operator import add, attrgetter
 from typing import Protocol
 
 from nvr.ingest.arbiter import SourceStream, map_streams
@@ -81,11 +82,11 @@ class ReceiverCounters:
     """Whether the camera's clock is not believed now."""
 
     def __add__(self, other: ReceiverCounters) -> ReceiverCounters:
-        sums = {n: getattr(self, n) + getattr(other, n) for n in _COUNTS}
-        return ReceiverCounters(**sums, clock_overruled=other.clock_overruled)
+        return ReceiverCounters(*(*map(add, _counts(self), _counts(other)), other.clock_overruled))
 
 
-_COUNTS = tuple(n for n in ReceiverCounters.__slots__ if n != "clock_overruled")
+_counts = attrgetter(*(n for n in ReceiverCounters.__slots__ if n != "clock_overruled"))
+"""In the order of the fields, of which clock_overruled is the last."""
 
 
 def _pipeline_counters(pipeline: TrackPipeline, overruled: bool) -> ReceiverCounters:
@@ -345,9 +346,12 @@ class Source:
     def counters(self) -> ReceiverCounters:
         """Since the daemon started."""
         total = self._counted + self._session_counters()
-        for track in self._tracks.values():
-            total += _pipeline_counters(track.pipeline, total.clock_overruled)
-        return total
+        pipelines = [track.pipeline for track in self._tracks.values()]
+        return replace(
+            total,
+            skipped_samples=total.skipped_samples + sum(p.skipped for p in pipelines),
+            fragments=total.fragments + sum(p.appended for p in pipelines),
+        )
 
     # -- connection --------------------------------------------------------------------------------------------------
 
