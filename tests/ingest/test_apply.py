@@ -10,7 +10,7 @@ import pytest
 
 import nvr.ingest.engine as engine_module
 from nvr.ingest.engine import IngestEngine
-from nvr.ingest.source import ReceiverCounters, Source
+from nvr.ingest.source import Source
 from nvr.model.job import RecordingJob, RecordingJobMode, RecordingJobState
 from nvr.model.receiver import Receiver, ReceiverMode, ReceiverState
 from nvr.model.recording import Recording, RecordingConfiguration
@@ -220,5 +220,5 @@ async def test_a_receiver_that_fails_to_start_does_not_keep_the_others_waiting(
     await settled(engine)
     assert bound == ["rcv-0", "rcv-1", "rcv-3", "rcv-4"]
     assert failed == ["no such thing"]
-    assert engine.counters()[ReceiverToken("rcv-4")] == ReceiverCounters()
+    assert "rcv-2" not in engine.counters()
     await engine.stop()
