@@ -10,13 +10,14 @@ import asyncio
 import gc
 import ipaddress
 import logging
+import os
 import signal
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
-from dataclasses import dataclass
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import NoReturn
 from uuid import UUID
 
 from nvr import __version__
@@ -31,9 +32,9 @@ from nvr.control.device import DeviceMemory
 from nvr.control.host_rules import NetworkProtocol
 from nvr.control.receivers import Receivers
 from nvr.control.recordings import RecordingControl
-from nvr.control.state import ControlState, Engine
+from nvr.control.state import ControlState
 from nvr.control.system import DeviceSystem
-from nvr.data_directory import DataDirectory, InUse
+from nvr.data_directory import DataDirectory
 from nvr.discovery.endpoint import Discovery
 from nvr.discovery.links import Link, Served, is_wanted
 from nvr.events.broker import Broker
@@ -42,6 +43,7 @@ from nvr.events.publisher import Publisher
 from nvr.http.consumer import Notifier
 from nvr.http.listener import Address, Listener
 from nvr.ingest.engine import IngestEngine
+from nvr.lifecycle import Parts
 from nvr.model.errors import OperatorError, Refused, UnknownToken
 from nvr.model.receiver import Receiver
 from nvr.model.recording import Recording
@@ -56,7 +58,7 @@ from nvr.observation import (
     RtspObservation,
     StorageObservation,
 )
-from nvr.operations import ControlSocket, Operations, Row, ask_daemon
+from nvr.operations import ControlSocket, Operations
 from nvr.replay.authentication import DigestAuthenticator
 from nvr.replay.mounts import Mounts, RecordingMounts
 from nvr.replay.relay import RelayMounts
@@ -76,16 +78,13 @@ from nvr.soap.search import SearchService
 from nvr.soap.security import Security
 from nvr.soap.wsdl import Contract, contract_directory
 from nvr.storage.configuration import ConfigurationStore
-from nvr.storage.disk import Disk
 from nvr.storage.engine import StorageEngine
 from nvr.storage.index import SqlFootageIndex
-from nvr.storage.recovery import rebuild_index
-from nvr.storage.volume import Volume, VolumeRegistry
 
 log = logging.getLogger(__name__)
 
-STOP_S = 20.0
-"""Deadline of the whole stop; systemd's unit allows 30 s."""
+VOLUMES_STOP_S = 15.0
+"""What the volumes have to write what is queued and close their files."""
 _LOOP_PROBE_S = 0.25
 
 
@@ -110,20 +109,30 @@ class Daemon:
         named = (("http", self.http), ("rtsp", self.rtsp), ("https", self.https), ("rtsps", self.rtsps))
         return " ".join(f"{scheme}://{endpoint}" for scheme, endpoint in named if endpoint is not None)
 
-    async def run(self, stop: asyncio.Event, ready: Callable[[], None]) -> None:
-        """Starts, calls `ready`, and stops when `stop` is set. Raises NvrError when it cannot start."""
+    async def run(self, stop: asyncio.Event, ready: Callable[[], None]) -> bool:
+        """Starts, calls `ready`, and stops when `stop` is set, which may be before the start has ended.
+
+        Whether every part has ended as it should. Raises NvrError when it cannot start.
+        """
         self._stop = stop
-        stack = AsyncExitStack()
+        parts = Parts()
+        starting = asyncio.create_task(self._start(parts))
+        stopping = asyncio.create_task(stop.wait())
         try:
-            await self._start(stack)
-            ready()
-            await stop.wait()
+            await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if not starting.done():
+                log.info("told to end before the start has ended")
+                starting.cancel()
+                await asyncio.wait({starting})
+            if not starting.cancelled():
+                starting.result()
+                if not stop.is_set():
+                    ready()
+                await stopping
         finally:
-            try:
-                async with asyncio.timeout(STOP_S):
-                    await stack.aclose()
-            except TimeoutError:
-                log.error("the stop has taken longer than %d s and is broken off", STOP_S)
+            stopping.cancel()
+            in_order = await parts.stop()
+        return in_order
 
     def restart(self) -> None:
         """Stops in order; whoever runs the daemon finds `restart_wanted` and starts it again."""
@@ -141,15 +150,17 @@ class Daemon:
         found = (("http", self.http), ("https", self.https))
         return tuple(Served(scheme, e.host, e.port) for scheme, e in found if e is not None)
 
-    async def _start(self, stack: AsyncExitStack) -> None:
+    async def _start(self, parts: Parts) -> None:
         settings = self._settings
         vault = await asyncio.to_thread(Vault.load_or_create, self._directory.path)
-        configuration = await _open_configuration(stack, self._directory, settings, vault)
+        roots = [v.root for v in settings.storage.volumes]
+        configuration = await asyncio.to_thread(ConfigurationStore.open, self._directory.configuration, vault, roots)
+        parts.started("configuration", configuration.close)
         index = await asyncio.to_thread(SqlFootageIndex.open, self._directory.index)
-        stack.callback(index.shut)
+        parts.started("index of footage", index.shut)
         storage = StorageEngine(settings.storage, index)
         await storage.start()
-        stack.push_async_callback(storage.stop)
+        parts.started("volumes", storage.stop, VOLUMES_STOP_S)
         await asyncio.to_thread(configuration.write_snapshots)  # volumes are there now
 
         stored = await asyncio.to_thread(configuration.load)
@@ -162,14 +173,14 @@ class Daemon:
         control = RecordingControl(state, storage)
         receivers = Receivers(state)
         ingest.on_streams = control.streams_known
-        stack.push_async_callback(control.stop)
-        broker, deliveries = await self._start_events(stack, state, control, storage, ingest)
+        parts.started("recording control", control.stop)
+        broker, deliveries = await self._start_events(parts, state, control, storage, ingest)
 
         lockout = Lockout(lambda name: users.user(name) is not None, settings.auth.lockout)
-        tls = await self._open_tls(stack)
+        tls = await self._open_tls(parts)
         relays = RelayMounts(_receiver_finder(receivers), ingest)
         mounts = Mounts(RecordingMounts(_recording_finder(control), storage), receivers=relays)
-        rtsp = await self._start_rtsp(stack, mounts, users, lockout, tls)
+        rtsp = await self._start_rtsp(parts, mounts, users, lockout, tls)
         public = settings.replay
         rtsp_address = RtspAddress(
             self.rtsp.port,
@@ -177,7 +188,7 @@ class Daemon:
             public.public_address,
             public.public_tls_address,
         )
-        worst_delay = await stack.enter_async_context(_loop_probe())
+        worst_delay = await parts.enter("loop probe", _loop_probe())
         searches = SearchSessions(control, storage, settings.search)
         services = (
             RecordingService(control, settings.control),
@@ -239,30 +250,32 @@ class Daemon:
             ),
             tls=tls,
         )
-        await self._start_http(stack, listener)
-        stack.callback(broker.stop)  # requests that wait for messages are answered before the listener ends
+        await self._start_http(parts, listener)
+        parts.started(
+            "event broker", broker.stop
+        )  # requests that wait for messages are answered before the listener ends
 
         control.start()
         await ingest.start()
-        stack.push_async_callback(ingest.stop)
+        parts.started("receivers", ingest.stop)
         commands = ControlSocket(self._directory.path, Operations(users, control, receivers))
         await commands.start()
-        stack.push_async_callback(commands.stop)
+        parts.started("control socket", commands.stop)
         await discovery.start(self._served())  # its Hello says that everything else answers
-        stack.push_async_callback(discovery.stop)
+        parts.started("discovery", discovery.stop)
 
-    async def _open_tls(self, stack: AsyncExitStack) -> ssl.SSLContext | None:
+    async def _open_tls(self, parts: Parts) -> ssl.SSLContext | None:
         """The context of the listeners that speak TLS; None where there is none, and no certificate is needed."""
         secure = self._settings.listen.secure()
         if not secure:
             return None
         tls = ServerTls(self._settings.http, self._directory.path)
-        stack.push_async_callback(tls.stop)
+        parts.started("certificate", tls.stop)
         return await tls.start([endpoint.host for endpoint in secure])
 
     async def _start_events(
         self,
-        stack: AsyncExitStack,
+        parts: Parts,
         state: ControlState,
         control: RecordingControl,
         storage: StorageEngine,
@@ -271,19 +284,19 @@ class Daemon:
         """The broker, told by control, ingest and storage."""
         broker = Broker(self._settings.events)
         notifier = Notifier(self._settings.events.consumer_timeout_ns / NS)
-        stack.push_async_callback(notifier.stop)
+        parts.started("event deliveries", notifier.stop)
         deliveries = Deliveries(broker, notifier)
-        stack.push_async_callback(deliveries.stop)
+        parts.started("event subscriptions", deliveries.stop)
         publisher = Publisher(broker, control, storage.timeline, ingest.changed_receivers)
         publisher.start(state.receivers.values())
         state.watcher = publisher.changed
         storage.watcher = ingest.watcher = publisher
-        await stack.enter_async_context(_running(publisher.run(), "states of recording jobs"))
+        await parts.enter("job states", _running(publisher.run(), "states of recording jobs"))
         return broker, deliveries
 
     async def _start_rtsp(
         self,
-        stack: AsyncExitStack,
+        parts: Parts,
         mounts: Mounts,
         users: UserStore,
         lockout: Lockout,
@@ -292,19 +305,19 @@ class Daemon:
         algorithms = self._settings.auth.digest_algorithms
         authenticator = DigestAuthenticator(users, REALM, algorithms=algorithms, lockout=lockout)
         server = RtspServer(mounts, authenticator, self._settings.rtsp)
-        stack.push_async_callback(server.stop)
+        parts.started("RTSP server", server.stop)
         self.rtsp = Endpoint(self.rtsp.host, await server.start(self.rtsp.host, self.rtsp.port))
         if self.rtsps is not None:
             self.rtsps = Endpoint(self.rtsps.host, await server.start(self.rtsps.host, self.rtsps.port, tls))
         return server
 
-    async def _start_http(self, stack: AsyncExitStack, listener: Listener) -> None:
+    async def _start_http(self, parts: Parts, listener: Listener) -> None:
         listen = self._settings.listen
         addresses = [Address(listen.http.host, listen.http.port)]
         if listen.https is not None:
             addresses.append(Address(listen.https.host, listen.https.port, tls=True))
         bound = await listener.start(addresses)
-        stack.push_async_callback(listener.stop)
+        parts.started("HTTP listener", listener.stop)
         self.http = Endpoint(bound[0].host, bound[0].port)
         if listen.https is not None:
             self.https = Endpoint(bound[1].host, bound[1].port)
@@ -337,15 +350,6 @@ def _read_links() -> list[Link]:
         for i in HostNetwork().interfaces()
         if i.up and (i.multicast or i.loopback)
     ]
-
-
-async def _open_configuration(
-    stack: AsyncExitStack, directory: DataDirectory, settings: Settings, vault: Vault
-) -> ConfigurationStore:
-    roots = [v.root for v in settings.storage.volumes]
-    store = await asyncio.to_thread(ConfigurationStore.open, directory.configuration, vault, roots)
-    stack.callback(store.close)
-    return store
 
 
 async def _first_administrator(users: UserStore) -> None:
@@ -415,6 +419,7 @@ async def _loop_probe() -> AsyncIterator[Callable[[], int]]:
 def serve(data: Path, settings: Settings, ready: Callable[[str], None]) -> bool:
     """`nvr serve`: until SIGTERM or SIGINT, or until a client asks for a restart, which is what True says.
 
+    A second signal ends it at once, as does a part that does not end: what is on the disk then is what kill -9 leaves.
     `ready` gets one line when the daemon is. Raises NvrError.
     """
     with DataDirectory(data) as directory:
@@ -425,6 +430,8 @@ async def _serve(directory: DataDirectory, settings: Settings, ready: Callable[[
     stop, told_to_end = asyncio.Event(), asyncio.Event()
 
     def end() -> None:
+        if told_to_end.is_set():
+            _leave("told a second time to end: leaving at once")
         told_to_end.set()
         stop.set()
 
@@ -436,9 +443,17 @@ async def _serve(directory: DataDirectory, settings: Settings, ready: Callable[[
         spare_the_collector()
         ready(f"nvr {__version__} is ready: {daemon.addresses}")
 
-    await daemon.run(stop, started)
+    if not await daemon.run(stop, started):
+        _leave("not every part has ended as it should: leaving all the same")
     # Who ends a daemon that is about to restart wants it to end.
     return daemon.restart_wanted and not told_to_end.is_set()
+
+
+def _leave(why: str) -> NoReturn:
+    """Ends the process with status 1 without waiting for threads, which may hang in a disk that does not answer."""
+    log.error("%s", why)
+    logging.shutdown()
+    os._exit(1)
 
 
 def spare_the_collector() -> None:
@@ -450,76 +465,3 @@ def spare_the_collector() -> None:
     gc.unfreeze()  # what a daemon before this one left in this process
     gc.collect()
     gc.freeze()
-
-
-class _StoppedEngine:
-    """Stands for ingest while no daemon runs."""
-
-    def apply(self, recordings: object, jobs: object, receivers: object) -> None:
-        """Whoever starts next finds it in the configuration."""
-
-
-def run_operation(data: Path, settings: Settings, command: str, arguments: dict[str, str]) -> list[Row]:
-    """An operator's command, on the running daemon or on the files of a stopped one. Raises NvrError."""
-    if data.is_dir():
-        answer = ask_daemon(data, command, arguments)
-        if answer is not None:
-            return answer
-    try:
-        with DataDirectory(data) as directory:
-            return asyncio.run(_run_stopped(directory, settings, command, arguments))
-    except InUse as e:
-        raise OperatorError(f"the daemon of {data} is starting or stopping; try again in a moment") from e
-
-
-async def _run_stopped(
-    directory: DataDirectory, settings: Settings, command: str, arguments: dict[str, str]
-) -> list[Row]:
-    async with AsyncExitStack() as stack:
-        vault = await asyncio.to_thread(Vault.load_or_create, directory.path)
-        configuration = await _open_configuration(stack, directory, settings, vault)
-        stored = await asyncio.to_thread(configuration.load)
-        users = UserStore(vault, configuration, stored.users, passwords=settings.auth.passwords)
-        engine: Engine = _StoppedEngine()  # type: ignore[assignment]  # nobody asks it for states
-        state = await ControlState.load(configuration, engine, settings.control)
-        index = await asyncio.to_thread(SqlFootageIndex.open, directory.index)
-        stack.callback(index.shut)
-        control = RecordingControl(state, StorageEngine(settings.storage, index))
-        return await Operations(users, control, Receivers(state), running=False).run(command, arguments)
-
-
-@dataclass(frozen=True, slots=True)
-class Rebuilt:
-    """What `nvr catalog rebuild` has done: files in the index now, and where the damaged index is kept, if it was."""
-
-    files: int
-    kept: Path | None
-
-
-def rebuild_catalog(data: Path, settings: Settings, progress: Callable[[int, Path], None]) -> Rebuilt:
-    """`nvr catalog rebuild`: the index of footage made again from the track files. Raises NvrError.
-
-    `progress` is told the number of files read so far and the last of them.
-    """
-    if not data.is_dir():
-        raise OperatorError(f"there is no data directory {data}")
-    with ExitStack() as stack:
-        try:
-            directory = stack.enter_context(DataDirectory(data))
-        except InUse as e:
-            raise OperatorError(f"the recorder of {data} runs: stop it first") from e
-        registry = VolumeRegistry(settings.storage.registry, Disk())
-        volumes: list[Volume] = []
-        for volume_settings in settings.storage.volumes:
-            volume = Volume(volume_settings, registry, Disk())
-            volume.take(time.time_ns())  # a full or read-only volume can be indexed too
-            stack.callback(volume.close)
-            volumes.append(volume)
-        for root, volume_id in registry.others({v.id for v in volumes}).items():
-            raise OperatorError(
-                f"volume {volume_id}, last at {root}, is not among the configured volumes, and its footage would be "
-                f"left out: give the configuration by --config, or remove its line from {settings.storage.registry}"
-            )
-        index, kept = SqlFootageIndex.open_for_rebuild(directory.index)
-        stack.callback(index.shut)
-        return Rebuilt(rebuild_index(volumes, index, progress), kept)

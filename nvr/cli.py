@@ -169,7 +169,7 @@ def _start_again() -> NoReturn:
 
 
 def _user_add(arguments: argparse.Namespace) -> int:
-    from nvr.app import run_operation
+    from nvr.commands import run_operation
     from nvr.config import load
 
     password = _read_password(arguments.password_stdin)
@@ -202,7 +202,7 @@ def _read_password(from_stdin: bool) -> str:
 
 
 def _camera_add(arguments: argparse.Namespace) -> int:
-    from nvr.app import run_operation
+    from nvr.commands import run_operation
     from nvr.config import load
 
     uri = sys.stdin.readline().strip() if arguments.uri == "-" else arguments.uri
@@ -215,7 +215,7 @@ def _camera_add(arguments: argparse.Namespace) -> int:
 
 
 def _camera_list(arguments: argparse.Namespace) -> int:
-    from nvr.app import run_operation
+    from nvr.commands import run_operation
     from nvr.config import load
 
     rows = run_operation(arguments.data, load(arguments.config, arguments.data), "camera list", {})
@@ -227,7 +227,7 @@ def _camera_list(arguments: argparse.Namespace) -> int:
 
 
 def _catalog_rebuild(arguments: argparse.Namespace) -> int:
-    from nvr.app import rebuild_catalog
+    from nvr.commands import rebuild_catalog
     from nvr.config import load
 
     def progress(seen: int, path: Path) -> None:

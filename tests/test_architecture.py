@@ -17,7 +17,7 @@ ROWS = (
     {"control", "discovery", "events", "ingest", "replay", "search"},
     {"soap", "web"},
     {"http"},
-    {"app", "config", "data_directory", "demo", "observation", "operations", "server_tls"},
+    {"app", "commands", "config", "data_directory", "demo", "lifecycle", "observation", "operations", "server_tls"},
     {"cli"},
     {"__main__"},
 )
