@@ -61,6 +61,13 @@ class Places:
         return give_back
 
 
+def is_loopback(address: str) -> bool:
+    """Whether a literal address is this machine's own, also where IPv6 wraps an IPv4 one."""
+    parsed = ipaddress.ip_address(address.partition("%")[0])
+    mapped = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None
+    return (mapped or parsed).is_loopback
+
+
 def client_of(address: str) -> str:
     """Who stands behind a literal address: itself for IPv4, its /64 network for IPv6."""
     if ":" not in address:

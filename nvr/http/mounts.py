@@ -8,8 +8,9 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from aiohttp import web
 
+from nvr.http.acceptor import is_loopback
 from nvr.http.origin import origin
-from nvr.http.settings import HttpSettings
+from nvr.http.settings import HttpSettings, Observers
 from nvr.model.time import NS
 from nvr.soap.protocol import Answer, Request, Soap
 from nvr.soap.wsdl import Contract
@@ -30,7 +31,20 @@ def routes(
 ) -> list[web.RouteDef]:
     found = [web.route("*", path, _service(settings, soap, contract, path)) for path in soap.paths]
     found += [web.get(f"{SCHEMA_FOLDER}/{name}", _schema(contract, name)) for name in contract.schemas]
-    return [*found, health_route(parts), metrics_route(sources)]
+    observer = _observer(settings)
+    return [*found, health_route(parts, observer), metrics_route(sources, observer)]
+
+
+def _observer(settings: HttpSettings) -> Callable[[web.Request], bool]:
+    """Whether whoever asks may know what the daemon counts and where its volumes stand."""
+
+    def may(request: web.Request) -> bool:
+        if settings.observers is Observers.ANYONE:
+            return True
+        peer = request.transport.get_extra_info("peername") if request.transport is not None else None
+        return peer is not None and is_loopback(str(peer[0]))
+
+    return may
 
 
 def _service(settings: HttpSettings, soap: Soap, contract: Contract, path: str) -> Handler:

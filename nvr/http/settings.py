@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import ssl
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 
 from nvr.model.errors import OperatorError
 from nvr.model.time import NS
+
+
+class Observers(StrEnum):
+    """Who may read metrics and the details of health, which name directories and receivers."""
+
+    LOOPBACK = "loopback"
+    ANYONE = "anyone"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +38,8 @@ class HttpSettings:
     """How long a request may take to bring its body, and a client to take a piece of a large answer."""
     stop_timeout_ns: int = 5 * NS
     """How long requests that are being answered may take to end when the daemon stops."""
+    observers: Observers = Observers.LOOPBACK
+    """Others are told by /healthz whether the daemon is well, not why, and nothing by /metrics."""
     certificate: Path | None = None
     """PEM file with the server's certificate, followed by the intermediate ones. It serves RTSPS as well.
 

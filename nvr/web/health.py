@@ -27,17 +27,19 @@ class Part(Protocol):
         """What is wrong while the part still does its work."""
 
 
-def health_route(parts: Sequence[Part]) -> web.RouteDef:
-    """503 and the problems by part, else 200: {"status": "ok"}, or "degraded" with the warnings by part."""
+def health_route(parts: Sequence[Part], observer: Callable[[web.Request], bool]) -> web.RouteDef:
+    """503 and the problems by part, else 200: {"status": "ok"}, or "degraded" with the warnings by part.
+
+    The reasons name directories: who is no `observer` is told the status alone.
+    """
 
     async def handle(request: web.Request) -> web.Response:
         failing = _told((part.name, part.problems) for part in parts)
-        if failing:
-            return web.json_response({"status": "failing", "problems": failing}, status=503, headers=_FRESH)
-        warned = _told((part.name, part.warnings) for part in parts)
-        if warned:
-            return web.json_response({"status": "degraded", "warnings": warned}, headers=_FRESH)
-        return web.json_response({"status": "ok"}, headers=_FRESH)
+        warned = _told((part.name, part.warnings) for part in parts) if not failing else {}
+        answer: dict[str, object] = {"status": "failing" if failing else "degraded" if warned else "ok"}
+        if observer(request):
+            answer |= {"problems": failing} if failing else {"warnings": warned} if warned else {}
+        return web.json_response(answer, status=503 if failing else 200, headers=_FRESH)
 
     return web.get(PATH, handle)
 

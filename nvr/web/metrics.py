@@ -7,7 +7,7 @@ import logging
 import math
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -73,8 +73,12 @@ def render(metrics: Iterable[Metric]) -> Iterator[str]:
         yield "".join(lines)
 
 
-def metrics_route(sources: Sequence[MetricSource]) -> web.RouteDef:
+def metrics_route(sources: Sequence[MetricSource], observer: Callable[[web.Request], bool]) -> web.RouteDef:
+    """For observers; 403 for others."""
+
     async def handle(request: web.Request) -> web.Response:
+        if not observer(request):
+            raise web.HTTPForbidden(text="metrics are for observers: see http.observers in the configuration\n")
         found: list[Metric] = []
         failing = 0
         slices = _Slices()
