@@ -101,7 +101,7 @@ STREAMS = {
 }
 
 
-@pytest.mark.requirement("PB-8.5.2-08", "PB-8.5.1-08", "PB-8.2-09", "PB-8.4-03")
+@pytest.mark.requirement("PB-8.5.2-08", "PB-8.5.1-08", "PB-8.2-09")
 async def test_ffmpeg_plays_whole_recordings_from_their_uris_alone(house: House) -> None:
     """Three codecs at once, in real time, as nothing else is asked for; each picture and sound byte for byte."""
     audio = encoded_aac(1)
@@ -200,7 +200,6 @@ async def test_gstreamer_in_onvif_mode_receives_every_frame_and_ends_by_the_term
 
 
 @pytest.mark.skipif(GST is None, reason="gst-launch-1.0 (gstreamer1.0-tools) is not installed")
-@pytest.mark.requirement("PB-8.4-03")
 async def test_gstreamer_as_a_plain_player_receives_every_frame(house: House, tmp_path: Path) -> None:
     video = encoded_h264(30)
     await house.record(VIDEO001, video, START + 1_200_000_000)
