@@ -25,12 +25,13 @@ class ToldDaemon:
         self.restart_wanted = False
         self.stop = asyncio.Event()
 
-    async def run(self, stop: asyncio.Event, ready: Callable[[], None]) -> None:
+    async def run(self, stop: asyncio.Event, ready: Callable[[], None]) -> bool:
         self.stop = stop
         type(self).story(self)
         async with asyncio.timeout(10):
             await stop.wait()
         await asyncio.sleep(0)  # signals that came in between are handled
+        return True
 
     def restart(self) -> None:
         self.restart_wanted = True
@@ -58,3 +59,39 @@ async def test_a_daemon_starts_again_when_a_client_asked_for_it_and_nobody_ended
     monkeypatch.setattr(ToldDaemon, "story", staticmethod(story), raising=False)
     monkeypatch.setattr(app, "Daemon", ToldDaemon)
     assert await app._serve(nothing, nothing, lambda line: None) is outcome
+
+
+@pytest.mark.parametrize("second_signal", [False, True])
+async def test_a_daemon_that_does_not_end_as_it_should_leaves_all_the_same(
+    second_signal: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Left(Exception):
+        pass
+
+    class StuckDaemon(ToldDaemon):
+        async def run(self, stop: asyncio.Event, ready: Callable[[], None]) -> bool:
+            kill(self)
+            await stop.wait()
+            if second_signal:
+                kill(self)
+                await asyncio.sleep(60)
+            return False
+
+    left: list[int] = []
+
+    def leave(status: int) -> None:
+        left.append(status)
+        raise Left
+
+    nothing: Any = None
+    monkeypatch.setattr(app, "Daemon", StuckDaemon)
+    monkeypatch.setattr(app.os, "_exit", leave)
+    if second_signal:
+        asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1):
+                await app._serve(nothing, nothing, lambda line: None)
+    else:
+        with pytest.raises(Left):
+            await app._serve(nothing, nothing, lambda line: None)
+    assert left == [1]
