@@ -139,7 +139,8 @@ async def test_a_damaged_index_is_rebuilt_from_the_track_files(recorded: Path, t
     assert "nvr catalog rebuild" in serve(data)
     rebuilt = run_nvr("catalog", "rebuild", "--data", str(data))
     assert rebuilt.returncode == 0, rebuilt.stderr
-    assert "3 track files indexed" in rebuilt.stdout
+    files = len(list(data.glob("volumes/*/footage/*/*/*/*.mp4")))
+    assert f"{files} track files indexed" in rebuilt.stdout
     await assert_all_is_replayed(data)
 
 
