@@ -93,6 +93,8 @@ class Connection:
     def _refusal(self, request: Request, error: NvrError) -> Answer:
         status = status_of(error)
         level = logging.ERROR if status == 500 else logging.INFO
+        if status == 401 and request.headers.get("Authorization") is None:
+            level = logging.DEBUG  # how every login with Digest begins
         log.log(level, "%s: %s is answered %d: %s", self._stream.peer, request.method, status, error)
         headers: Headers = self._methods.common_headers(request)
         if isinstance(error, RequestRefused):

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import time
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from typing import Any, cast
 
 _TIME_ERROR = 5
 """Result of adjtimex(2) for a clock that nothing keeps synchronised."""
@@ -14,11 +17,17 @@ _TIMEX_BYTES = 512
 
 def clock_is_synchronised() -> bool:
     """Whether the kernel holds its clock to be synchronised (adjtimex, modes 0: nothing is changed)."""
+    adjtimex = _adjtimex()
+    return adjtimex is not None and 0 <= adjtimex(ctypes.create_string_buffer(_TIMEX_BYTES)) < _TIME_ERROR
+
+
+@cache
+def _adjtimex() -> Callable[[Any], int] | None:
+    """The function of the C library, looked up once: anybody may ask for the time, as often as they like."""
     try:
-        adjtimex = ctypes.CDLL(None, use_errno=True).adjtimex
+        return cast("Callable[[Any], int]", ctypes.CDLL(None, use_errno=True).adjtimex)
     except (OSError, AttributeError):
-        return False
-    return bool(0 <= adjtimex(ctypes.create_string_buffer(_TIMEX_BYTES)) < _TIME_ERROR)
+        return None
 
 
 def posix_time_zone(zone_file: Path = Path("/etc/localtime")) -> str:
