@@ -135,7 +135,12 @@ class VolumeWriter:
         return due
 
     def shut_down(self) -> None:
-        """Behind the last order: what is still open is closed, the lock given back."""
+        """Behind the last order: what is still open is closed, the lock given back.
+
+        A volume that had failed is tried once more: what could not be closed then is not left for the next start.
+        """
+        if self._retry_at_ns is not None:
+            self._retry()
         for file_id in list(self._files):
             self._close(self._growing[file_id], GapReason.DAEMON_STOPPED)
         self._postpone_unlinking()
