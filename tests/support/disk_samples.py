@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import struct
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import UUID
+
+IDENTITY = UUID("0f5b5a1e-6f0d-4c55-8d0c-2f6f3a1f9d64").bytes
+"""Extended type of the box that says what a file is (docs/design/storage.md)."""
 
 
 def boxes(data: bytes, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
@@ -74,3 +79,17 @@ def track_samples(data: Path, track: str) -> list[bytes]:
     """The samples of a track of the only recording in a data directory, in the order of its files."""
     files = sorted(data.glob(f"volumes/*/footage/*/{track}/*/*.mp4"), key=first_time)
     return [s for f in files for s in samples(f)]
+
+
+def runs(data: Path, track: str) -> set[str]:
+    """The runs that the files of a track of all recordings in a data directory belong to."""
+    return {str(identity(f)["run"]) for f in data.glob(f"volumes/*/footage/*/{track}/*/*.mp4")}
+
+
+def identity(path: Path) -> dict[str, object]:
+    """What the head of a file says of it."""
+    data = path.read_bytes()
+    for kind, start, end in boxes(data, 0, len(data)):
+        if kind == b"uuid" and data[start : start + 16] == IDENTITY:
+            return dict(json.loads(data[start + 20 : end - 4]))
+    raise AssertionError(f"{path} has no identity")
