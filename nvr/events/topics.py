@@ -13,7 +13,7 @@ are unqualified, and may carry the prefix of the root, as clients write them bot
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from nvr.events.errors import BadTopicExpression, TopicNotSupported, UnknownTopicDialect
@@ -53,7 +53,11 @@ class TopicExpression:
     paths: tuple[tuple[Step, ...], ...]
 
     def matches(self, topic: Topic) -> bool:
-        return any(_matches(path, topic.names) for path in self.paths)
+        return self.matches_names(topic.names)
+
+    def matches_names(self, names: Sequence[str]) -> bool:
+        """Names from the root, without prefixes."""
+        return any(_matches(path, names) for path in self.paths)
 
 
 def parse(text: str, dialect: str, namespaces: Mapping[str | None, str], topics: Sequence[Topic]) -> TopicExpression:
@@ -61,6 +65,20 @@ def parse(text: str, dialect: str, namespaces: Mapping[str | None, str], topics:
 
     Raises UnknownTopicDialect, BadTopicExpression, and TopicNotSupported where no topic can ever match.
     """
+    expression = TopicExpression(tuple(_paths(text, dialect, namespaces)))
+    if not any(expression.matches(topic) for topic in topics):
+        raise TopicNotSupported("no topic of the device matches the topic expression")
+    return expression
+
+
+def parse_names(text: str) -> TopicExpression:
+    """An expression of the Full dialect that stands as a plain string, without namespaces in scope: topics, also those
+    of cameras, match by their names, whatever the prefixes. Raises BadTopicExpression.
+    """
+    return TopicExpression(tuple(_paths(text, FULL, None)))
+
+
+def _paths(text: str, dialect: str, namespaces: Mapping[str | None, str] | None) -> Iterator[tuple[Step, ...]]:
     form = _FORMS.get(dialect.strip())
     if form is None:
         raise UnknownTopicDialect(f"the dialect of the topic expression is none of {', '.join(DIALECTS)}")
@@ -69,20 +87,15 @@ def parse(text: str, dialect: str, namespaces: Mapping[str | None, str], topics:
     alternatives = [part.strip() for part in text.split("|")]
     if len(alternatives) > (1 if form is _CONCRETE else MAX_PATHS):
         raise BadTopicExpression("the topic expression has more alternatives than its dialect takes")
-    paths = []
     for alternative in alternatives:
         if form.fullmatch(alternative) is None:
             raise BadTopicExpression(f"{alternative[:80]!r} is no topic path of its dialect")
         path = _path(alternative, namespaces)
         if path is not None:
-            paths.append(path)
-    expression = TopicExpression(tuple(paths))
-    if not any(expression.matches(topic) for topic in topics):
-        raise TopicNotSupported("no topic of the device matches the topic expression")
-    return expression
+            yield path
 
 
-def _path(text: str, namespaces: Mapping[str | None, str]) -> tuple[Step, ...] | None:
+def _path(text: str, namespaces: Mapping[str | None, str] | None) -> tuple[Step, ...] | None:
     """None where the namespace is another than that of this device's topics: nothing can match."""
     root = _ROOT.match(text)
     assert root is not None, "the form of the dialect has been checked"
@@ -103,7 +116,9 @@ def _path(text: str, namespaces: Mapping[str | None, str]) -> tuple[Step, ...] |
     return tuple(steps) if ours else None
 
 
-def _namespace(prefix: str | None, namespaces: Mapping[str | None, str]) -> str | None:
+def _namespace(prefix: str | None, namespaces: Mapping[str | None, str] | None) -> str | None:
+    if namespaces is None:
+        return TOPIC_NAMESPACE
     if prefix is not None and prefix not in namespaces:
         raise BadTopicExpression(f"the prefix {prefix!r} of the topic expression is not declared where it stands")
     return namespaces.get(prefix)

@@ -20,6 +20,8 @@ class GapReason(StrEnum):
     DAEMON_STOPPED = "daemon-stopped"
     CLOCK_JUMP = "clock-jump"
     CONFIGURATION_CHANGED = "configuration-changed"
+    NO_EVENT = "no-event"
+    """The job records while an event lasts, and none did."""
     UNKNOWN = "unknown"
 
 
