@@ -26,7 +26,7 @@ APP_ROW = ROW_OF["app"]
 
 ALLOWED_THIRD_PARTY = {
     "spyne": {"soap"},
-    "lxml": {"discovery", "soap"},
+    "lxml": {"discovery", "media", "soap"},
     "aiohttp": {"http", "web"},
     "aiortsp": {"ingest"},
     "sqlalchemy": {"storage"},

@@ -61,6 +61,24 @@ class RecordingJobSource:
 
 
 @dataclass(frozen=True, slots=True)
+class EventCondition:
+    """tt:RecordingEventFilter/Filter: a topic expression, and a message content filter on the source items."""
+
+    topic: str
+    source: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingEventFilter:
+    """tt:RecordingEventFilter: the job records while one of the conditions holds, from `before_ns` earlier to
+    `after_ns` later (durations)."""
+
+    conditions: tuple[EventCondition, ...]
+    before_ns: int | None = None
+    after_ns: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class RecordingJobConfiguration:
     """tt:RecordingJobConfiguration. Priority: 0 is lowest (5.3.3)."""
 
@@ -69,6 +87,7 @@ class RecordingJobConfiguration:
     priority: int
     sources: tuple[RecordingJobSource, ...] = ()
     schedule_token: str | None = None
+    event_filter: RecordingEventFilter | None = None
 
 
 @dataclass(frozen=True, slots=True)
