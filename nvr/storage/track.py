@@ -120,6 +120,10 @@ class TrackFootage:
         if not self._runs:
             self.configuration = None
 
+    def has(self, run_id: str) -> bool:
+        """Whether anything of this run is shown."""
+        return run_id in self._runs
+
     @property
     def last_reason(self) -> GapReason | None:
         """Why the last run ended; None when there was none."""
@@ -160,6 +164,8 @@ class TrackRecorder:
         self._volume: Volume | None = None
         self._last_start_ns: UtcNs = 0
         self._gap_before: GapReason | None = None
+        self._gap_before_run: GapReason | None = None
+        """The `gap_before` of the run under way."""
         self._broken = False
         """Something of ours was lost: what follows depends on it up to the next clean point."""
         self._refusing = False
@@ -219,7 +225,10 @@ class TrackRecorder:
             if current is not file:
                 self._writers.order(current.row.volume_id, Close(current, GapReason.STORAGE))
             self._file = None
-            self._gap_before = GapReason.STORAGE
+            if self._footage.has(file.row.run_id):
+                self._gap_before = GapReason.STORAGE
+            else:  # a run of which nothing is shown has interrupted nothing: the gap keeps the reason it began with
+                self._gap_before = self._gap_before_run or GapReason.STORAGE
             # What waits in the queue is lost with it; that will be told later than the next fragment comes.
             self._broken = True
         if not file.entries and file.previous is not None:
@@ -266,4 +275,6 @@ class TrackRecorder:
         """Order of the queue: the file before is closed only after this one has been accepted."""
         if self._file is not None:
             self._writers.order(self._file.row.volume_id, Close(self._file, None))
+        else:
+            self._gap_before_run = file.row.gap_before
         self._file, self._volume, self._gap_before = file, volume, None
