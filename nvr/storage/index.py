@@ -82,8 +82,8 @@ class SqlFootageIndex(FootageIndex):
             end_reason=end_reason,
         )
 
-    def set_end_reason(self, file_id: str, end_reason: GapReason) -> None:
-        self._update(file_id, SHOWN, end_reason=end_reason)
+    def reopen(self, file_id: str) -> None:
+        self._update(file_id, SHOWN, state=FileState.OPEN)
 
     def _update(self, file_id: str, states: Sequence[FileState], **values: object) -> None:
         update = sa.update(track_files).where(track_files.c.file_id == file_id, track_files.c.state.in_(states))
@@ -143,11 +143,7 @@ class SqlFootageIndex(FootageIndex):
         query = sa.select(track_files).where(_of(key), c.state.in_([s.value for s in SHOWN]), touches)
         if until_ns is not None:
             query = query.where(c.start_ns < max(-MAX_NS, min(until_ns, MAX_NS)))
-        if after is not None:
-            start_ns, file_id = after
-            # The first term alone lets the index seek; the second settles files that start together.
-            query = query.where(c.start_ns >= start_ns, sa.or_(c.start_ns > start_ns, c.file_id > file_id))
-        return self._rows(query.order_by(c.start_ns, c.file_id).limit(limit))
+        return self._rows(_behind(query, after).order_by(c.start_ns, c.file_id).limit(limit))
 
     def newest(self, key: TrackKey) -> TrackFileRow | None:
         c = track_files.c
@@ -192,6 +188,22 @@ class SqlFootageIndex(FootageIndex):
             runs.append(Run(run_id, start_ns, end_ns, GapReason(end_reason or following or GapReason.UNKNOWN)))
         return runs
 
+    def oldest(self, volume_id: str, *, after: tuple[UtcNs, str] | None = None, limit: int = 64) -> list[TrackFileRow]:
+        c = track_files.c
+        query = sa.select(track_files).where(c.volume_id == volume_id, c.state == FileState.CLOSED.value)
+        return self._rows(_behind(query, after).order_by(c.start_ns, c.file_id).limit(limit))
+
+    def recording_bytes(self, recording: RecordingToken) -> int:
+        c = track_files.c
+        return self._bytes(c.recording == recording, c.state == FileState.CLOSED.value)
+
+    def volume_bytes(self, volume_id: str) -> int:
+        return self._bytes(track_files.c.volume_id == volume_id)
+
+    def _bytes(self, *conditions: sa.ColumnElement[bool]) -> int:
+        with self._database.read() as connection:
+            return connection.execute(sa.select(sa.func.sum(track_files.c.size)).where(*conditions)).scalar() or 0
+
     def volume_files(self, volume_id: str, *, after: str = "", limit: int = 1000) -> list[TrackFileRow]:
         c = track_files.c
         query = sa.select(track_files).where(c.volume_id == volume_id, c.file_id > after)
@@ -206,6 +218,16 @@ class SqlFootageIndex(FootageIndex):
     def _rows(self, query: sa.Select[Any]) -> list[TrackFileRow]:
         with self._database.read() as connection:
             return [_row(found) for found in connection.execute(query).mappings()]
+
+
+def _behind(query: sa.Select[Any], after: tuple[UtcNs, str] | None) -> sa.Select[Any]:
+    """The rows of the next page, in the order of (start_ns, file_id)."""
+    if after is None:
+        return query
+    c = track_files.c
+    start_ns, file_id = after
+    # The first term alone lets the index seek; the second settles files that start together.
+    return query.where(c.start_ns >= start_ns, sa.or_(c.start_ns > start_ns, c.file_id > file_id))
 
 
 def _of(key: TrackKey) -> sa.ColumnElement[bool]:

@@ -64,7 +64,7 @@ class Close:
 
 @dataclass(frozen=True, slots=True)
 class CorrectEnd:
-    """The run ended with this closed file: the next one of the run could not be made."""
+    """The run ended with this closed file: the next one of the run could not be made. File and row shall say so."""
 
     file_id: str
     end_reason: GapReason

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -41,13 +41,32 @@ class Settled:
     adopted: bool
     """The tail was missing and has been written now."""
 
+    def row_figures(self) -> dict[str, int]:
+        """As `FootageIndex.close` takes them."""
+        f = self.figures
+        return {
+            "end_ns": f.end_ns,
+            "size": f.size,
+            "samples": f.samples,
+            "lost_packets": f.lost_packets,
+            "dropped_units": f.dropped_units,
+        }
+
 
 def settle(
-    disk: Disk, path: Path, end_reason: GapReason, *, verify_all: bool = False, keep: bool = False
+    disk: Disk,
+    path: Path,
+    end_reason: GapReason,
+    *,
+    verify_all: bool = False,
+    keep: bool = False,
+    correct: bool = False,
 ) -> Settled | None:
     """Makes the file at `path` a closed one: cut behind its last whole fragment, its tail written.
 
-    None when it holds no whole fragment; it is removed then, unless `keep`. A file that is closed is only read.
+    None when it holds no whole fragment; it is removed then, unless `keep`. A file that is closed is only read; with
+    `correct`, one that says that its run goes on says from now on that the run ended with it. The index must call it
+    OPEN meanwhile: its tail is written anew.
     Raises FileNotFoundError, OSError, StorageError; FormatError when it is no file of ours or its head is destroyed (it
     is left as it is).
     """
@@ -58,6 +77,10 @@ def settle(
         size = os.fstat(fd).st_size
         if head is not None and closing is not None:
             reason = _reason(closing.end_reason)
+            if correct and reason is None:
+                last = closing.entries[-1]
+                figures = _write_tail(disk, path, closing.entries, last.offset + last.length, end_reason)
+                return Settled(head.identity, figures, end_reason, adopted=False)
             return Settled(head.identity, Figures.of(closing.entries, size), reason, adopted=False)
         entries = _entries(fd, head, verify_all)
     finally:
@@ -112,19 +135,25 @@ def _reason(text: str | None) -> GapReason | None:
 
 
 def recover_volume(
-    disk: Disk, volume: Volume, index: FootageIndex, reasons: dict[str, GapReason] | None = None
+    disk: Disk,
+    volume: Volume,
+    index: FootageIndex,
+    reasons: Mapping[str, GapReason] | None = None,
+    corrections: Mapping[str, GapReason] | None = None,
 ) -> set[tuple[TrackKey, str]]:
     """Settles every file of a volume that the index believes open, and files that it does not know.
 
-    `reasons`: why single files were left open; a daemon that died is the reason of all others.
+    `reasons`: why single files were left open; a daemon that died is the reason of all others. `corrections`: closed
+    files with which a run ended, and why, as in `settle`.
     Returns track and id of each run whose rows changed. Errors of single files are logged and leave their rows;
     StorageError of the index is raised.
     """
     assert volume.id is not None
     changed = set()
     for row in index.open_files(volume.id):
-        reason = (reasons or {}).get(row.file_id, GapReason.DAEMON_STOPPED)
-        if _recover_file(disk, volume, index, row, reason):
+        correct = (corrections or {}).get(row.file_id)
+        reason = correct or (reasons or {}).get(row.file_id, GapReason.DAEMON_STOPPED)
+        if _recover_file(disk, volume, index, row, reason, correct is not None):
             changed.add((row.key, row.run_id))
     for path in _strays(volume, index):
         adopted = _adopt_stray(disk, volume, index, path)
@@ -133,10 +162,12 @@ def recover_volume(
     return changed
 
 
-def _recover_file(disk: Disk, volume: Volume, index: FootageIndex, row: TrackFileRow, reason: GapReason) -> bool:
+def _recover_file(
+    disk: Disk, volume: Volume, index: FootageIndex, row: TrackFileRow, reason: GapReason, correct: bool
+) -> bool:
     path = volume.path(row.path)
     try:
-        settled = settle(disk, path, reason)
+        settled = settle(disk, path, reason, correct=correct)
     except FileNotFoundError:
         log.warning("%s was begun and never written", path)
         settled = None
@@ -151,19 +182,8 @@ def _recover_file(disk: Disk, volume: Volume, index: FootageIndex, row: TrackFil
     if settled is None:
         index.forget([row.file_id])
         return True
-    index.close(row.file_id, **_figures(settled), end_reason=settled.end_reason)
+    index.close(row.file_id, **settled.row_figures(), end_reason=settled.end_reason)
     return True
-
-
-def _figures(settled: Settled) -> dict[str, int]:
-    f = settled.figures
-    return {
-        "end_ns": f.end_ns,
-        "size": f.size,
-        "samples": f.samples,
-        "lost_packets": f.lost_packets,
-        "dropped_units": f.dropped_units,
-    }
 
 
 def _strays(volume: Volume, index: FootageIndex) -> Iterator[Path]:

@@ -86,8 +86,8 @@ class FootageIndex(Protocol):
     ) -> None:
         """OPEN to CLOSED, with the figures of the whole file. On a CLOSED row the figures are replaced."""
 
-    def set_end_reason(self, file_id: str, end_reason: GapReason) -> None:
-        """The run ended with this file, which was closed for a rotation whose next file could not be made."""
+    def reopen(self, file_id: str) -> None:
+        """CLOSED to OPEN, before a closed file is changed: recovery looks at it until it is closed again."""
 
     def forget(self, file_ids: Sequence[str]) -> None:
         """Rows gone, whatever their state; unknown ids are no error. One transaction."""
@@ -132,6 +132,15 @@ class FootageIndex(Protocol):
         """The runs that CLOSED rows make up, ascending: from the least start_ns to the greatest end_ns of each run_id;
         the end reason is that of its last file (greatest run_place). Where that is None, it is the `gap_before` of the
         run that follows, else UNKNOWN: a run that is in the index only is not being recorded."""
+
+    def oldest(self, volume_id: str, *, after: tuple[UtcNs, str] | None = None, limit: int = 64) -> list[TrackFileRow]:
+        """CLOSED rows of a volume, of all tracks, ordered by (start_ns, file_id); `after` as in `files`."""
+
+    def recording_bytes(self, recording: RecordingToken) -> int:
+        """The sizes of the CLOSED rows of a recording together."""
+
+    def volume_bytes(self, volume_id: str) -> int:
+        """The sizes of all rows of a volume together, those of files that are still to be unlinked included."""
 
     def volume_files(self, volume_id: str, *, after: str = "", limit: int = 1000) -> list[TrackFileRow]:
         """Rows of a volume in any state, ordered by file_id, those above `after`."""

@@ -147,6 +147,6 @@ track_files = sa.Table(
     # end and state stand in the index so that files that end before a searched range are passed over inside it
     sa.Index("track_files_by_time", "recording", "track", "start_ns", "file_id", "end_ns", "state"),
     sa.Index("track_files_by_volume", "volume_id", "file_id"),
-    # few rows are ever in these states: recovery finds them without reading the rest
-    sa.Index("track_files_by_state", "volume_id", "state", "file_id"),
+    # few rows are ever open or being deleted: recovery finds them without reading the rest; retention finds the oldest
+    sa.Index("track_files_by_state", "volume_id", "state", "start_ns", "file_id"),
 )

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from nvr.media.bmff.fragment import FragmentEntry
-from nvr.model.errors import OperatorError, StorageError
+from nvr.model.errors import FormatError, OperatorError, StorageError
 from nvr.model.time import NS, UtcNs
 from nvr.model.timeline import GapReason
 from nvr.model.tokens import TrackKey
@@ -33,8 +33,8 @@ from nvr.storage.orders import (
     Order,
     Recovered,
 )
-from nvr.storage.recovery import delete_files, recover_volume
-from nvr.storage.rows import FootageIndex, TrackFileRow
+from nvr.storage.recovery import delete_files, recover_volume, settle
+from nvr.storage.rows import FileState, FootageIndex, TrackFileRow
 from nvr.storage.settings import FsyncPolicy, StorageSettings
 from nvr.storage.track_file import TrackFileWriter, track_directory
 from nvr.storage.volume import Volume, VolumeState
@@ -79,6 +79,8 @@ class VolumeWriter:
         self._files: dict[str, TrackFileWriter] = {}
         self._left: dict[str, GapReason] = {}
         """Files that could not be closed, and why; they are settled when the volume is back."""
+        self._uncorrected: dict[str, GapReason] = {}
+        """Closed files that do not say yet that their run ended with them, and why it did; settled likewise."""
         self._unlinking: deque[Unlinking] = deque()
         self._synced_ns = now()
         self._retry_at_ns: int | None = None
@@ -258,10 +260,11 @@ class VolumeWriter:
         log.warning("volume %s (%s) takes footage again", self.volume.id, self.volume.root)
 
     def _recover(self) -> None:
-        changed = recover_volume(self.volume.disk, self.volume, self._index, self._left)
+        changed = recover_volume(self.volume.disk, self.volume, self._index, self._left, self._uncorrected)
         for file_id in self._left:
             self._growing.pop(file_id, None)
         self._left.clear()
+        self._uncorrected.clear()
         assert self.volume.id is not None
         self._postpone_unlinking()
         deleting = self._index.deleting_files(self.volume.id)
@@ -286,10 +289,25 @@ class VolumeWriter:
             self._lose_volume(e)
 
     def _correct_end(self, order: CorrectEnd) -> None:
+        """The row is OPEN until the file says the same: whatever cuts this short, recovery brings both together."""
+        file_id, reason = order.file_id, order.end_reason
         try:
-            self._index.set_end_reason(order.file_id, order.end_reason)
-        except StorageError as e:
-            log.error("the end of the run of file %s is not in the index (%s): %s", order.file_id, order.end_reason, e)
+            row = self._index.file(file_id)
+            if row is None or row.state is FileState.DELETING:
+                return
+            if row.state is FileState.CLOSED:
+                self._index.reopen(file_id)
+            self._uncorrected[file_id] = reason
+            if file_id in self._left or self.volume.state not in (VolumeState.ONLINE, VolumeState.FULL):
+                return
+            settled = settle(self.volume.disk, self.volume.path(row.path), reason, correct=True)
+            assert settled is not None, "a closed file has fragments"
+            self._index.close(file_id, **settled.row_figures(), end_reason=settled.end_reason)
+            del self._uncorrected[file_id]
+        except (OSError, StorageError, FormatError) as e:
+            log.error("file %s does not say yet that its run ended with it (%s): %s", file_id, reason, e)
+            if isinstance(e, OSError):
+                self._lose_volume(e)
 
     def _delete(self, order: Delete) -> None:
         try:

@@ -105,14 +105,15 @@ def test_closing_takes_the_figures_of_the_whole_file(index: FootageIndex) -> Non
             dropped_units=10,
             end_reason=GapReason.STORAGE,
         )
-    index.set_end_reason("a", GapReason.UNKNOWN)
     assert index.newest(KEY) == index.file("a")
     assert index.open_files("v") == []
+    index.reopen("a")
+    assert ids(index.open_files("v")) == ["a"]
 
 
 def test_closing_a_file_that_the_index_does_not_have_is_told(sql_index: SqlFootageIndex) -> None:
     with pytest.raises(StorageError, match="no open or closed file nosuch"):
-        sql_index.set_end_reason("nosuch", GapReason.UNKNOWN)
+        sql_index.reopen("nosuch")
 
 
 def test_a_tombstone_is_seen_by_the_deleting_side_only(index: FootageIndex) -> None:
@@ -127,6 +128,29 @@ def test_a_tombstone_is_seen_by_the_deleting_side_only(index: FootageIndex) -> N
     index.mark_deleting(["b"])
     assert index.tracks() == []
     assert index.newest(KEY) is None
+
+
+def test_the_oldest_closed_files_of_a_volume_come_page_by_page(index: FootageIndex) -> None:
+    fill(
+        index,
+        a_file("a", 30, 40),
+        a_file("b", 10, 50, key=TrackKey(KEY.recording, TrackToken("AUDIO001"))),
+        a_file("c", 10, 20),
+        a_file("d", 0, 10, state=FileState.DELETING),
+        a_file("e", 5, 5, state=FileState.OPEN),
+    )
+    index.replace_volume("w", [a_file("f", 0, 10, volume_id="w")])
+    assert ids(index.oldest("v", limit=2)) == ["b", "c"]
+    assert ids(index.oldest("v", after=(10, "b"), limit=2)) == ["c", "a"]
+    assert index.oldest("v", after=(30, "a")) == []
+
+
+def test_the_bytes_of_a_recording_are_those_shown_and_those_of_a_volume_all_that_is_there(index: FootageIndex) -> None:
+    assert (index.recording_bytes(KEY.recording), index.volume_bytes("v")) == (0, 0)
+    other = TrackKey(RecordingToken("rec-2"), KEY.track)
+    deleting = a_file("d", 0, 10, state=FileState.DELETING)
+    fill(index, a_file("a", 0, 10), replace(a_file("b", 0, 9), size=5), a_file("c", 1, 9, key=other), deleting)
+    assert (index.recording_bytes(KEY.recording), index.volume_bytes("v")) == (6, 8)
 
 
 def test_many_ids_at_once_stay_within_the_limits_of_the_database(index: FootageIndex) -> None:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from nvr.model.errors import StorageError
 from nvr.model.time import UtcNs
 from nvr.model.timeline import GapReason, Run
-from nvr.model.tokens import TrackKey
+from nvr.model.tokens import RecordingToken, TrackKey
 from nvr.storage.rows import FileState, TrackFileRow
 
 SHOWN = (FileState.OPEN, FileState.CLOSED)
@@ -57,10 +57,10 @@ class IndexInMemory:
                 end_reason=end_reason,
             )
 
-    def set_end_reason(self, file_id: str, end_reason: GapReason) -> None:
-        self._change("set_end_reason")
+    def reopen(self, file_id: str) -> None:
+        self._change("reopen")
         with self._lock:
-            self.rows[file_id] = replace(self.rows[file_id], end_reason=end_reason)
+            self.rows[file_id] = replace(self.rows[file_id], state=FileState.OPEN)
 
     def forget(self, file_ids: Sequence[str]) -> None:
         self._change("forget")
@@ -125,6 +125,17 @@ class IndexInMemory:
             end = max(r.end_ns for r in rows)
             runs.append(Run(rows[0].run_id, rows[0].start_ns, end, reason or GapReason.UNKNOWN))
         return runs
+
+    def oldest(self, volume_id: str, *, after: tuple[UtcNs, str] | None = None, limit: int = 64) -> list[TrackFileRow]:
+        rows = [r for r in self._all() if r.volume_id == volume_id and r.state is FileState.CLOSED]
+        rows.sort(key=lambda r: (r.start_ns, r.file_id))
+        return [r for r in rows if after is None or (r.start_ns, r.file_id) > after][:limit]
+
+    def recording_bytes(self, recording: RecordingToken) -> int:
+        return sum(r.size for r in self._all() if r.recording == recording and r.state is FileState.CLOSED)
+
+    def volume_bytes(self, volume_id: str) -> int:
+        return sum(r.size for r in self._all() if r.volume_id == volume_id)
 
     def volume_files(self, volume_id: str, *, after: str = "", limit: int = 1000) -> list[TrackFileRow]:
         rows = sorted((r for r in self._all() if r.volume_id == volume_id), key=lambda r: r.file_id)

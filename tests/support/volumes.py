@@ -210,6 +210,7 @@ def check_file(engine: StorageEngine, row: TrackFileRow) -> None:
     who = head.identity
     assert (who.file, who.recording, who.track, who.run) == (row.file_id, row.recording, row.track, row.run_id)
     assert (who.volume, who.place, who.start_ns) == (row.volume_id, row.run_place, row.start_ns)
+    assert (who.gap_before, closing.end_reason) == (row.gap_before, row.end_reason)
     figures = Figures(row.end_ns, row.size, row.samples, row.lost_packets, row.dropped_units)
     assert figures == Figures.of(closing.entries, path.stat().st_size)
     assert demuxed(path) == row.samples
