@@ -129,6 +129,13 @@ class RtspObservation:
             "counter",
             self._server.refused_connections,
         )
+        yield _single(
+            "nvr_rtsp_handshakes_failed_total",
+            "RTSP connections that have ended before their TLS handshake.",
+            "counter",
+            self._server.failed_handshakes,
+        )
+        yield _single("nvr_rtsp_udp_streams", "Streams sent by UDP now.", "gauge", self._server.udp_streams)
         yield _single("nvr_live_viewers", "Who watches receivers live now.", "gauge", self._relays.viewers)
         yield _single(
             "nvr_live_dropped_units_total",

@@ -12,7 +12,7 @@ ROOT = Path(nvr.__file__).parent
 
 ROWS = (
     {"model"},
-    {"auth", "media"},
+    {"auth", "media", "net"},
     {"storage"},
     {"control", "discovery", "events", "ingest", "replay", "search"},
     {"soap", "web"},

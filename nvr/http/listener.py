@@ -18,12 +18,12 @@ from typing import Any
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from nvr.http.acceptor import Acceptor, Places
 from nvr.http.connection import Connection, Connections
 from nvr.http.mounts import routes
 from nvr.http.settings import HttpSettings
 from nvr.model.errors import OperatorError
 from nvr.model.time import NS
+from nvr.net.acceptor import Acceptor, Places
 from nvr.soap.protocol import Soap
 from nvr.soap.wsdl import Contract
 from nvr.web.health import Part
@@ -32,6 +32,8 @@ from nvr.web.metrics import Metric, MetricSource, Sample
 log = logging.getLogger(__name__)
 wire_log = logging.getLogger(f"{__name__}.wire")
 
+REFUSAL = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+"""To a client for whom there is no place."""
 LINGERING_S = 2.0
 """How long the rest of a refused body is read and dropped, so that the client gets to see the answer."""
 
@@ -86,7 +88,7 @@ class Listener:
         )
         self._connections: Connections = {}
         self._places = Places(settings.connections, settings.connections_per_client)
-        self._acceptor = Acceptor(self._places, self._connection)
+        self._acceptor = Acceptor(self._places, self._connection, REFUSAL)
 
     async def start(self, addresses: Sequence[Address]) -> tuple[Address, ...]:
         """Listens at all addresses, or at none. Returns them with their ports. Raises OperatorError."""

@@ -8,10 +8,10 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from aiohttp import web
 
-from nvr.http.acceptor import is_loopback
 from nvr.http.origin import origin
 from nvr.http.settings import HttpSettings, Observers
 from nvr.model.time import NS
+from nvr.net.acceptor import is_loopback
 from nvr.soap.protocol import Answer, Request, Soap
 from nvr.soap.wsdl import Contract
 from nvr.web.health import Part, health_route

@@ -16,7 +16,8 @@ from nvr.media.rtsp.message import Interleaved, Limits, MessageError, MessagePar
 from nvr.model.errors import NvrError
 from nvr.replay.methods import Answer, Methods, Surroundings
 from nvr.replay.status import RequestRefused, status_of
-from nvr.replay.stream import ByteStream, InterleavedTransport
+from nvr.replay.stream import ByteStream
+from nvr.replay.transports import Datagrams, Transports
 
 log = logging.getLogger(__name__)
 
@@ -31,15 +32,22 @@ class Connection:
     """Serves one byte stream until it ends. `run` is the task; cancelling it closes the connection in good order."""
 
     def __init__(
-        self, stream: ByteStream, surroundings: Surroundings, media_bytes: int, limits: Limits = LIMITS
+        self,
+        stream: ByteStream,
+        surroundings: Surroundings,
+        media_bytes: int,
+        datagrams: Datagrams | None = None,
+        limits: Limits = LIMITS,
     ) -> None:
+        """`media_bytes` may wait for the peer to take them; `datagrams` where it may be sent media by UDP."""
         self._stream = stream
         self._clock = surroundings.clock
         self._timeout_ns = surroundings.session_timeout_ns
         self._backlog_bytes = media_bytes + ANSWERS_BYTES
         self._parser = MessageParser(limits)
-        self._methods = Methods(surroundings, InterleavedTransport(stream), stream.local_address, stream.peer_address)
-        self._heard_ns = self._clock.monotonic_ns()
+        self._heard()
+        transports = Transports(stream, self._clock, self._heard, datagrams)
+        self._methods = Methods(surroundings, transports, stream.local_address, stream.peer_address)
 
     async def run(self) -> None:
         peer = self._stream.peer
@@ -49,12 +57,24 @@ class Connection:
         try:
             await asyncio.wait({watch, serve}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in (watch, serve):
-                task.cancel()
-            await asyncio.gather(watch, serve, return_exceptions=True)
-            await self._methods.close_sessions()
-            await self._stream.close(CLOSE_S)
-            log.debug("%s: closed", peer)
+            ending = asyncio.ensure_future(self._end(watch, serve))
+            try:
+                await asyncio.shield(ending)
+            except asyncio.CancelledError:
+                await asyncio.wait({ending})  # cancelled while it ends by itself: to the end all the same
+                raise
+
+    async def _end(self, *tasks: asyncio.Task[None]) -> None:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._methods.close_sessions()
+        await self._stream.close(CLOSE_S)
+        log.debug("%s: closed", self._stream.peer)
+
+    def _heard(self) -> None:
+        """A sign of life (8.7)."""
+        self._heard_ns = self._clock.monotonic_ns()
 
     async def _serve(self) -> None:
         try:
@@ -62,11 +82,10 @@ class Connection:
                 self._parser.feed(data)
                 while (event := self._parser.next_event()) is not None:
                     if isinstance(event, Request):
-                        self._heard_ns = self._clock.monotonic_ns()
+                        self._heard()
                         await self._answer(event)
                     elif isinstance(event, Interleaved) and is_rtcp(event.payload, 0, len(event.payload)):
-                        # A receiver report is a sign of life (8.7); what it says is of no use on a reliable transport.
-                        self._heard_ns = self._clock.monotonic_ns()
+                        self._heard()  # what a receiver report says is of no use on a reliable transport
         except MessageError as e:
             # Where the next message begins is not known any more: answer, and end the connection.
             log.info("%s: %s", self._stream.peer, e)
@@ -119,4 +138,4 @@ class Connection:
                 return
             log.info("%s: nothing was heard for %d s, its sessions end", self._stream.peer, self._timeout_ns // 10**9)
             await self._methods.close_sessions()
-            self._heard_ns = self._clock.monotonic_ns()
+            self._heard()

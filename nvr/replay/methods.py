@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.utils import formatdate
 from typing import Final
 from urllib.parse import quote
@@ -15,17 +15,16 @@ from nvr.media.rtsp.play import format_scale, format_tags
 from nvr.media.rtsp.range import ClockRange
 from nvr.media.rtsp.rtp_info import RtpInfo, format_rtp_info
 from nvr.media.rtsp.session import Session
-from nvr.media.rtsp.transport import TransportSpec
 from nvr.model.time import NS
 from nvr.replay import requests
 from nvr.replay.authentication import Authenticator
 from nvr.replay.clock import Clock
 from nvr.replay.description import describe, payload_type
-from nvr.replay.mounts import Mounts, Target
-from nvr.replay.player import Transport
+from nvr.replay.mounts import Mounts, Presentation, Target
 from nvr.replay.sender import Origin, PacketizerFactory, RtpStream
 from nvr.replay.session import RtspSession, SessionState, next_state
 from nvr.replay.status import RequestRefused
+from nvr.replay.transports import Transports, Way
 
 SERVER: Final = "nvr"
 _SEPARATORS: Final = re.compile(r"[,;\s]")
@@ -57,11 +56,13 @@ class Answer:
 class Methods:
     """Answers the requests of one connection, one after the other. `sessions` are those set up on it."""
 
-    def __init__(self, surroundings: Surroundings, transport: Transport, local_address: str, peer_address: str) -> None:
+    def __init__(
+        self, surroundings: Surroundings, transports: Transports, local_address: str, peer_address: str
+    ) -> None:
         """Both addresses are literal, without port."""
         self.sessions: dict[str, RtspSession] = {}
         self._around = surroundings
-        self._transport = transport
+        self._transports = transports
         self._local_address = local_address
         self._peer_address = peer_address
         self._methods = {
@@ -165,18 +166,23 @@ class Methods:
         if target.control is not None and target.control not in names:
             raise RequestRefused(404, f"{target.path} has no stream {target.control[:80]!r}")
         index = 0 if target.control is None else names.index(target.control)
-        spec = requests.transport_of(request)
-        channels = self._channels(spec, joined, index)
-        session = joined or RtspSession(
-            target.path,
-            target.mount,
-            presentation,
-            self._transport,
-            self._around.clock,
-            f"nvr@{self._local_address}",
-            self._forget,
+        way = self._transports.choose(
+            requests.transports_of(request), None if joined is None else joined.transport, self._channels(joined, index)
         )
+        try:
+            rtp, session = self._set_up(target, presentation, index, joined, way)
+        except BaseException:
+            way.give_up()
+            raise
+        self.sessions[session.id] = session
+        transport = str(replace(way.answer, ssrc=rtp.ssrc))
+        return Answer(self._ok(request, ("Transport", transport), ("Session", self._session_header(session))))
+
+    def _set_up(
+        self, target: Target, presentation: Presentation, index: int, joined: RtspSession | None, way: Way
+    ) -> tuple[RtpStream, RtspSession]:
         stream = presentation.streams[index]
+        channels = way.channels or (None, None)
         rtp = RtpStream(
             stream.configuration,
             payload_type(index, stream),
@@ -185,27 +191,29 @@ class Methods:
             channels[0],
             channels[1],
         )
+        session = joined or RtspSession(
+            target.path,
+            target.mount,
+            presentation,
+            way.transport,
+            self._around.clock,
+            f"nvr@{self._local_address}",
+            self._forget,
+        )
+        way.take(index, rtp.ssrc)
         session.add(index, rtp)
-        self.sessions[session.id] = session
-        chosen = TransportSpec("RTP/AVP/TCP", interleaved=channels, ssrc=rtp.ssrc, mode=spec.mode)
-        return Answer(self._ok(request, ("Transport", str(chosen)), ("Session", self._session_header(session))))
+        return rtp, session
 
-    def _channels(self, spec: TransportSpec, joined: RtspSession | None, index: int) -> tuple[int, int]:
-        """The channels asked for, or the first free pair where none are, or where they are taken."""
-        taken = {
+    def _channels(self, joined: RtspSession | None, index: int) -> set[int]:
+        """The interleaved channels in use, those of this stream aside."""
+        return {
             channel
             for session in self.sessions.values()
             for i, stream in session.streams.items()
             if not (session is joined and i == index)
             for channel in (stream.channel, stream.report_channel)
+            if channel is not None
         }
-        asked = spec.interleaved
-        if asked is not None and not taken & set(asked) and asked[0] != asked[1]:
-            return asked
-        for first in range(0, 255, 2):
-            if first not in taken and first + 1 not in taken:
-                return first, first + 1
-        raise RequestRefused(461, "all interleaved channels of this connection are taken")
 
     def _for_all_streams(self, request: Request, session: RtspSession) -> Target:
         """Control is of the whole session (8.1); the URI of its only stream is as good."""

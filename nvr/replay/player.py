@@ -49,6 +49,9 @@ class Transport(Protocol):
 
     async def send_report(self, stream: RtpStream, report: bytes) -> None: ...
 
+    def close(self) -> None:
+        """The session that it was set up for has ended."""
+
 
 @dataclass(frozen=True, slots=True)
 class Line:

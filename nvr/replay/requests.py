@@ -63,15 +63,12 @@ def check_accept(headers: Headers) -> None:
         raise RequestRefused(406, f"Accept names {', '.join(sorted(kinds))[:80]!r}, only application/sdp is there")
 
 
-def transport_of(request: Request) -> TransportSpec:
-    """The first transport offered that is supported (8.1): unicast RTP in the RTSP connection. Otherwise 461."""
+def transports_of(request: Request) -> tuple[TransportSpec, ...]:
+    """The transports offered, in order of preference (RFC 2326 12.39)."""
     value = request.headers.get("Transport")
     if value is None:
         raise RequestRefused(461, "SETUP has no Transport")
-    for spec in _read(400, parse_transport, value):
-        if spec.protocol == "RTP/AVP/TCP" and spec.unicast and (spec.mode or "PLAY") == "PLAY":
-            return spec
-    raise RequestRefused(461, f"no transport of {value[:80]!r} is supported")
+    return _read(400, parse_transport, value)
 
 
 def play_request(headers: Headers) -> PlayRequest:

@@ -1,4 +1,4 @@
-"""The RTSP server: a listener, its connections, and their end."""
+"""The RTSP server: its listeners, its connections, and their end."""
 
 from __future__ import annotations
 
@@ -14,21 +14,23 @@ from nvr.media.rtsp.headers import Headers
 from nvr.media.rtsp.message import Response
 from nvr.model.errors import OperatorError
 from nvr.model.time import NS
+from nvr.net.acceptor import Acceptor, Places
 from nvr.replay.authentication import Authenticator
 from nvr.replay.clock import Clock, SystemClock
 from nvr.replay.connection import Connection
 from nvr.replay.methods import Surroundings
 from nvr.replay.mounts import Mounts
 from nvr.replay.sender import Origin, PacketizerFactory
-from nvr.replay.stream import TcpStream
+from nvr.replay.stream import Wire
+from nvr.replay.transports import Datagrams
+from nvr.replay.udp import UdpPorts
 
 log = logging.getLogger(__name__)
 
 STOP_S: Final = 3.0
 """Deadline of `stop`. Connections get one second of it to take their last answer."""
-CLOSE_S: Final = 1.0
-"""How long `stop` waits behind that for listeners to be told the end of their connections."""
-TLS_HANDSHAKE_S: Final = 10.0
+REFUSAL: Final = bytes(Response(503, Headers()))
+"""To a client for whom there is no place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,22 +40,36 @@ class RtspSettings:
     session_timeout_ns: int = 60 * NS
     """Whole seconds. Stated in Session headers; a silent client's sessions end after it (RFC 2326 12.37)."""
     maximum_connections: int = 512
+    """Open at once over all addresses, TLS handshakes and tunnels included."""
+    maximum_connections_per_client: int = 256
+    """How many of them one IPv4 address, or one IPv6 network of 64 bits, may hold."""
     maximum_sessions: int = 16
     """RTSP sessions per connection."""
     write_buffer_bytes: int = 256 * 1024
     """What waits in memory for one client to take it."""
     maximum_payload: int = 1400
-    """Bytes of payload of an RTP packet."""
+    """Bytes of payload of an RTP packet. Beyond some 1400 the network cuts datagrams into pieces."""
+    maximum_udp_streams: int = 256
+    """Each takes two ports of the host."""
+    udp_ports: tuple[int, ...] = ()
+    """The first and the last port for UDP; empty: the system chooses."""
+    udp_rate_bytes: int = 12_500_000
+    """Per second. No RTSP session is sent more by UDP, so that receivers can follow (IEC 62676-2-32 8.5.3)."""
 
     def __post_init__(self) -> None:
         if self.session_timeout_ns < NS or self.session_timeout_ns % NS:
             raise ValueError("session_timeout must be a whole number of seconds, and at least one")
-        if self.maximum_connections < 1 or self.maximum_sessions < 1:
-            raise ValueError("maximum_connections and maximum_sessions must be at least 1")
+        for name in ("connections", "connections_per_client", "sessions"):
+            if getattr(self, f"maximum_{name}") < 1:
+                raise ValueError(f"maximum_{name} must be at least 1")
         if not 256 <= self.maximum_payload <= 65_000:
             raise ValueError("maximum_payload must lie between 256 and 65000 bytes")
         if self.write_buffer_bytes < 64 * 1024:
             raise ValueError("write_buffer must be at least 64KiB")
+        if self.maximum_udp_streams < 0 or self.udp_rate_bytes < 100_000:
+            raise ValueError("maximum_udp_streams must not be below 0, and udp_rate must be at least 100kB")
+        if self.udp_ports and not (len(self.udp_ports) == 2 and 1024 <= self.udp_ports[0] < self.udp_ports[1] < 65536):
+            raise ValueError("udp_ports must be the first and the last of a range between 1024 and 65535")
 
 
 class RtspServer:
@@ -70,8 +86,6 @@ class RtspServer:
         origin: Callable[[], Origin] = Origin.random,
     ) -> None:
         self.mounts = mounts
-        self.refused_connections = 0
-        """Connections turned away because there were too many."""
         self._settings = settings
         self._surroundings = Surroundings(
             mounts,
@@ -82,40 +96,54 @@ class RtspServer:
             settings.maximum_sessions,
             origin,
         )
-        self._servers: list[asyncio.Server] = []
-        self._connections: dict[asyncio.Task[None], TcpStream] = {}
+        self._datagrams = Datagrams(UdpPorts(settings.maximum_udp_streams, settings.udp_ports), settings.udp_rate_bytes)
+        self._places = Places(settings.maximum_connections, settings.maximum_connections_per_client)
+        self._acceptor = Acceptor(self._places, self._wire, REFUSAL)
+        self._ports: list[int] = []
+        self._connections: dict[asyncio.Task[None], Wire] = {}
 
     @property
     def connections(self) -> int:
         return len(self._connections)
 
     @property
+    def refused_connections(self) -> int:
+        """Connections turned away because there were too many, in all or of one client."""
+        return self._acceptor.refused
+
+    @property
+    def failed_handshakes(self) -> int:
+        """TLS connections that never came about."""
+        return self._acceptor.failed_handshakes
+
+    @property
+    def udp_streams(self) -> int:
+        """Streams that are set up for UDP now."""
+        return self._datagrams.ports.taken
+
+    @property
     def port(self) -> int:
         """The TCP port that was listened on first; where `start` was given 0, the one that was free."""
-        return _port(self._servers[0])
+        return self._ports[0]
 
     async def start(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> int:
         """Listen, with `tls` for RTSPS; may be called for several addresses. The answer is the port.
 
         Raises OperatorError when the address cannot be used.
         """
-        handshake_s = None if tls is None else TLS_HANDSHAKE_S
         try:
-            server = await asyncio.start_server(
-                self._on_connection, host, port, ssl=tls, ssl_handshake_timeout=handshake_s
-            )
+            port = await self._acceptor.listen(host, port, tls)
         except OSError as e:
             name, setting = ("RTSP", "--rtsp") if tls is None else ("RTSPS", "listen.rtsps")
             raise OperatorError(
                 f"{name} cannot listen on {host}:{port}: {e.strerror or e}; choose another {setting}"
             ) from e
-        self._servers.append(server)
-        return _port(server)
+        self._ports.append(port)
+        return port
 
     async def stop(self) -> None:
         """Take no more connections, end those there are, and stop reading footage."""
-        for server in self._servers:
-            server.close()
+        await self._acceptor.stop()
         for task in self._connections:
             task.cancel()
         if self._connections:
@@ -125,42 +153,24 @@ class RtspServer:
             for task in late:
                 self._connections[task].abort()
         await asyncio.sleep(0)  # transports tell their loss in the next turn of the loop
-        servers, self._servers = self._servers, []
-        # From CPython 3.12 on it waits for open connections, those included that are still at their TLS handshake.
-        closing = [asyncio.ensure_future(server.wait_closed()) for server in servers]
-        if closing:
-            _, waiting = await asyncio.wait(closing, timeout=CLOSE_S)
-            for task in waiting:
-                task.cancel()
         self.mounts.close()
 
-    def _on_connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _wire(self, ended: Callable[[], None]) -> Wire:
+        return Wire(self._settings.write_buffer_bytes, ended, self._begin)
+
+    def _begin(self, wire: Wire) -> None:
         """Not a coroutine, so that no connection can come into being unseen while the server stops."""
-        if not any(server.is_serving() for server in self._servers):
-            writer.transport.abort()
-            return
-        stream = TcpStream(reader, writer, self._settings.write_buffer_bytes)
-        if len(self._connections) < self._settings.maximum_connections:
-            work = Connection(stream, self._surroundings, self._settings.write_buffer_bytes).run()
-        else:
-            work = self._turn_away(stream)
-        task = asyncio.create_task(work, name=f"rtsp {stream.peer}")
-        self._connections[task] = stream
+        task = asyncio.create_task(self._serve(wire), name=f"rtsp {wire.peer}")
+        self._connections[task] = wire
         task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._connections.pop(task).abort()  # no-op unless the task was cancelled before it began
 
-    async def _turn_away(self, stream: TcpStream) -> None:
-        self.refused_connections += 1
-        if self.refused_connections.bit_count() == 1:
-            log.warning("%s: turned away, %d connections are open", stream.peer, len(self._connections) - 1)
-        stream.write(bytes(Response(503, Headers())))
-        await stream.close(1.0)
-
-
-def _port(server: asyncio.Server) -> int:
-    return int(server.sockets[0].getsockname()[1])
+    async def _serve(self, wire: Wire) -> None:
+        # Who has asked for TLS is not sent media in clear text beside it.
+        datagrams = None if wire.secure else self._datagrams
+        await Connection(wire, self._surroundings, self._settings.write_buffer_bytes, datagrams).run()
 
 
 def _packetizers(maximum_payload: int) -> PacketizerFactory:

@@ -101,7 +101,8 @@ class RtspSession:
         self.state = SessionState.INIT
         self.streams: dict[int, RtpStream] = {}
         self.last_request: PlayRequest | None = None
-        self._transport = transport
+        self.transport = transport
+        """That of all its streams."""
         self._clock = clock
         self._cname = cname
         self._on_failure = on_failure
@@ -146,7 +147,7 @@ class RtspSession:
         self._playback = fresh
         recorded = fresh.position_ns - fresh.skipped_ns
         line = Line(recorded, self._playing_ns, request.scale)
-        transport, streams = self._transport, self.streams
+        transport, streams = self.transport, self.streams
         reference = self.presentation.reference_ns
         marked = cseq if self.presentation.extension else None
         self._player = Player(fresh, streams, transport, self._clock, pacing, line, reference, marked, self._cname)
@@ -187,6 +188,7 @@ class RtspSession:
         if self._playback is not None:
             self._playback.source.close()
             self._playback = None
+        self.transport.close()
         self.state = SessionState.INIT
 
     async def _run(self, player: Player) -> None:
@@ -208,6 +210,7 @@ class RtspSession:
         if self._playback is not None:
             self._playback.source.close()
             self._playback = None
+        self.transport.close()
         self.state = SessionState.INIT
         self._on_failure(self)
 

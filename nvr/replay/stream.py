@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 from nvr.media.rtsp.message import frame_header
 from nvr.replay.sender import Buffer, RtpStream
 
-READ_BYTES: Final = 16 * 1024
+RECEIVE_BYTES: Final = 64 * 1024
+"""What may wait to be read; beyond it the peer is held up."""
 
 
 class ByteStream(Protocol):
@@ -24,7 +25,7 @@ class ByteStream(Protocol):
     """Literal IP address that the peer is connected to."""
 
     async def read(self) -> bytes:
-        """What has come, at least one byte; empty at the end. Raises ConnectionError."""
+        """What has come, at least one byte; empty at the end. Raises ConnectionError, MessageError."""
 
     def write(self, data: bytes) -> None: ...
 
@@ -39,47 +40,112 @@ class ByteStream(Protocol):
         """Let the peer take what was written, for so long; then cut."""
 
 
-class TcpStream:
-    """RTSP over TCP or TLS."""
+class Wire(asyncio.Protocol):
+    """A TCP or TLS connection as a byte stream, bounded in both directions."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, write_buffer_bytes: int) -> None:
-        self._reader = reader
-        self._writer = writer
-        writer.transport.set_write_buffer_limits(write_buffer_bytes, write_buffer_bytes // 4)
-        peer = writer.get_extra_info("peername")
+    def __init__(
+        self, write_buffer_bytes: int, ended: Callable[[], None], began: Callable[[Wire], None] = lambda _: None
+    ) -> None:
+        """`began` is called when the connection is there, `ended` when it is gone."""
+        self.peer = self.peer_address = "unknown"
+        self.local_address = "127.0.0.1"
+        self.secure = False
+        """Whether it is TLS."""
+        self._write_buffer_bytes = write_buffer_bytes
+        self._began, self._ended = began, ended
+        self._transport: asyncio.Transport | None = None
+        self._received = bytearray()
+        self._at_end = False
+        self._news = asyncio.Event()
+        self._writable = asyncio.Event()
+        self._writable.set()
+        self._gone = asyncio.Event()
+        self._why: BaseException | None = None
+
+    # -- for the event loop
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        transport.set_write_buffer_limits(self._write_buffer_bytes, self._write_buffer_bytes // 4)
+        peer, local = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
         self.peer = _shown(peer)
-        self.peer_address = str(peer[0]) if isinstance(peer, tuple) else "unknown"
-        local = writer.get_extra_info("sockname")
-        self.local_address = str(local[0]) if local else "127.0.0.1"
+        if isinstance(peer, tuple):
+            self.peer_address = str(peer[0])
+        if isinstance(local, tuple):
+            self.local_address = str(local[0])
+        self.secure = transport.get_extra_info("ssl_object") is not None
+        self._began(self)
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        if len(self._received) > RECEIVE_BYTES and self._transport is not None:
+            self._transport.pause_reading()
+        self._news.set()
+
+    def eof_received(self) -> bool:
+        self._at_end = True
+        self._news.set()
+        return not self.secure  # what is written still goes out; TLS has no half-closed connections
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._at_end, self._why = True, exc
+        for event in (self._news, self._writable, self._gone):
+            event.set()
+        self._ended()
+
+    def pause_writing(self) -> None:
+        self._writable.clear()
+
+    def resume_writing(self) -> None:
+        self._writable.set()
+
+    # -- for who reads and writes
 
     async def read(self) -> bytes:
-        try:
-            return await self._reader.read(READ_BYTES)
-        except (ssl.SSLError, TimeoutError) as e:
-            raise ConnectionError(str(e)) from e
+        while not self._received and not self._at_end:
+            self._news.clear()
+            await self._news.wait()
+        if not self._received and self._why is not None:
+            raise _connection_error(self._why)
+        data = bytes(self._received)
+        self._received.clear()
+        if self._transport is not None and not self._at_end:
+            self._transport.resume_reading()
+        return data
+
+    def unread(self, data: bytes) -> None:
+        """Have `read` give this first."""
+        self._received[:0] = data
+        self._news.set()
 
     def write(self, data: bytes) -> None:
-        if not self._writer.transport.is_closing():
-            self._writer.write(data)
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(data)
 
     async def drain(self) -> None:
-        await self._writer.drain()
+        await self._writable.wait()
+        if self._transport is None or self._transport.is_closing():
+            raise _connection_error(self._why)
 
     @property
     def buffered(self) -> int:
-        return self._writer.transport.get_write_buffer_size()
+        return 0 if self._transport is None else self._transport.get_write_buffer_size()
 
     def abort(self) -> None:
         """Cut, whatever is still to be taken."""
-        self._writer.transport.abort()
+        if self._transport is not None:
+            self._transport.abort()
 
     async def close(self, deadline_s: float) -> None:
-        self._writer.close()
+        if self._transport is None:
+            return
+        self._transport.close()
         try:
             async with asyncio.timeout(deadline_s):
-                await self._writer.wait_closed()
-        except (TimeoutError, ConnectionError, ssl.SSLError):
-            self._writer.transport.abort()  # the peer does not read any more, or is gone: nothing is left to save
+                await self._gone.wait()
+        except TimeoutError:
+            self._transport.abort()  # the peer does not read any more: nothing is left to save
 
 
 class InterleavedTransport:
@@ -95,6 +161,17 @@ class InterleavedTransport:
     async def send_report(self, stream: RtpStream, report: bytes) -> None:
         if stream.report_channel is not None:
             self._stream.write(frame_header(stream.report_channel, len(report)) + report)
+
+    def close(self) -> None:
+        """The connection stays."""
+
+
+def _connection_error(why: BaseException | None) -> ConnectionError:
+    if isinstance(why, ConnectionError):
+        return why
+    if isinstance(why, (ssl.SSLError, OSError)):
+        return ConnectionError(str(why))
+    return ConnectionResetError("the connection is closed")
 
 
 def _shown(peer: object) -> str:

@@ -50,6 +50,8 @@ class Recorded:
     async def send_report(self, stream: RtpStream, report: bytes) -> None:
         self.reports.append((self.clock.now_ns, report))
 
+    def close(self) -> None: ...
+
     @property
     def at_s(self) -> list[float]:
         return [t / NS for t, _ in self.sent]

@@ -163,7 +163,7 @@ async def run(*command: str) -> str:
     return output.decode(errors="replace")
 
 
-async def gstreamer(house: House, out: Path, *pipeline: str) -> list[bytes]:
+async def gstreamer(house: House, out: Path, *pipeline: str, protocols: str = "tcp", uri: str = "") -> list[bytes]:
     """The NAL units that a pipeline behind rtspsrc writes, parameter sets aside: the depayloader adds some.
 
     Raises TimeoutError when it does not end by itself. Its exit status says little: now and then rtspsrc 1.22 closes
@@ -171,8 +171,9 @@ async def gstreamer(house: House, out: Path, *pipeline: str) -> list[bytes]:
     """
     assert GST is not None
     output = await run(
-        GST, "-q", "rtspsrc", f"location={house.uri()}", "protocols=tcp", *pipeline, "!", "filesink", f"location={out}"
-    )
+        GST, "-q", "rtspsrc", f"location={uri or house.uri()}", f"protocols={protocols}", *pipeline,
+        "!", "filesink", f"location={out}",
+    )  # fmt: skip
     received = without_sets(annex_b(await asyncio.to_thread(out.read_bytes)))
     assert received, output
     return received
@@ -208,3 +209,35 @@ async def test_gstreamer_as_a_plain_player_receives_every_frame(house: House, tm
     )
     # identity ends the stream in place of the buffer with that number.
     assert received == without_sets([nal for s in video[1][:-1] for nal in nals_of(s.data)])
+
+
+def frames(uri: str, options: dict[str, str], wanted: int) -> list[list[bytes]]:
+    """The NAL units of each picture that FFmpeg gets."""
+    found: list[list[bytes]] = []
+    with av.open(uri, options=options, timeout=(15, 2)) as container:
+        for packet in container.demux(video=0):
+            if bytes(packet):
+                found.append(annex_b(bytes(packet)))
+            if len(found) >= wanted:
+                break
+    return found
+
+
+@pytest.mark.requirement("PB-8.1-02")
+async def test_ffmpeg_plays_by_udp_with_large_pictures_and_loses_nothing(house: House) -> None:
+    video = encoded_h264(30)
+    await house.record(VIDEO001, video)
+    found = await asyncio.to_thread(frames, house.uri(), {"rtsp_transport": "udp"}, 29)
+    assert found == [nals_of(s.data) for s in video[1]][:29]
+
+
+@pytest.mark.skipif(GST is None, reason="gst-launch-1.0 (gstreamer1.0-tools) is not installed")
+@pytest.mark.requirement("PB-8.1-02", "PB-8.5.3-07")
+async def test_gstreamer_in_onvif_mode_receives_every_frame_by_udp_without_rate_control(
+    house: House, tmp_path: Path
+) -> None:
+    video = encoded_h264()
+    await house.record(VIDEO001, video)
+    mode = ("onvif-mode=true", "onvif-rate-control=false", "buffer-mode=none", "!", "rtponvifparse")
+    received = await gstreamer(house, tmp_path / "received.h264", *mode, *DEPAY, protocols="udp")
+    assert received == without_sets([nal for s in video[1] for nal in nals_of(s.data)])

@@ -61,6 +61,8 @@ class NoTransport:
 
     async def send_report(self, stream: RtpStream, report: bytes) -> None: ...
 
+    def close(self) -> None: ...
+
 
 async def test_a_play_that_is_prepared_while_the_session_fails_leaves_nothing_behind() -> None:
     mount = SlowMount()

@@ -25,7 +25,6 @@ TLS_SHUTDOWN_S: Final = 5.0
 """How long a client may take to agree to the end of a TLS connection."""
 RETRY_S: Final = 1.0
 """Pause where the system has no descriptors or buffers left for another connection."""
-REFUSAL: Final = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 
 
 class Places:
@@ -85,13 +84,15 @@ Connected = Callable[[Callable[[], None]], asyncio.Protocol]
 class Acceptor:
     """Listening sockets, and the connections on their way from accept to protocol."""
 
-    def __init__(self, places: Places, connected: Connected) -> None:
+    def __init__(self, places: Places, connected: Connected, refusal: bytes = b"") -> None:
+        """`refusal` is sent to a client for whom there is no place, before its connection is closed; not with TLS."""
         self.refused = 0
         """Connections closed because there was no place for them."""
         self.failed_handshakes = 0
         """TLS connections that never came about."""
         self._places = places
         self._connected = connected
+        self._refusal = refusal
         self._sockets: list[socket.socket] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._full = False
@@ -194,9 +195,9 @@ class Acceptor:
             log.warning("a connection of %s is refused: %d are open already", peer, self._places.taken)
         self._full = True
         with accepted:
-            if not tls:
+            if self._refusal and not tls:
                 try:
-                    accepted.send(REFUSAL)
+                    accepted.send(self._refusal)
                 except OSError as e:
                     log.debug("%s: has left before it was refused: %s", peer, e)
 

@@ -14,11 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nvr.http import acceptor as acceptor_module
-from nvr.http.acceptor import Acceptor, Places, client_of
 from nvr.http.settings import tls_context
+from nvr.net import acceptor as acceptor_module
+from nvr.net.acceptor import Acceptor, Places, client_of
 from tests.http.test_listener import certificate
 
+REFUSAL = b"no place"
 Ended = Callable[[], None]
 
 
@@ -60,7 +61,7 @@ class House:
 @asynccontextmanager
 async def a_house(total: int = 5, per_client: int = 5, tls: ssl.SSLContext | None = None) -> AsyncIterator[House]:
     places = Places(total, per_client)
-    acceptor = Acceptor(places, Greeter)
+    acceptor = Acceptor(places, Greeter, REFUSAL)
     house = House(places, acceptor, await acceptor.listen("127.0.0.1", 0, tls))
     try:
         yield house
@@ -129,7 +130,7 @@ async def test_one_client_cannot_take_all_places() -> None:
             for reader, _ in greedy[:2]:
                 assert await reader.read(5) == b"hello"
             for reader, _ in greedy[2:]:
-                assert (await reader.read()).startswith(b"HTTP/1.1 503 ")
+                assert (await reader.read()).startswith(REFUSAL)
             reader, _ = await house.connect(source="127.0.0.2")
             assert await reader.read(5) == b"hello"
             greedy[0][1].close()

@@ -1,0 +1,1 @@
+"""Accepting connections: what every listener of the daemon shares."""
