@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Container
+from collections.abc import Container, Iterable
 from dataclasses import replace
 from enum import Enum
+from itertools import chain
 from typing import TypeVar
 from urllib.parse import urlsplit
 
 from nvr.control.state import ControlSettings
 from nvr.model.errors import BadConfiguration
+from nvr.model.extension import LONGEST, Extension
 from nvr.model.job import (
     PROFILE_TYPE,
     RECEIVER_TYPE,
@@ -51,6 +53,7 @@ def recording_configuration(given: RecordingConfiguration) -> RecordingConfigura
     text("Content", given.content)
     if not 0 <= given.maximum_retention_ns <= MAX_LONG:
         raise BadConfiguration("MaximumRetentionTime: must be zero or a positive duration below 292 years")
+    extensions(given.extensions)
     cut = replace(source, location=source.location[:MAX_TEXT], description=source.description[:MAX_TEXT])
     return replace(given, source=cut, content=given.content[:MAX_TEXT])
 
@@ -61,7 +64,8 @@ def track_configuration(given: TrackConfiguration) -> TrackConfiguration:
     if track_type is TrackType.EXTENDED:
         raise BadConfiguration("TrackType: a track is Video, Audio or Metadata")
     text("Description", given.description)
-    return TrackConfiguration(track_type, given.description[:MAX_TEXT])
+    extensions(given.extensions)
+    return replace(given, track_type=track_type, description=given.description[:MAX_TEXT])
 
 
 def job_configuration(
@@ -75,6 +79,8 @@ def job_configuration(
         text("ScheduleToken", given.schedule_token, MAX_NAME)
     if len(given.sources) > MAX_SOURCES:
         raise BadConfiguration(f"Source: a job has at most {MAX_SOURCES} sources")
+    lines = (line.extensions for source in given.sources for line in source.tracks)
+    extensions(chain(given.extensions, *(source.extensions for source in given.sources), *lines))
     fed: set[TrackToken] = set()
     sources = []
     for place, source in enumerate(given.sources):
@@ -122,6 +128,7 @@ def receiver_configuration(given: ReceiverConfiguration, settings: ControlSettin
         raise BadConfiguration(f"StreamSetup/Transport/Protocol: {protocol} cannot be received")
     if given.media_uri:
         media_uri(given.media_uri, settings.uri_octets)
+    extensions(given.extensions)
     return replace(given, mode=mode, stream_setup=replace(setup, stream=stream, protocol=protocol))
 
 
@@ -154,6 +161,13 @@ def media_uri(uri: str, octets: int) -> None:
         raise BadConfiguration("MediaUri: names no host")
     if port == 0:
         raise BadConfiguration("MediaUri: port 0 cannot be connected")
+
+
+def extensions(given: Iterable[Extension]) -> None:
+    """What stands in a configuration beyond this edition is kept whole or not at all."""
+    length = sum(map(len, given))
+    if length > LONGEST:
+        raise BadConfiguration(f"extensions: {length} characters, at most {LONGEST} are kept with a configuration")
 
 
 def one_of(field: str, kind: type[E], given: object) -> E:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
+from nvr.model.extension import Extensions
 from nvr.model.tokens import JobToken, RecordingToken, TrackToken
 
 RECEIVER_TYPE = "http://www.onvif.org/ver10/schema/Receiver"
@@ -44,6 +45,7 @@ class RecordingJobTrack:
 
     source_tag: str
     destination: TrackToken
+    extensions: Extensions = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,8 @@ class RecordingJobSource:
     tracks: tuple[RecordingJobTrack, ...] = ()
     auto_create_receiver: bool = False
     implied_tracks: bool = False
+    extensions: Extensions = field(default=(), repr=False)
+    """Also those of `SourceToken` and `Extension`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +92,8 @@ class RecordingJobConfiguration:
     sources: tuple[RecordingJobSource, ...] = ()
     schedule_token: str | None = None
     event_filter: RecordingEventFilter | None = None
+    extensions: Extensions = field(default=(), repr=False)
+    """Also those of `Extension`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from urllib.parse import urlsplit, urlunsplit
 
+from nvr.model.extension import Extensions
 from nvr.model.tokens import ReceiverToken
 
 
@@ -45,7 +46,7 @@ class TransportProtocol(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class StreamSetup:
-    """tt:StreamSetup, without the nested tunnel, which nothing uses."""
+    """tt:StreamSetup. A nested tunnel, which nothing uses, is kept as an extension."""
 
     stream: StreamType = StreamType.RTP_UNICAST
     protocol: TransportProtocol = TransportProtocol.UDP
@@ -59,6 +60,8 @@ class ReceiverConfiguration:
     media_uri: str = field(default="", repr=False)
     """It may hold the camera's password."""
     stream_setup: StreamSetup = StreamSetup()
+    extensions: Extensions = field(default=(), repr=False)
+    """Also those of `StreamSetup`. A vendor may have put a password into them, too."""
 
     @property
     def public_uri(self) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
+from nvr.model.extension import Extensions
 from nvr.model.tokens import AUDIO001, META001, VIDEO001, RecordingToken, TrackKey, TrackToken
 
 
@@ -35,6 +36,8 @@ class RecordingConfiguration:
     source: RecordingSourceInformation = RecordingSourceInformation()
     content: str = ""
     maximum_retention_ns: int = 0
+    extensions: Extensions = field(default=(), repr=False)
+    """Also those of `Source`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,7 @@ class TrackConfiguration:
 
     track_type: TrackType
     description: str = ""
+    extensions: Extensions = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)

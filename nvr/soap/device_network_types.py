@@ -5,6 +5,7 @@ from __future__ import annotations
 from nvr.soap.model import (
     Boolean,
     Int,
+    Open,
     ReferenceToken,
     String,
     Struct,
@@ -21,6 +22,7 @@ from nvr.soap.types import Extension
 
 class HostnameInformation(Struct):
     __namespace__ = TT
+    __open__ = Open.ATTRIBUTES
 
     FromDHCP = required(Boolean)
     Name = optional(Token)
@@ -38,6 +40,7 @@ class IPAddress(Struct):
 
 class DNSInformation(Struct):
     __namespace__ = TT
+    __open__ = Open.ATTRIBUTES
 
     FromDHCP = required(Boolean)
     SearchDomain = many(Token)
@@ -48,6 +51,7 @@ class DNSInformation(Struct):
 
 class NetworkHost(Struct):
     __namespace__ = TT
+    __open__ = Open.ATTRIBUTES
 
     Type = required(words(("IPv4", "IPv6", "DNS"), "NetworkHostType"))
     IPv4Address = optional(Token)
@@ -58,6 +62,7 @@ class NetworkHost(Struct):
 
 class NTPInformation(Struct):
     __namespace__ = TT
+    __open__ = Open.ATTRIBUTES
 
     FromDHCP = required(Boolean)
     NTPFromDHCP = many(NetworkHost)
@@ -67,6 +72,7 @@ class NTPInformation(Struct):
 
 class NetworkProtocol(Struct):
     __namespace__ = TT
+    __open__ = Open.ATTRIBUTES
 
     Name = required(String)
     """Any text here: the operation has a fault of its own for a protocol that it does not know."""
@@ -190,6 +196,7 @@ class IPv6NetworkInterfaceSetConfiguration(Struct):
 
 class NetworkInterfaceSetConfiguration(Struct):
     __namespace__ = TT
+    __open__ = Open.ATTRIBUTES
 
     Enabled = optional(Boolean)
     Link = optional(NetworkInterfaceConnectionSetting)

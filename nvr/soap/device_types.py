@@ -9,6 +9,7 @@ from nvr.soap.model import (
     AnyURI,
     Boolean,
     Int,
+    Open,
     String,
     StringAttrList,
     Struct,
@@ -39,7 +40,7 @@ class AnyCapabilities(Struct):
     """The wrapper around the Capabilities element of a service."""
 
     __namespace__ = TDS
-    __open__ = True
+    __open__ = Open.ELEMENTS
 
 
 class ServiceEntry(Struct):
@@ -315,6 +316,7 @@ class TimeZone(Struct):
 
 class SystemDateTime(Struct):
     __namespace__ = TT
+    __open__ = Open.ATTRIBUTES
 
     DateTimeType = required(words(("Manual", "NTP"), "SetDateTimeType"))
     DaylightSavings = required(Boolean)

@@ -29,6 +29,7 @@ from nvr.soap import recordings_wire as wire
 from nvr.soap.model import (
     AnyURI,
     Foreign,
+    Open,
     String,
     Struct,
     UtcTime,
@@ -72,12 +73,12 @@ class FilterType(Struct):
     """wsnt:FilterType: expressions in any number and order."""
 
     __namespace__ = WSNT
-    __open__ = True
+    __open__ = Open.ELEMENTS
 
 
 class SubscriptionPolicy(Struct):
     __namespace__ = WSNT
-    __open__ = True
+    __open__ = Open.ELEMENTS
 
 
 class TopicExpressionType(Struct):
@@ -129,7 +130,7 @@ class MessageHolder(Struct):
     """The content is one tt:Message (xs:any)."""
 
     __namespace__ = WSNT
-    __open__ = True
+    __open__ = Open.ELEMENTS
 
 
 class NotificationMessage(Struct):

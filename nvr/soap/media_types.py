@@ -13,6 +13,7 @@ from nvr.soap.model import (
     Duration,
     Float,
     Int,
+    Open,
     ReferenceToken,
     String,
     Struct,
@@ -77,6 +78,7 @@ class DeviceEntity(Struct):
 
 class VideoSource(DeviceEntity):
     __namespace__ = TT
+    __open__ = Open.ATTRIBUTES
 
     Framerate = required(Float)
     Resolution = required(VideoResolution)
@@ -161,6 +163,7 @@ class VideoEncoderConfiguration(ConfigurationEntity):
 
 class Profile(Struct):
     __namespace__ = TT
+    __open__ = Open.ATTRIBUTES
 
     Name = required(NAME)
     VideoSourceConfiguration = optional(VideoSourceConfiguration)

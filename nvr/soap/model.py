@@ -30,19 +30,20 @@ end of this file and what is made from them: `text(longest=64)`, `words(StrEnum)
 Instances are made with keywords, `RecordingSourceInformation(SourceId="", Name="Door")`; an unknown keyword or
 attribute raises. Members that are absent are None, absent `many` members are (). Values are native: UTC nanoseconds for
 `UtcTime`, nanoseconds for `Duration`, members of the StrEnum for `words`. A `many` member of an answer may be any
-iterable, also a generator: it is drawn while the answer is written, in slices that do not hold the event loop. Elements
-and attributes that the declaration does not know are kept in `any_elements` and `any_attributes` and written back, at
-the end of their parent; only types that are open take them. All of tt: is open, types of a service's own namespace are
-not, unless they say `__open__ = True`.
+iterable, also a generator: it is drawn while the answer is written, in slices that do not hold the event loop.
+
+Elements and attributes that the declaration does not know are kept in `any_elements` and `any_attributes` and written
+back, at the end of their parent, where the schema has its wildcards; only types that are open take them. A type says
+with `__open__` what it takes; without it types of tt: take both, those of a service's own namespace neither.
 
 Operations are declared in `service.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import Enum, StrEnum
 from functools import cache
 from typing import Any, ClassVar, TypeAlias
 
@@ -56,6 +57,15 @@ from spyne.model.primitive import Float as SpyneFloat
 
 from nvr.soap.names import TT
 
+
+class Open(Enum):
+    """What a type takes that it does not declare, where it does not take all or nothing."""
+
+    ELEMENTS = "xs:any"
+    ATTRIBUTES = "xs:anyAttribute"
+    OWN_ELEMENTS = "xs:any of the target namespace, xs:anyAttribute"
+
+
 WireType: TypeAlias = Any
 """A class made by spyne: a Struct, a simple type or a variant of one with its occurrence."""
 
@@ -64,12 +74,15 @@ class Struct(ComplexModel):  # type: ignore[misc]  # spyne has no types
     """Base of all complex types; see the module for the rules."""
 
     __namespace__ = TT
-    __open__: ClassVar[bool | None] = None
+    __open__: ClassVar[bool | Open | None] = None
+    """True is both, False neither, None what the namespace says."""
     __mentions__: ClassVar[tuple[str, ...]] = ()
     """Namespaces whose prefixes stand in text."""
 
-    any_elements: Sequence[etree._Element | Foreign]
-    any_attributes: Mapping[str, str]
+    any_elements: Sequence[etree._Element | Foreign | str]
+    """A str is the text of elements, with the declarations that they need."""
+    any_attributes: str
+    """The text of attributes with the declarations that they need, each behind a space."""
 
     def __init__(self, **members: Any) -> None:
         # spyne's constructor ignores keywords that it does not know: a misspelt member would be lost without a word.
@@ -100,7 +113,7 @@ class Foreign:
 @cache
 def _blank(cls: Any) -> dict[str, Any]:
     """The members of an instance to which nothing has been given."""
-    blank: dict[str, Any] = {"any_elements": (), "any_attributes": {}}
+    blank: dict[str, Any] = {"any_elements": (), "any_attributes": ""}
     for name, member in cls.get_flat_type_info(cls).items():
         if issubclass(member, XmlAttribute):
             blank[name] = member.type.Attributes.default

@@ -11,7 +11,7 @@ from spyne.model.complex import XmlAttribute, XmlData
 from spyne.model.primitive import AnyUri, Boolean, DateTime, Duration, Float, Integer32, Unicode
 
 from nvr.soap import values
-from nvr.soap.model import Struct
+from nvr.soap.model import Open, Struct
 from nvr.soap.names import PREFIXES, TT
 from nvr.soap.values import Codec
 
@@ -48,14 +48,18 @@ class AttributePlan:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A complex type. An open one keeps elements and attributes that it does not know."""
+    """A complex type."""
 
     struct: type[Struct]
     elements: tuple[ElementPlan, ...]
     attributes: tuple[AttributePlan, ...]
     by_tag: dict[str, ElementPlan]
     by_attribute: dict[str, AttributePlan]
-    open: bool
+    takes_elements: bool
+    """That it does not declare, behind those that it does."""
+    takes_attributes: bool
+    only: str | None = None
+    """The namespace of such elements, where not all are taken."""
     content: tuple[str, Codec] | None = None
     """The member that is the text of the element, where it has simple content."""
 
@@ -110,14 +114,18 @@ def _compiled(cls: type[Struct]) -> Plan:
             )
         )
     declared = cls.__open__
+    if declared is None:
+        declared = cls.get_namespace() == TT
     return Plan(
         cls,
         tuple(elements),
         tuple(attributes),
         {e.tag: e for e in elements},
         {a.name: a for a in attributes},
-        cls.get_namespace() == TT if declared is None else declared,
-        content,
+        takes_elements=declared in (True, Open.ELEMENTS, Open.OWN_ELEMENTS),
+        takes_attributes=declared in (True, Open.ATTRIBUTES, Open.OWN_ELEMENTS),
+        only=cls.get_namespace() if declared is Open.OWN_ELEMENTS else None,
+        content=content,
     )
 
 

@@ -1,7 +1,8 @@
 """From a request's element to a Struct, as strictly as the schema is.
 
 Checked: namespace and name of each element, order, occurrence, attributes, lexical form and facets of values, stray
-text. Kept: elements and attributes that an open type does not know (xs:any, and what a newer edition has added to tt:).
+text. Kept: elements and attributes that a type does not know and the schema lets it take (xs:any, xs:anyAttribute),
+among them what a newer edition has added.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import Any
 from lxml import etree
 
 from nvr.model.errors import FormatError
+from nvr.soap.extensions import attributes_text
 from nvr.soap.faults import invalid_args, invalid_value
 from nvr.soap.model import Struct
 from nvr.soap.names import ENV, XML, XSI
@@ -21,6 +23,7 @@ MAX_DEPTH = 32
 """Nesting of declared types; only a type that contains itself could ever reach it."""
 
 _ALWAYS_ALLOWED = (f"{{{XSI}}}", f"{{{XML}}}")
+"""xsi:type, xsi:schemaLocation, xml:lang: nothing here depends on them. xml: ones are kept where attributes are."""
 _NIL = f"{{{XSI}}}nil"
 
 
@@ -46,7 +49,7 @@ def read(cls: type[Struct], element: etree._Element, depth: int = 0) -> Struct:
             _keep(plan, child, element)
             kept.append(child)
             continue
-        if found.index < last:
+        if found.index < last or kept:
             raise invalid_args(f"{_name(child)} stands out of order in {_name(element)}")
         last = found.index
         counts[last] += 1
@@ -95,28 +98,26 @@ def _parse(codec: Codec, text: str, where: str) -> Any:
 
 
 def _attributes(plan: Plan, element: etree._Element, members: dict[str, Any]) -> None:
-    unknown: dict[str, str] = {}
+    unknown: list[str] = []
     for name, text in element.attrib.items():
         found = plan.by_attribute.get(name)
         if found is not None:
             members[found.member] = _parse(found.codec, text, f"{_name(element)}/@{name}")
-        elif name.startswith(_ALWAYS_ALLOWED):
-            continue  # xsi:type, xsi:schemaLocation, xml:lang: legal everywhere, and nothing here depends on them
-        elif plan.open:
-            unknown[name] = text
-        else:
+        elif plan.takes_attributes and not name.startswith(f"{{{XSI}}}"):
+            unknown.append(name)
+        elif not name.startswith(_ALWAYS_ALLOWED):
             raise invalid_args(f"{_name(element)} has the unknown attribute {shown(name)}")
     if unknown:
-        members["any_attributes"] = unknown
+        members["any_attributes"] = attributes_text(element, unknown)
     for wanted in plan.attributes:
         if wanted.required and wanted.name not in element.attrib:
             raise invalid_args(f"{_name(element)} lacks the attribute {wanted.name}")
 
 
 def _keep(plan: Plan, child: etree._Element, parent: etree._Element) -> None:
-    """Open types take what they do not know, but no unqualified elements, which no schema here has, nor SOAP's own."""
+    """Nobody takes unqualified elements, which no schema here has, nor SOAP's own."""
     namespace = etree.QName(child).namespace
-    if not plan.open or namespace in (None, ENV):
+    if not plan.takes_elements or namespace in (None, ENV) or plan.only not in (None, namespace):
         raise invalid_args(f"{_name(parent)} holds the unknown element {shown(str(child.tag))}")
 
 

@@ -9,6 +9,7 @@ from nvr.model.errors import BadConfiguration
 from nvr.model.receiver import Receiver, ReceiverConfiguration, ReceiverMode, StreamSetup, TransportProtocol
 from nvr.model.tokens import ReceiverToken
 from nvr.soap import types
+from nvr.soap.extensions import extended, extensions_of
 from nvr.soap.model import Boolean, Int, ReferenceToken, Struct, attribute, many, required, words
 from nvr.soap.names import TRV
 from nvr.soap.service import AccessClass, Call, Result, Service, operation
@@ -113,7 +114,7 @@ class ReceiverService(Service):
 
 
 def decode_configuration(wire: types.ReceiverConfiguration) -> ReceiverConfiguration:
-    return ReceiverConfiguration(wire.Mode, wire.MediaUri, decode_stream_setup(wire.StreamSetup))
+    return ReceiverConfiguration(wire.Mode, wire.MediaUri, decode_stream_setup(wire.StreamSetup), extensions_of(wire))
 
 
 def decode_stream_setup(wire: types.StreamSetup) -> StreamSetup:
@@ -121,15 +122,15 @@ def decode_stream_setup(wire: types.StreamSetup) -> StreamSetup:
 
 
 def encode_receiver(receiver: Receiver, reader: Caller) -> types.Receiver:
-    """Whoever may configure receivers reads MediaUri as it was set; others read it without the camera's credentials."""
+    """Whoever may configure receivers reads them as they were set; others without what may hold the camera's
+    credentials: those of MediaUri, and extensions.
+    """
     configuration = receiver.configuration
     setup = configuration.stream_setup
     whole = reader.may(AccessClass.ACTUATE)
-    return types.Receiver(
-        Token=receiver.token,
-        Configuration=types.ReceiverConfiguration(
-            Mode=configuration.mode,
-            MediaUri=configuration.media_uri if whole else configuration.public_uri,
-            StreamSetup=types.StreamSetup(Stream=setup.stream, Transport=types.Transport(Protocol=setup.protocol)),
-        ),
+    wire = types.ReceiverConfiguration(
+        Mode=configuration.mode,
+        MediaUri=configuration.media_uri if whole else configuration.public_uri,
+        StreamSetup=types.StreamSetup(Stream=setup.stream, Transport=types.Transport(Protocol=setup.protocol)),
     )
+    return types.Receiver(Token=receiver.token, Configuration=extended(wire, configuration.extensions if whole else ()))

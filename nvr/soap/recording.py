@@ -13,6 +13,7 @@ from nvr.soap.model import (
     Boolean,
     Float,
     Int,
+    Open,
     ReferenceToken,
     String,
     StringAttrList,
@@ -47,7 +48,7 @@ class Capabilities(Struct):
 
 class JobOptions(Struct):
     __namespace__ = TRC
-    __open__ = True
+    __open__ = Open.ATTRIBUTES
 
     Spare = attribute(Int)
     CompatibleSources = attribute(StringAttrList)
@@ -55,7 +56,7 @@ class JobOptions(Struct):
 
 class TrackOptions(Struct):
     __namespace__ = TRC
-    __open__ = True
+    __open__ = Open.ATTRIBUTES
 
     SpareTotal = attribute(Int)
     SpareVideo = attribute(Int)
@@ -65,7 +66,7 @@ class TrackOptions(Struct):
 
 class RecordingOptions(Struct):
     __namespace__ = TRC
-    __open__ = True
+    __open__ = Open.ELEMENTS
 
     Job = required(JobOptions)
     Track = required(TrackOptions)

@@ -23,6 +23,7 @@ from nvr.model.recording import (
 )
 from nvr.model.tokens import RecordingToken, TrackToken
 from nvr.soap import types
+from nvr.soap.extensions import extended, extensions_of
 
 
 def decode_recording_configuration(wire: types.RecordingConfiguration) -> RecordingConfiguration:
@@ -31,6 +32,7 @@ def decode_recording_configuration(wire: types.RecordingConfiguration) -> Record
         RecordingSourceInformation(source.SourceId, source.Name, source.Location, source.Description, source.Address),
         wire.Content,
         wire.MaximumRetentionTime,
+        extensions_of(wire),
     )
 
 
@@ -45,11 +47,12 @@ def encode_source_information(source: RecordingSourceInformation) -> types.Recor
 
 
 def encode_recording_configuration(configuration: RecordingConfiguration) -> types.RecordingConfiguration:
-    return types.RecordingConfiguration(
+    wire = types.RecordingConfiguration(
         Source=encode_source_information(configuration.source),
         Content=configuration.content,
         MaximumRetentionTime=configuration.maximum_retention_ns,
     )
+    return extended(wire, configuration.extensions)
 
 
 def encode_recording(recording: Recording) -> types.GetRecordingsResponseItem:
@@ -67,11 +70,12 @@ def _encode_track(track: Track) -> types.GetTracksResponseItem:
 
 
 def decode_track_configuration(wire: types.TrackConfiguration) -> TrackConfiguration:
-    return TrackConfiguration(wire.TrackType, wire.Description)
+    return TrackConfiguration(wire.TrackType, wire.Description, extensions_of(wire))
 
 
 def encode_track_configuration(configuration: TrackConfiguration) -> types.TrackConfiguration:
-    return types.TrackConfiguration(TrackType=configuration.track_type, Description=configuration.description)
+    wire = types.TrackConfiguration(TrackType=configuration.track_type, Description=configuration.description)
+    return extended(wire, configuration.extensions)
 
 
 def decode_job_configuration(wire: types.RecordingJobConfiguration) -> RecordingJobConfiguration:
@@ -86,6 +90,7 @@ def decode_job_configuration(wire: types.RecordingJobConfiguration) -> Recording
         wire.Priority,
         tuple(_decode_source(s) for s in wire.Source),
         wire.ScheduleToken,
+        extensions=extensions_of(wire),
     )
 
 
@@ -99,9 +104,10 @@ def _decode_source(wire: types.RecordingJobSource) -> RecordingJobSource:
         reference = SourceReference(wire.SourceToken.Token, wire.SourceToken.Type or RECEIVER_TYPE)
     return RecordingJobSource(
         reference,
-        tuple(RecordingJobTrack(t.SourceTag, TrackToken(t.Destination)) for t in wire.Tracks),
+        tuple(RecordingJobTrack(t.SourceTag, TrackToken(t.Destination), extensions_of(t)) for t in wire.Tracks),
         auto_create_receiver=reference is None and wire.AutoCreateReceiver is True,
         implied_tracks=not wire.Tracks,
+        extensions=extensions_of(wire),
     )
 
 
@@ -115,21 +121,26 @@ def decode_mode(text: str) -> RecordingJobMode:
 
 def encode_job_configuration(configuration: RecordingJobConfiguration) -> types.RecordingJobConfiguration:
     """AutoCreateReceiver is never answered: a stored source has the token of its receiver instead (5.3.3)."""
-    return types.RecordingJobConfiguration(
+    wire = types.RecordingJobConfiguration(
         RecordingToken=configuration.recording,
         Mode=configuration.mode,
         Priority=configuration.priority,
         Source=[_encode_source(s) for s in configuration.sources],
         ScheduleToken=configuration.schedule_token,
     )
+    return extended(wire, configuration.extensions)
 
 
 def _encode_source(source: RecordingJobSource) -> types.RecordingJobSource:
     assert source.source is not None, "a stored source has a token"
-    return types.RecordingJobSource(
+    wire = types.RecordingJobSource(
         SourceToken=types.RequestedSource(Token=source.source.token, Type=source.source.type),
-        Tracks=[types.RecordingJobTrack(SourceTag=t.source_tag, Destination=t.destination) for t in source.tracks],
+        Tracks=[
+            extended(types.RecordingJobTrack(SourceTag=t.source_tag, Destination=t.destination), t.extensions)
+            for t in source.tracks
+        ],
     )
+    return extended(wire, source.extensions)
 
 
 def encode_job(job: RecordingJob) -> types.GetRecordingJobsResponseItem:

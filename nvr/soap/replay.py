@@ -11,6 +11,7 @@ from nvr.model.receiver import StreamSetup, StreamType, TransportProtocol
 from nvr.model.time import NS
 from nvr.model.tokens import RecordingToken
 from nvr.soap import types
+from nvr.soap.extensions import extensions_of
 from nvr.soap.model import AnyURI, Boolean, FloatList, ReferenceToken, Struct, attribute, required
 from nvr.soap.names import TRP
 from nvr.soap.receiver import decode_stream_setup
@@ -117,5 +118,7 @@ class ReplayService(Service):
     )
     def set_replay_configuration(self, call: Call) -> None:
         """Takes what is in force and refuses the rest: clients may not change what the operator has set (7.3)."""
+        if extensions_of(call.request.Configuration):
+            raise CannotModify("extensions: none can be set")
         if call.request.Configuration.SessionTimeout != self._session_timeout_ns:
             raise CannotModify(f"SessionTimeout: only {self._session_timeout_ns // NS} s can be set")

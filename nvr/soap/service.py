@@ -46,7 +46,7 @@ from spyne.util.appreg import unregister_application
 from nvr.auth.access import AccessClass, Caller
 from nvr.model.errors import Refused
 from nvr.soap.addressing import Addressing
-from nvr.soap.model import Struct, WireType
+from nvr.soap.model import Open, Struct, WireType
 from nvr.soap.plan import plan_of
 
 __all__ = ["AccessClass", "Bound", "BoundService", "Call", "Operation", "Result", "Service", "operation"]
@@ -210,7 +210,7 @@ def _message(produced: Any, open_: bool = False) -> type[Struct]:
     """A Struct with the members of the message class that spyne produced; its plan is compiled to find mistakes."""
     members: dict[str, Any] = {"__namespace__": produced.get_namespace(), "__type_name__": produced.get_type_name()}
     if open_:
-        members["__open__"] = True
+        members["__open__"] = Open.ELEMENTS
     metaclass: Any = type(Struct)
     message: type[Struct] = metaclass(produced.get_type_name(), (Struct,), {**members, **produced._type_info})
     plan_of(message)

@@ -15,6 +15,7 @@ from nvr.soap.model import (
     Boolean,
     Duration,
     Int,
+    Open,
     ReferenceToken,
     String,
     Struct,
@@ -32,6 +33,7 @@ class Extension(Struct):
     """Stands for every type of the schema that holds nothing but xs:any."""
 
     __namespace__ = TT
+    __open__ = Open.ELEMENTS
 
 
 class SourceReference(Struct):
@@ -78,6 +80,7 @@ class GetTracksResponseItem(Struct):
 
 class GetTracksResponseList(Struct):
     __namespace__ = TT
+    __open__ = Open.ATTRIBUTES
 
     Track = many(GetTracksResponseItem)
 
@@ -95,6 +98,7 @@ class GetRecordingsResponseItem(Struct):
 
 class RecordingJobTrack(Struct):
     __namespace__ = TT
+    __open__ = Open.OWN_ELEMENTS
 
     SourceTag = required(String)
     Destination = required(ReferenceToken)
@@ -111,6 +115,7 @@ class RequestedSource(Struct):
 
 class RecordingJobSource(Struct):
     __namespace__ = TT
+    __open__ = Open.ATTRIBUTES
 
     SourceToken = optional(RequestedSource)
     AutoCreateReceiver = optional(Boolean)
@@ -147,6 +152,7 @@ class RecordingJobStateTrack(Struct):
 
 class RecordingJobStateTracks(Struct):
     __namespace__ = TT
+    __open__ = Open.ATTRIBUTES
 
     Track = many(RecordingJobStateTrack)
 
@@ -161,6 +167,7 @@ class RecordingJobStateSource(Struct):
 
 class RecordingJobStateInformation(Struct):
     __namespace__ = TT
+    __open__ = Open.ATTRIBUTES
 
     RecordingToken = required(ReferenceToken)
     State = required(String)
@@ -172,9 +179,10 @@ class RecordingJobStateInformation(Struct):
 
 
 class Tunnel(Struct):
-    """Deprecated and unused: whatever it holds is read over."""
+    """Deprecated and unused: whatever it holds is kept and not followed."""
 
     __namespace__ = TT
+    __open__ = Open.ELEMENTS
 
 
 class Transport(Struct):
@@ -225,6 +233,7 @@ class ReplayConfiguration(Struct):
 
 class SearchScope(Struct):
     __namespace__ = TT
+    __open__ = Open.ATTRIBUTES
 
     IncludedSources = many(SourceReference)
     IncludedRecordings = many(ReferenceToken)

@@ -28,6 +28,9 @@ answer.
 """
 
 
+_DECLARATION = re.compile(' xmlns:[^=]+="[^"]*"')
+
+
 def escape_text(text: str) -> str:
     return _SPECIAL.sub(lambda m: _TEXT.get(m[0], _NOT_XML), text) if _SPECIAL.search(text) else text
 
@@ -85,7 +88,10 @@ def _sliced(value: Struct, label: str, out: list[str], declared: str = "") -> It
 
 
 def _whole(value: Struct, label: str, out: list[str], declared: str = "") -> None:
-    attributes = declared + _attributes(value)
+    attributes = _attributes(value)
+    if declared:
+        # Attributes that were kept declare what they need, and nothing may be declared twice.
+        attributes = "".join(d for d in _DECLARATION.findall(declared) if d not in attributes) + attributes
     position = len(out)
     out.append(f"<{label}{attributes}>")
     _content(value, out)
@@ -159,12 +165,7 @@ def _attributes(value: Struct) -> str:
             parts.append(f' {attribute.name}="{escape_attribute(attribute.codec.format(content))}"')
         elif attribute.required:
             raise ValueError(f"{type(value).__name__}.{attribute.member} is required and absent")
-    for i, (name, text) in enumerate(value.any_attributes.items()):
-        namespace, _, local = name.rpartition("}")
-        if namespace:
-            parts.append(f' xmlns:a{i}="{escape_attribute(namespace[1:])}" a{i}:{local}="{escape_attribute(text)}"')
-        else:
-            parts.append(f' {local}="{escape_attribute(text)}"')
+    parts.append(value.any_attributes)
     return "".join(parts)
 
 
@@ -175,4 +176,4 @@ def _foreign(value: Struct, out: list[str]) -> None:
             declared = _declarations(extra.value, namespace)
             _whole(extra.value, f"{PREFIXES[namespace]}:{name}", out, declared)
         else:
-            out.append(etree.tostring(extra, encoding="unicode", with_tail=False))
+            out.append(extra if isinstance(extra, str) else etree.tostring(extra, encoding="unicode", with_tail=False))

@@ -37,7 +37,7 @@ class History(StrEnum):
     INDEX = "index"
 
 
-HEADS = {History.CONFIGURATION: "c0002", History.INDEX: "i0002"}
+HEADS = {History.CONFIGURATION: "c0003", History.INDEX: "i0002"}
 """Newest revision of each history, so that a database that has it opens without loading Alembic. A test compares."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections import defaultdict
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ from nvr.auth.access import Role
 from nvr.auth.users import User
 from nvr.model.device import DeviceState, DiscoveryMode
 from nvr.model.errors import NvrError
+from nvr.model.extension import Extension, Extensions
 from nvr.model.job import (
     RecordingJob,
     RecordingJobConfiguration,
@@ -66,6 +68,7 @@ def save_recording(connection: sa.Connection, recording: Recording) -> None:
             "address": source.address,
             "content": configuration.content,
             "maximum_retention_ns": configuration.maximum_retention_ns,
+            "extensions": _json(configuration.extensions),
         },
     )
     delete(connection, schema.tracks.c.recording, recording.token)
@@ -76,6 +79,7 @@ def save_recording(connection: sa.Connection, recording: Recording) -> None:
             "place": place,
             "track_type": track.configuration.track_type.value,
             "description": track.configuration.description,
+            "extensions": _json(track.configuration.extensions),
         }
         for place, track in enumerate(recording.tracks)
     ]
@@ -87,7 +91,7 @@ def load_recordings(connection: sa.Connection) -> tuple[Recording, ...]:
     tracks: defaultdict[str, list[Track]] = defaultdict(list)
     c = schema.tracks.c
     for t in connection.execute(sa.select(schema.tracks).order_by(c.recording, c.place)):
-        configuration = TrackConfiguration(TrackType(t.track_type), t.description)
+        configuration = TrackConfiguration(TrackType(t.track_type), t.description, _extensions(t.extensions))
         tracks[t.recording].append(Track(TrackToken(t.token), configuration))
     return tuple(
         Recording(
@@ -96,6 +100,7 @@ def load_recordings(connection: sa.Connection) -> tuple[Recording, ...]:
                 RecordingSourceInformation(r.source_id, r.name, r.location, r.description, r.address),
                 r.content,
                 r.maximum_retention_ns,
+                _extensions(r.extensions),
             ),
             tuple(tracks[r.token]),
         )
@@ -115,6 +120,7 @@ def save_job(connection: sa.Connection, job: RecordingJob) -> None:
             "priority": configuration.priority,
             "schedule_token": configuration.schedule_token,
             "activation": job.activation,
+            "extensions": _json(configuration.extensions),
         },
     )
     delete(connection, schema.job_sources.c.job, job.token)
@@ -127,6 +133,7 @@ def save_job(connection: sa.Connection, job: RecordingJob) -> None:
                 "source_token": source.source.token if source.source else None,
                 "source_type": source.source.type if source.source else None,
                 "implied_tracks": source.implied_tracks,
+                "extensions": _json(source.extensions),
             },
         )
         rows = [
@@ -136,6 +143,7 @@ def save_job(connection: sa.Connection, job: RecordingJob) -> None:
                 "place": track_place,
                 "source_tag": track.source_tag,
                 "destination": track.destination,
+                "extensions": _json(track.extensions),
             }
             for track_place, track in enumerate(source.tracks)
         ]
@@ -147,13 +155,19 @@ def load_jobs(connection: sa.Connection) -> tuple[RecordingJob, ...]:
     tracks: defaultdict[tuple[str, int], list[RecordingJobTrack]] = defaultdict(list)
     c = schema.job_tracks.c
     for t in connection.execute(sa.select(schema.job_tracks).order_by(c.job, c.source_place, c.place)):
-        tracks[t.job, t.source_place].append(RecordingJobTrack(t.source_tag, TrackToken(t.destination)))
+        line = RecordingJobTrack(t.source_tag, TrackToken(t.destination), _extensions(t.extensions))
+        tracks[t.job, t.source_place].append(line)
     sources: defaultdict[str, list[RecordingJobSource]] = defaultdict(list)
     s = schema.job_sources.c
     for row in connection.execute(sa.select(schema.job_sources).order_by(s.job, s.place)):
         reference = None if row.source_token is None else SourceReference(row.source_token, row.source_type)
         sources[row.job].append(
-            RecordingJobSource(reference, tuple(tracks[row.job, row.place]), implied_tracks=row.implied_tracks)
+            RecordingJobSource(
+                reference,
+                tuple(tracks[row.job, row.place]),
+                implied_tracks=row.implied_tracks,
+                extensions=_extensions(row.extensions),
+            )
         )
     return tuple(
         RecordingJob(
@@ -164,6 +178,7 @@ def load_jobs(connection: sa.Connection) -> tuple[RecordingJob, ...]:
                 j.priority,
                 tuple(sources[j.token]),
                 j.schedule_token,
+                extensions=_extensions(j.extensions),
             ),
             j.activation,
         )
@@ -172,10 +187,14 @@ def load_jobs(connection: sa.Connection) -> tuple[RecordingJob, ...]:
 
 
 def save_receiver(connection: sa.Connection, receiver: Receiver, sealer: Sealer) -> None:
-    """User, password and query of the URI are stored sealed only (some cameras take a password in the query)."""
+    """User, password and query of the URI are stored sealed only (some cameras take a password in the query), and so
+    are extensions.
+    """
     configuration = receiver.configuration
     uri = configuration.media_uri
     public = configuration.public_uri
+    extensions = _json(configuration.extensions)
+    sealed = None if extensions is None else sealer.seal(extensions, _extensions_of(receiver.token))
     _upsert(
         connection,
         schema.receivers.c.token,
@@ -187,6 +206,7 @@ def save_receiver(connection: sa.Connection, receiver: Receiver, sealer: Sealer)
             "stream": configuration.stream_setup.stream.value,
             "protocol": configuration.stream_setup.protocol.value,
             "auto_created": receiver.auto_created,
+            "extensions_sealed": sealed,
         },
     )
 
@@ -199,6 +219,7 @@ def load_receivers(connection: sa.Connection, sealer: Sealer) -> tuple[Receiver,
                 ReceiverMode(r.mode),
                 _media_uri(r, sealer),
                 StreamSetup(StreamType(r.stream), TransportProtocol(r.protocol)),
+                _sealed_extensions(r, sealer),
             ),
             r.auto_created,
         )
@@ -224,6 +245,30 @@ def _media_uri(row: sa.Row[Any], sealer: Sealer) -> str:
 
 def _purpose(token: str) -> str:
     return f"receiver {token}"
+
+
+def _sealed_extensions(row: sa.Row[Any], sealer: Sealer) -> Extensions:
+    if row.extensions_sealed is None:
+        return ()
+    try:
+        return _extensions(sealer.open(row.extensions_sealed, _extensions_of(row.token)))
+    except NvrError as e:
+        log.error("the extensions of receiver %s cannot be opened (%s): it goes on without them", row.token, e)
+        return ()
+
+
+def _extensions_of(token: str) -> str:
+    return f"extensions of receiver {token}"
+
+
+def _json(extensions: Extensions) -> str | None:
+    """A list of [path, attributes, elements]."""
+    return json.dumps([[e.path, e.attributes, e.elements] for e in extensions]) if extensions else None
+
+
+def _extensions(text: str | None) -> Extensions:
+    """Raises ValueError."""
+    return () if text is None else tuple(Extension(*map(str, entry)) for entry in json.loads(text))
 
 
 def save_user(connection: sa.Connection, user: User) -> None:

@@ -1,6 +1,7 @@
 """The tables of the configuration and of the index of footage, as the newest migration leaves them.
 
 The migrations are what makes them in a database; a test compares both. Times are UTC nanoseconds.
+`extensions` is the JSON of `nvr.storage.records`, NULL where there are none.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ recordings = sa.Table(
     sa.Column("address", sa.Text, nullable=False),
     sa.Column("content", sa.Text, nullable=False),
     sa.Column("maximum_retention_ns", sa.BigInteger, nullable=False),
+    sa.Column("extensions", sa.Text),
 )
 
 tracks = sa.Table(
@@ -42,6 +44,7 @@ tracks = sa.Table(
     sa.Column("place", sa.Integer, nullable=False),
     sa.Column("track_type", sa.String(16), nullable=False),
     sa.Column("description", sa.Text, nullable=False),
+    sa.Column("extensions", sa.Text),
 )
 
 jobs = sa.Table(
@@ -54,6 +57,7 @@ jobs = sa.Table(
     sa.Column("priority", sa.Integer, nullable=False),
     sa.Column("schedule_token", sa.Text),
     sa.Column("activation", sa.BigInteger, nullable=False),
+    sa.Column("extensions", sa.Text),
 )
 
 job_sources = sa.Table(
@@ -64,6 +68,7 @@ job_sources = sa.Table(
     sa.Column("source_token", TOKEN),
     sa.Column("source_type", sa.Text),
     sa.Column("implied_tracks", sa.Boolean, nullable=False),
+    sa.Column("extensions", sa.Text),
 )
 
 job_tracks = sa.Table(
@@ -74,6 +79,7 @@ job_tracks = sa.Table(
     sa.Column("place", sa.Integer, primary_key=True),
     sa.Column("source_tag", sa.Text, nullable=False),
     sa.Column("destination", TOKEN, nullable=False),
+    sa.Column("extensions", sa.Text),
     sa.ForeignKeyConstraint(["job", "source_place"], ["job_sources.job", "job_sources.place"], ondelete="CASCADE"),
 )
 
@@ -88,6 +94,7 @@ receivers = sa.Table(
     sa.Column("stream", sa.String(16), nullable=False),
     sa.Column("protocol", sa.String(16), nullable=False),
     sa.Column("auto_created", sa.Boolean, nullable=False),
+    sa.Column("extensions_sealed", sa.LargeBinary),  # they may hold a password
 )
 
 users = sa.Table(

@@ -52,7 +52,7 @@ ALLOWED = {
     "DeviceServiceCapabilities: Network, Security, System in the model, Network, Security, System, Misc in the file": (
         "sent only; there are no auxiliary commands"
     ),
-    "GetEndpointReferenceResponse: closed in the model, not so in the file": "sent only, and nothing more to say",
+    "GetEndpointReferenceResponse: lacks any in the model, not so in the file": "sent only, and nothing more to say",
     "NetworkInterface: Enabled, Info, IPv4, IPv6 in the model,"
     " Enabled, Info, Link, IPv4, IPv6, Extension in the file": (
         "sent only; no unprivileged process is told what a link negotiates"
@@ -64,7 +64,7 @@ ALLOWED = {
         "SetNetworkProtocols has a fault of its own for a protocol that the device does not know"
     ),
     **{
-        f"{message}: closed in the model, not so in the file": "no other elements are ever put into this answer"
+        f"{message}: lacks any in the model, not so in the file": "no other elements are ever put into this answer"
         for message in (
             "CreatePullPointSubscriptionResponse",
             "GetEventPropertiesResponse",
@@ -179,10 +179,16 @@ def differences(struct: type[Struct], declared: etree._Element, files: Files, pa
     if [t.Attributes.sub_name or n for n, t in model.items()] != list(elements):
         yield f"{path}: {', '.join(model)} in the model, {', '.join(elements)} in the file"
         return
-    wildcards = (f"{XS}sequence/{XS}any", f"{XS}anyAttribute")
-    wildcard = any(part.find(path) is not None for part in parts for path in wildcards)
-    if plan_of(struct).open != wildcard:
-        yield f"{path}: {'open' if plan_of(struct).open else 'closed'} in the model, not so in the file"
+    plan = plan_of(struct)
+    wildcards = ((plan.takes_elements, f"{XS}sequence/{XS}any"), (plan.takes_attributes, f"{XS}anyAttribute"))
+    for takes, wildcard in wildcards:
+        found = [node for part in parts for node in part.iterfind(wildcard)]
+        if takes != bool(found):
+            what = wildcard.rpartition("}")[2]
+            yield f"{path}: {'takes' if takes else 'lacks'} {what} in the model, not so in the file"
+        only = "##targetNamespace" if plan.only else None
+        if takes and wildcard.endswith("any") and only != (found[0].get("namespace") if only else None):
+            yield f"{path}: takes elements of {plan.only} in the model, not so in the file"
     for type_, (name, element) in zip(model.values(), elements.items(), strict=True):
         where = f"{path}/{name}"
         most = type_.Attributes.max_occurs

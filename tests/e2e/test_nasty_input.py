@@ -372,14 +372,15 @@ def nested(depth: int, tag: str = "x:y") -> str:
     return f"<{tag}>".replace(">", ' xmlns:x="urn:x">', 1) + f"<{tag}>" * (depth - 1) + f"</{tag}>" * depth
 
 
-@pytest.mark.parametrize("depth", [200, 20_000])
+@pytest.mark.parametrize("depth", [30, 200, 20_000])
 def test_deep_nesting_is_read_or_refused_wherever_it_stands(recorder: Recorder, depth: int) -> None:
-    """libxml2 goes 256 levels deep; what is deeper is not well formed for us."""
+    """libxml2 goes 256 levels deep; what is deeper is not well formed for us. What is kept must stay far below."""
     deep = nested(depth)
     open_content = create_recording(source_xml().replace("</tt:Source>", f"{deep}</tt:Source>"))
-    expected = (200, "") if depth < 250 else (400, "Sender/WellFormed")
-    assert recorder.call(open_content) == expected
-    assert recorder.call("<tds:GetSystemDateAndTime/>", header=deep) == expected
+    read = (200, "") if depth < 250 else (400, "Sender/WellFormed")
+    kept = read if depth != 200 else (400, "Sender/InvalidArgVal/BadConfiguration")
+    assert recorder.call(open_content) == kept
+    assert recorder.call("<tds:GetSystemDateAndTime/>", header=deep) == read
 
 
 def test_a_request_of_sixty_thousand_elements_is_read_and_answered(recorder: Recorder) -> None:
@@ -394,21 +395,26 @@ def test_a_request_of_sixty_thousand_elements_is_read_and_answered(recorder: Rec
 # What a newer edition or a vendor adds
 
 
-def test_extensions_of_open_types_are_taken_and_what_the_recorder_knows_is_kept(recorder: Recorder) -> None:
-    """Foreign elements and attributes do not make a request invalid. They are not stored: a later Get answers without
-    them, so that no client reads back what nobody here has understood."""
-    vendor = '<v:More xmlns:v="urn:vendor"><v:Depth v:unit="cm">3</v:Depth></v:More>'
-    newer = "<tt:Target><tt:Storage>s3</tt:Storage></tt:Target>"
-    asked = create_recording(content="yard").replace(
-        "</trc:RecordingConfiguration>", f"{newer}{vendor}</trc:RecordingConfiguration>"
-    )
-    assert recorder.call(asked) == (200, "")
-    listed = recorder.asked("<trc:GetRecordings/>")
-    kept = [c for c in listed.iter(f"{{{TT}}}Configuration") if c.findtext(f"{{{TT}}}Content") == "yard"]
-    assert len(kept) == 1
-    assert [etree.QName(child).localname for child in kept[0]] == ["Source", "Content", "MaximumRetentionTime"]
+def test_extensions_are_kept_and_told_also_after_the_recorder_was_killed(tmp_path: Path) -> None:
+    """With the meaning of the prefixes inside their values; one that is too long is refused, not cut."""
+    vendor = '<v:More xmlns:v="urn:vendor" v:unit="cm">v:Depth</v:More>'
+    asked = create_recording().replace("</trc:RecordingConfiguration>", f"{vendor}</trc:RecordingConfiguration>")
     receiver = receiver_xml().replace("</trv:Configuration>", f"{vendor}</trv:Configuration>")
-    assert recorder.call(f"<trv:CreateReceiver>{receiver}</trv:CreateReceiver>") == (200, "")
+    with DaemonProcess(tmp_path / "data") as daemon:
+        recorder = Recorder(daemon)
+        assert recorder.call(asked) == (200, "")
+        assert recorder.call(f"<trv:CreateReceiver>{receiver}</trv:CreateReceiver>") == (200, "")
+        assert recorder.call(asked.replace("v:Depth", "x" * 10_000)) == (400, "Sender/InvalidArgVal/BadConfiguration")
+        before = recorder.configured()
+        recorder.session.close()
+        daemon.kill()
+    with DaemonProcess(tmp_path / "data") as daemon:
+        recorder = Recorder(daemon)
+        assert recorder.configured() == before
+        for answer in before[0], before[2]:
+            (told,) = etree.fromstring(answer).iter("{urn:vendor}More")
+            assert (told.get("{urn:vendor}unit"), told.text, told.nsmap["v"]) == ("cm", "v:Depth", "urn:vendor")
+        recorder.session.close()
 
 
 def test_comments_sections_and_instructions_do_not_split_a_value(recorder: Recorder) -> None:

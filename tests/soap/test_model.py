@@ -81,6 +81,7 @@ def test_one_operation_name_cannot_be_declared_by_two_methods() -> None:
 
 def test_messages_are_closed_types_in_the_namespace_of_the_service() -> None:
     bound: Any = BoundService(EchoService()).find(f"{{{TEV}}}Echo")
-    assert not plan_of(bound.request).open
+    assert not plan_of(bound.request).takes_elements
+    assert not plan_of(bound.request).takes_attributes
     assert bound.response_tag == f"{{{TEV}}}EchoResponse"
     assert [e.tag for e in plan_of(bound.request).elements] == [f"{{{TEV}}}Item"]

@@ -116,9 +116,14 @@ def test_a_known_name_in_a_foreign_namespace_is_not_taken_for_the_member() -> No
 
 
 def test_open_types_keep_foreign_and_newer_elements_and_attributes() -> None:
-    found = item("<tt:Name/><tt:Newer>1</tt:Newer><x:Own a='1'><x:b/></x:Own>", "x:flag='yes'")
+    found = item("<tt:Name/><tt:Tag/><tt:Newer>1</tt:Newer><x:Own a='1'><x:b/></x:Own>", "x:flag='yes'")
     assert [str(e.tag) for e in found.any_elements] == [f"{{{TT}}}Newer", "{urn:x}Own"]
-    assert found.any_attributes == {"{urn:x}flag": "yes"}
+    assert found.any_attributes == ' xmlns:x="urn:x" x:flag="yes"'
+
+
+def test_what_a_type_does_not_know_stands_behind_what_it_knows() -> None:
+    """Where the wildcards of the schema are: it would not be given back in another place."""
+    assert "Tag stands out of order in I" in refusal(Item, "<tt:I><tt:Name/><x:Own/><tt:Tag/></tt:I>")
 
 
 def test_schema_instance_attributes_are_no_content() -> None:

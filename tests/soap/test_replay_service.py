@@ -148,3 +148,9 @@ async def test_another_session_timeout_cannot_be_applied(house: SoapHouse, text:
     reply = await house.send(set_timeout(text))
     assert (reply.status, reply.fault) == (400, "Sender/InvalidArgVal/ConfigModify")
     assert (await house.send("<trp:GetReplayConfiguration/>")).xml == before.xml
+
+
+async def test_extensions_of_the_replay_configuration_are_refused_as_they_would_not_be_kept(house: SoapHouse) -> None:
+    own = "</tt:SessionTimeout><v:Own xmlns:v='urn:vendor'/>"
+    reply = await house.send(set_timeout("PT60S").replace("</tt:SessionTimeout>", own))
+    assert (reply.status, reply.fault) == (400, "Sender/InvalidArgVal/ConfigModify")

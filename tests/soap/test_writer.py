@@ -83,8 +83,8 @@ def test_a_repeated_member_may_be_a_generator() -> None:
 
 def test_foreign_content_is_written_back_behind_the_known_members() -> None:
     source = etree.fromstring(
-        f"<tt:Item {DECLARED} xmlns:x='urn:x' x:flag='a &quot;b&quot;'><x:Own q='x:name'><x:b>1 &lt; 2</x:b></x:Own>"
-        "<tt:Name>n</tt:Name></tt:Item>"
+        f"<tt:Item {DECLARED} xmlns:x='urn:x' x:flag='a &quot;b&quot;'><tt:Name>n</tt:Name>"
+        "<x:Own q='x:name'><x:b>1 &lt; 2</x:b></x:Own></tt:Item>"
     )
     element = body(read(Item, source))
     assert [str(e.tag) for e in element] == [f"{{{TT}}}Name", "{urn:x}Own"]

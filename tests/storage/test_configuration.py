@@ -12,6 +12,7 @@ import pytest
 from nvr.auth.access import Role
 from nvr.auth.users import User
 from nvr.model.errors import OperatorError, StorageError
+from nvr.model.extension import Extension, Extensions
 from nvr.model.job import RecordingJobMode, RecordingJobSource, SourceReference
 from nvr.model.receiver import ReceiverMode, StreamSetup, StreamType, TransportProtocol
 from nvr.model.recording import Recording, RecordingConfiguration, RecordingSourceInformation
@@ -38,15 +39,31 @@ def fill(store: ConfigurationStore) -> StoredConfiguration:
     """One of each, with every field set."""
     job = a_job("job-2", "rec-1", "rcv-1", "VIDEO001", "AUDIO001", mode=RecordingJobMode.ACTIVE, activation=4)
     implied = RecordingJobSource(SourceReference("rcv-2", "urn:type"), implied_tracks=True)
-    configuration = replace(job.configuration, sources=(*job.configuration.sources, implied), schedule_token="night")
+    extensions = (
+        Extension("", ' a="1"', "<v:x xmlns:v='urn:v'>\u00fc \U0001f3a5</v:x>"),
+        Extension("Extension", "", "<y/>"),
+    )
+    first = job.configuration.sources[0]
+    tracks = tuple(replace(track, extensions=extensions[:1]) for track in first.tracks)
+    sources = (replace(first, tracks=tracks, extensions=extensions[1:]), implied)
+    configuration = replace(job.configuration, sources=sources, schedule_token="night", extensions=extensions)
     receiver = a_receiver("rcv-2", SECRET_URI, auto_created=True)
     setup = StreamSetup(StreamType.RTP_UNICAST, TransportProtocol.RTSP)
     receiver = replace(
-        receiver, configuration=replace(receiver.configuration, mode=ReceiverMode.NEVER_CONNECT, stream_setup=setup)
+        receiver,
+        configuration=replace(
+            receiver.configuration,
+            mode=ReceiverMode.NEVER_CONNECT,
+            stream_setup=setup,
+            extensions=(Extension("", "", "<v:Login xmlns:v='urn:v'>hunter2</v:Login>"),),
+        ),
     )
     source = RecordingSourceInformation("urn:x", "Tör 1", "<Basement>", "a & b", "http://camera.example/")
     stored = StoredConfiguration(
-        (a_recording("rec-2"), Recording(RecordingToken("rec-1"), RecordingConfiguration(source, "C", 1 << 60), ())),
+        (
+            _with_extensions(a_recording("rec-2"), extensions),
+            Recording(RecordingToken("rec-1"), RecordingConfiguration(source, "C", 1 << 60), ()),
+        ),
         (replace(job, configuration=configuration), a_job("job-1", "rec-2", "rcv-1")),
         (receiver, a_receiver("rcv-1")),
         (User("admin", Role.ADMINISTRATOR, b"\0hash\xff"),),
@@ -55,6 +72,11 @@ def fill(store: ConfigurationStore) -> StoredConfiguration:
     items: tuple[Any, ...] = (*stored.recordings, *stored.jobs, *stored.receivers, *stored.users, *stored.deletions)
     store.apply([Save(item) for item in items])
     return replace(stored, deletions=tuple(reversed(stored.deletions)))  # by key
+
+
+def _with_extensions(recording: Recording, extensions: Extensions) -> Recording:
+    tracks = tuple(replace(t, configuration=replace(t.configuration, extensions=extensions)) for t in recording.tracks)
+    return replace(recording, configuration=replace(recording.configuration, extensions=extensions), tracks=tracks)
 
 
 @pytest.mark.requirement("RC-5.2-01", "RX-10.3-01", "RX-10.3-02")
@@ -136,7 +158,7 @@ def test_a_lost_key_costs_the_credentials_only(tmp_path: Path, caplog: pytest.Lo
     stored = fill(store)
     store.close()
     store = open_store(tmp_path, sealer=XorSealer(0x11))
-    bare = replace(stored.receivers[0].configuration, media_uri="rtsp://camera.example:554/live")
+    bare = replace(stored.receivers[0].configuration, media_uri="rtsp://camera.example:554/live", extensions=())
     assert store.load().receivers == (replace(stored.receivers[0], configuration=bare), stored.receivers[1])
     assert "the credentials of receiver rcv-2 cannot be opened" in caplog.text
     assert "s3cret" not in caplog.text
