@@ -7,12 +7,11 @@ enough. Events come from the receivers of the job, in their metadata streams, an
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Hashable, Iterable
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
+from typing import Generic, Protocol, TypeVar
 
 from nvr.events.topics import TopicExpression, parse_names
 from nvr.model import xpath
-from nvr.model.event import PropertyOperation
 from nvr.model.job import EventCondition, RecordingEventFilter
 from nvr.model.notification import Items, Notification
 from nvr.model.time import UtcNs, format_iso
@@ -65,65 +64,71 @@ def _group(name: str, items: Items) -> xpath.Node:
     return xpath.Node(name, children=tuple(found))
 
 
+G = TypeVar("G", bound=Gate)
+
+
 @dataclass(frozen=True, slots=True)
-class _Watch:
+class _Watch(Generic[G]):
     filter: RecordingEventFilter
     conditions: tuple[Condition, ...]
+    gate: G
     receivers: frozenset[ReceiverToken]
 
 
-class EventConditions:
-    """Judges what is told against the filters of all jobs, and moves their gates."""
+class EventConditions(Generic[G]):
+    """The gates of the jobs that record while events last; judges what is told, and moves them."""
 
-    def __init__(self, gate: Callable[[JobToken], Gate | None], own: Callable[[], Iterable[Notification]]) -> None:
+    def __init__(self, make: Callable[[RecordingEventFilter], G], own: Callable[[], Iterable[Notification]]) -> None:
         """`own` gives the states of this recorder's properties, for jobs that are new."""
-        self._gate = gate
+        self._make = make
         self._own = own
-        self._watches: dict[JobToken, _Watch] = {}
+        self._watches: dict[JobToken, _Watch[G]] = {}
 
     def set_job(self, job: JobToken, wanted: RecordingEventFilter | None, receivers: Collection[ReceiverToken]) -> None:
-        """What a job wants from now on; None where it records always, or is gone. Raises BadTopicExpression and
-        FormatError for a filter that had never been checked.
+        """What a job wants from now on; None where it records always, or is gone. A filter that has not changed keeps
+        its gate. Raises BadTopicExpression and FormatError for one that had not been checked.
         """
         known = self._watches.pop(job, None)
         if wanted is None:
             return
         if known is not None and known.filter == wanted:
-            self._watches[job] = _Watch(wanted, known.conditions, frozenset(receivers))
+            self._watches[job] = replace(known, receivers=frozenset(receivers))
             return
         conditions = tuple(Condition.parse(c) for c in wanted.conditions)
-        self._watches[job] = _Watch(wanted, conditions, frozenset(receivers))
+        watch = self._watches[job] = _Watch(wanted, conditions, self._make(wanted), frozenset(receivers))
         for told in self._own():
-            self._judge(job, None, told, told.utc_ns)
+            _judge(watch, None, told, told.utc_ns)
 
-    @property
-    def receivers(self) -> frozenset[ReceiverToken]:
-        """Those whose events somebody wants to hear."""
-        return frozenset().union(*(w.receivers for w in self._watches.values()))
+    def gate(self, job: JobToken) -> G | None:
+        """None for a job that records always."""
+        watch = self._watches.get(job)
+        return None if watch is None else watch.gate
+
+    def hears(self, receiver: ReceiverToken) -> bool:
+        """Whether what this receiver tells can matter to a job."""
+        return any(receiver in watch.receivers for watch in self._watches.values())
 
     def heard_here(self, told: Notification) -> None:
         """This recorder has told something."""
-        for job in tuple(self._watches):
-            self._judge(job, None, told, told.utc_ns)
+        for watch in self._watches.values():
+            _judge(watch, None, told, told.utc_ns)
 
     def heard_from(self, receiver: ReceiverToken, told: Notification, at_ns: UtcNs) -> None:
         """A camera has told something, at this time by the clock of the recorded footage: cameras' clocks may be wrong,
         and the footage has been set right."""
-        for job, watch in tuple(self._watches.items()):
+        for watch in self._watches.values():
             if receiver in watch.receivers:
-                self._judge(job, receiver, told, at_ns)
+                _judge(watch, receiver, told, at_ns)
 
-    def _judge(self, job: JobToken, origin: ReceiverToken | None, told: Notification, at_ns: UtcNs) -> None:
-        gate = self._gate(job)
-        if gate is None:
-            return
-        for number, condition in enumerate(self._watches[job].conditions):
-            if not condition.meets(told):
-                continue
-            key = number, origin, told.topic, told.source
-            if told.operation is None:
-                gate.pulse(at_ns)
-            elif told.operation is not PropertyOperation.DELETED and told.holds:
-                gate.begin(key, at_ns)
-            else:
-                gate.end(key, at_ns)
+
+def _judge(watch: _Watch[G], origin: ReceiverToken | None, told: Notification, at_ns: UtcNs) -> None:
+    for number, condition in enumerate(watch.conditions):
+        if not condition.meets(told):
+            continue
+        key = number, origin, told.topic, told.source
+        if told.operation is None:
+            watch.gate.pulse(at_ns)
+        elif told.holds:
+            watch.gate.begin(key, at_ns)
+        else:
+            watch.gate.end(key, at_ns)

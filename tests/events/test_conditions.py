@@ -16,7 +16,7 @@ from nvr.model.job import EventCondition, RecordingEventFilter
 from nvr.model.notification import Notification
 from nvr.model.tokens import JobToken, ReceiverToken
 
-JOB, OTHER = JobToken("job-1"), JobToken("job-2")
+JOB = JobToken("job-1")
 FRONT, BACK = ReceiverToken("rcv-front"), ReceiverToken("rcv-back")
 MOTION = ("RuleEngine", "CellMotionDetector", "Motion")
 
@@ -42,10 +42,11 @@ def motion(value: str, operation: PropertyOperation | None = PropertyOperation.C
     return Notification(MOTION, at, (("VideoSourceToken", "v1"), ("Rule", "r")), (("IsMotion", value),), operation)
 
 
-def heard(*conditions: EventCondition, own: tuple[Notification, ...] = ()) -> tuple[EventConditions, Steps]:
-    steps = Steps()
-    made = EventConditions(lambda job: steps if job == JOB else None, lambda: own)
+def heard(*conditions: EventCondition, own: tuple[Notification, ...] = ()) -> tuple[EventConditions[Steps], Steps]:
+    made = EventConditions(lambda _: Steps(), lambda: own)
     made.set_job(JOB, RecordingEventFilter(conditions), [FRONT])
+    steps = made.gate(JOB)
+    assert steps is not None
     return made, steps
 
 
@@ -85,7 +86,8 @@ def test_other_topics_and_other_receivers_do_nothing() -> None:
     conditions.heard_from(BACK, motion("true"), 10)
     conditions.heard_from(FRONT, Notification(("RuleEngine", "Motion"), 1, operation=PropertyOperation.CHANGED), 10)
     assert steps.told == []
-    assert conditions.receivers == {FRONT}
+    assert conditions.hears(FRONT)
+    assert not conditions.hears(BACK)
 
 
 def test_a_deleted_property_holds_no_longer() -> None:
@@ -133,10 +135,12 @@ def test_a_filter_that_stays_is_not_begun_anew() -> None:
     assert len(steps.told) == 1
     conditions.heard_from(BACK, motion("true"), 10)
     assert len(steps.told) == 2
+    assert conditions.gate(JOB) is steps
     conditions.set_job(JOB, None, [])
     conditions.heard_from(BACK, motion("false"), 10)
     assert len(steps.told) == 2
-    assert conditions.receivers == frozenset()
+    assert not conditions.hears(FRONT)
+    assert conditions.gate(JOB) is None
 
 
 def test_a_bad_filter_is_refused() -> None:
