@@ -64,6 +64,8 @@ class Broker:
         self.published = 0
         self.dropped = 0
         """Messages that some subscription has lost because its queue was full."""
+        self.watcher: Callable[[Event], None] = lambda event: None
+        """Told of every event, before the subscriptions are. Must neither block nor raise."""
         self._utc = utc
         self._monotonic = monotonic
         self._properties: dict[PropertyKey, Event] = {}
@@ -105,6 +107,7 @@ class Broker:
 
     def _tell(self, event: Event) -> None:
         self.published += 1
+        self.watcher(event)
         message = Message(event)
         self._forget_expired()
         for subscription in self._subscriptions.values():
@@ -139,7 +142,7 @@ class Broker:
             owner=owner,
             pushed=pushed,
         )
-        made.initialize(self._states())
+        made.initialize(self._messages())
         self._subscriptions[made.token] = made
         return made
 
@@ -162,7 +165,7 @@ class Broker:
 
     def synchronize(self, token: str) -> None:
         """The states of all properties once more, as Initialized (Core 9.5). Raises UnknownSubscription."""
-        self._known(token).initialize(self._states())
+        self._known(token).initialize(self._messages())
 
     async def pull(self, token: str, timeout_ns: int, limit: int) -> tuple[Lease, list[Event]]:
         """What waits, at once; otherwise the first messages that come, or nothing when the time is over (Core 9.1.2).
@@ -203,7 +206,11 @@ class Broker:
             subscription.end()
         self._subscriptions.clear()
 
-    def _states(self) -> Sequence[Message]:
+    def states(self) -> Sequence[Event]:
+        """The present state of every property, as Initialized."""
+        return tuple(self._properties.values())
+
+    def _messages(self) -> Sequence[Message]:
         return [Message(state) for state in self._properties.values()]
 
     def _known(self, token: str) -> Subscription:

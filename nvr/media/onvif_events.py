@@ -14,8 +14,8 @@ from nvr.model.event import PropertyOperation
 from nvr.model.notification import Items, Notification
 from nvr.model.time import parse_iso
 
-MAX_BYTES = 8 << 20
-"""Of a document as XML; what unpacks to more is refused."""
+MAX_BYTES = 1 << 20
+"""Of a document as XML: a larger one would hold the event loop for too long. What unpacks to more is refused."""
 MAX_ITEMS = 64
 """Of a group in one message; the rest is passed over."""
 MAX_TEXT = 1024

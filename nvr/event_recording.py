@@ -1,0 +1,80 @@
+"""Joins what tells events with what records by them (docs/design/event_recording.md)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+
+from nvr.events.broker import Broker
+from nvr.events.conditions import EventConditions
+from nvr.ingest.gate import EventGate
+from nvr.media.onvif_events import events
+from nvr.media.unit import Sample
+from nvr.model.errors import FormatError
+from nvr.model.event import Event
+from nvr.model.job import RECEIVER_TYPE, RecordingEventFilter, RecordingJob
+from nvr.model.notification import Notification, notification
+from nvr.model.receiver import Receiver
+from nvr.model.recording import Recording
+from nvr.model.tokens import JobToken, ReceiverToken
+
+log = logging.getLogger(__name__)
+
+
+class EventRecording:
+    """The gates of the jobs with an EventFilter. Belongs to the event loop."""
+
+    def __init__(self, broker: Broker, jobs: Iterable[RecordingJob]) -> None:
+        """`jobs` are those configured at the start."""
+        self.unread = 0
+        """Metadata documents that could hold events and could not be read."""
+        self._broker = broker
+        self._conditions = EventConditions(_gate, self._own)
+        self._complained: set[ReceiverToken] = set()
+        for job in jobs:
+            self.changed(None, job)
+        broker.watcher = self._told
+
+    def changed(
+        self, before: Recording | RecordingJob | Receiver | None, after: Recording | RecordingJob | Receiver | None
+    ) -> None:
+        """An object of the configuration is new, another, or gone; called before ingest is told of it."""
+        if isinstance(after, RecordingJob):
+            sources = (s.source for s in after.configuration.sources)
+            receivers = {ReceiverToken(s.token) for s in sources if s is not None and s.type == RECEIVER_TYPE}
+            self._conditions.set_job(after.token, after.configuration.event_filter, receivers)
+        elif isinstance(before, RecordingJob):
+            self._conditions.set_job(before.token, None, ())
+
+    # What ingest asks for
+
+    def gate(self, job: JobToken) -> EventGate | None:
+        """None for a job that records always."""
+        return self._conditions.gate(job)
+
+    def hears(self, receiver: ReceiverToken) -> bool:
+        """Whether events of this receiver can make a job record."""
+        return self._conditions.hears(receiver)
+
+    def heard(self, receiver: ReceiverToken, sample: Sample) -> None:
+        """A metadata document of a receiver."""
+        try:
+            told = events(sample.data)
+        except FormatError as e:
+            self.unread += 1
+            if receiver not in self._complained:
+                self._complained.add(receiver)
+                log.warning("receiver %s: its events cannot be read: %s", receiver, e)
+            return
+        for one in told:
+            self._conditions.heard_from(receiver, one, sample.utc_ns)
+
+    def _told(self, event: Event) -> None:
+        self._conditions.heard_here(notification(event))
+
+    def _own(self) -> list[Notification]:
+        return [notification(state) for state in self._broker.states()]
+
+
+def _gate(wanted: RecordingEventFilter) -> EventGate:
+    return EventGate(wanted.before_ns or 0, wanted.after_ns or 0)
