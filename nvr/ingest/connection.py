@@ -8,6 +8,7 @@ shows Authorization headers), its reader and queue.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import socket
@@ -24,6 +25,8 @@ from nvr.auth.client import ClientCredentials
 from nvr.ingest.endpoint import Endpoint
 from nvr.ingest.interleaved import InterleavedParser
 from nvr.ingest.stream import StreamReceiver
+from nvr.ingest.trust import Trust, fingerprint_of, shown
+from nvr.ingest.tunnel import Tunnel
 from nvr.media.rtsp.headers import Headers
 from nvr.media.rtsp.message import Message, Request, Response, frame_header
 from nvr.model.errors import SourceError
@@ -34,6 +37,7 @@ logger = logging.getLogger(__name__)
 CHUNK = 256 * 1024
 """Bytes taken from a socket at once: about 190 packets, well below a millisecond of parsing."""
 USER_AGENT = f"nvr/{__version__}"
+Address = tuple[str, int] | tuple[str, int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +64,16 @@ class _Answer:
 
 
 class CameraConnection(RTSPConnection):  # type: ignore[misc]
-    """One TCP or TLS connection. Errors are SourceError and name the peer."""
+    """One TCP or TLS connection, or an HTTP tunnel. Errors are SourceError and name the peer."""
 
     def __init__(
-        self, endpoint: Endpoint, on_rtcp: Callable[[StreamReceiver, bytes], None], tls: ssl.SSLContext | None = None
+        self, endpoint: Endpoint, on_rtcp: Callable[[StreamReceiver, bytes], None], trust: Trust | None = None
     ) -> None:
-        super().__init__(endpoint.host, endpoint.port, logger=logger, ssl=tls)
+        super().__init__(endpoint.host, endpoint.port, logger=logger, ssl=None if trust is None else trust.context)
         self.endpoint = endpoint
+        self._trust = trust
+        self._tunnel: Tunnel | None = None
+        self.on_rtcp = on_rtcp
         self.parser = InterleavedParser(self._on_message, on_rtcp)
         self.on_lost: Callable[[SourceError], None] = lambda error: None
         """Called once when the connection ends, whoever ended it."""
@@ -92,15 +99,67 @@ class CameraConnection(RTSPConnection):  # type: ignore[misc]
             await self.prepare()
         except RTSPConnectionError as e:
             cause = e.__cause__
-            if isinstance(cause, TimeoutError):
+            if isinstance(cause, ssl.SSLCertVerificationError) and self._trust is not None:
+                await self._open_by_fingerprint(self._trust, cause)
+            elif isinstance(cause, TimeoutError):
                 raise SourceError(f"{self.endpoint} did not accept a connection within {timeout_ns // NS} s") from e
-            raise SourceError(f"cannot connect to {self.endpoint}: {_reason(cause)}") from e
+            else:
+                raise SourceError(f"cannot connect to {self.endpoint}: {_reason(cause)}") from e
         except ValueError as e:
             raise SourceError(f"cannot connect to {self.endpoint}: {e}") from e
+
+    async def _open_by_fingerprint(self, trust: Trust, why: ssl.SSLCertVerificationError) -> None:
+        """The certificate could not be verified: it may be one that the operator has named. Nothing but the handshake
+        is exchanged before that is known."""
+        try:
+            _, writer = await asyncio.wait_for(
+                asyncio.open_connection(self.host, self.port, ssl=trust.unverified), self.default_timeout
+            )
+        except (OSError, TimeoutError) as e:
+            raise SourceError(f"cannot connect to {self.endpoint}: {_reason(e)}") from e
+        try:
+            certificate = writer.get_extra_info("ssl_object").getpeercert(binary_form=True) or b""
+        finally:
+            writer.transport.abort()
+        found = fingerprint_of(certificate)
+        if found not in trust.fingerprints:
+            raise SourceError(
+                f"cannot connect to {self.endpoint}: {_reason(why)}; if it is the camera's, trust it with "
+                f'tls_fingerprints = ["{shown(found)}"]'
+            ) from why
+        self.ssl = trust.pinned(certificate)
+        try:
+            await self.prepare()
+        except RTSPConnectionError as e:
+            raise SourceError(f"cannot connect to {self.endpoint}: {_reason(e.__cause__)}") from e
+
+    async def prepare(self) -> None:
+        """As in aiortsp, or through an HTTP tunnel. Raises RTSPConnectionError."""
+        if not self.endpoint.tunnel:
+            await super().prepare()
+            return
+        tunnel = Tunnel(self.endpoint, self.ssl, self._fail)
+        try:
+            transport, rest = await asyncio.wait_for(tunnel.open(), self.default_timeout)
+        except (TimeoutError, OSError) as e:
+            tunnel.close()
+            raise RTSPConnectionError(f"no tunnel to {self.endpoint}") from e
+        except BaseException:
+            tunnel.close()
+            raise
+        self._tunnel = tunnel
+        transport.set_protocol(self)
+        self.connection_made(transport)
+        if rest:
+            self.data_received(rest)
+        if self._transport is not None:
+            transport.resume_reading()
 
     def abort(self) -> None:
         """Close without waiting for anything."""
         self._fd = -1
+        if self._tunnel is not None:
+            self._tunnel.close()
         if self._transport is not None:
             self._transport.abort()
 
@@ -108,6 +167,8 @@ class CameraConnection(RTSPConnection):  # type: ignore[misc]
         """asyncio.Protocol."""
         self._fd = -1
         self._transport = None
+        if self._tunnel is not None:
+            self._tunnel.close()
         reason = f"broke the connection: {_reason(exc)}" if exc is not None else "closed the connection"
         self._ended(SourceError(f"{self.endpoint} {reason}"))
 
@@ -205,8 +266,7 @@ class CameraConnection(RTSPConnection):  # type: ignore[misc]
             headers.add("CSeq", cseq)
         if (session := request.headers.get("Session")) is not None:
             headers.add("Session", session)
-        if self._transport is not None:
-            self._transport.write(bytes(Response(status, headers)))
+        self._write(bytes(Response(status, headers)))
 
     async def request(
         self, method: str, uri: str, headers: dict[str, str] | None = None, *, timeout_ns: int
@@ -234,12 +294,27 @@ class CameraConnection(RTSPConnection):  # type: ignore[misc]
         if self._transport is None:
             raise SourceError(f"{self.endpoint} closed the connection")
         lines = [msg, f"CSeq: {cseq}", *(f"{k}: {v}" for k, v in headers.items()), f"User-Agent: {USER_AGENT}"]
-        self._transport.write("\r\n".join((*lines, "", "")).encode() + (body or b""))
+        self._write("\r\n".join((*lines, "", "")).encode() + (body or b""))
 
     def send_frame(self, channel: int, data: bytes) -> None:
         """An interleaved packet to the camera; dropped silently where the connection is already gone."""
-        if self._transport is not None:
-            self._transport.write(frame_header(channel, len(data)) + data)
+        self._write(frame_header(channel, len(data)) + data)
+
+    def _write(self, data: bytes) -> None:
+        if self._transport is None:
+            return
+        if self._tunnel is not None:
+            self._tunnel.write(data)
+        else:
+            self._transport.write(data)
+
+    @property
+    def addresses(self) -> tuple[Address, Address]:
+        """Our own and the camera's, as sockets have them. Raises SourceError behind the end of the connection."""
+        transport = self._transport
+        if transport is None:
+            raise SourceError(f"{self.endpoint} closed the connection")
+        return transport.get_extra_info("sockname"), transport.get_extra_info("peername")
 
     def handle_401(self, resp: _Answer) -> bool:
         """Whether the request is to be sent again with credentials."""
@@ -274,6 +349,8 @@ def _message_of(error: Any) -> Response:
 def _reason(cause: BaseException | None) -> str:
     if isinstance(cause, ssl.SSLCertVerificationError):
         return f"its certificate is not valid ({cause.verify_message})"
+    if isinstance(cause, ssl.SSLError) and cause.reason in ("WRONG_VERSION_NUMBER", "UNEXPECTED_MESSAGE"):
+        return "it does not speak TLS on this port"
     if isinstance(cause, OSError) and cause.strerror:
         return cause.strerror
     return str(cause) or type(cause).__name__

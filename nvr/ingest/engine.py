@@ -9,19 +9,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import ssl
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from nvr.ingest.arbiter import SourceStream, lines_of, takes_part
 from nvr.ingest.assignment import Assignment, differing
+from nvr.ingest.buffers import usable_receive_buffer
+from nvr.ingest.counters import ReceiverCounters
+from nvr.ingest.delivery import SampleTap
 from nvr.ingest.drain import Drain
 from nvr.ingest.live import LiveOffer, LiveTap
-from nvr.ingest.session import SampleTap
 from nvr.ingest.settings import IngestSettings, Times
-from nvr.ingest.source import ReceiverCounters, Source, Storage, Watcher
-from nvr.model.errors import OperatorError, UnknownToken
+from nvr.ingest.source import Source, Watcher
+from nvr.ingest.tracks import Storage
+from nvr.ingest.trust import Trust
+from nvr.model.errors import UnknownToken
 from nvr.model.job import (
     RECEIVER_TYPE,
     JobState,
@@ -43,7 +45,6 @@ logger = logging.getLogger(__name__)
 NO_MEDIA_URI = "the receiver has no MediaUri yet"
 SLICE_NS = 3_000_000
 """So long may a change of the configuration hold the event loop, one step aside."""
-_RMEM_MAX = Path("/proc/sys/net/core/rmem_max")
 
 
 class IngestEngine:
@@ -73,7 +74,7 @@ class IngestEngine:
         self._offered: dict[ReceiverToken, tuple[str, Sequence[LiveOffer]]] = {}
         """What receivers sent that are not at work any more, with their media URI of that time."""
         self._receive_buffer: int | None = None
-        self._tls_context: ssl.SSLContext | None = None
+        self._trust: Trust | None = None
         self._running = False
 
     # -- life --------------------------------------------------------------------------------------------------------
@@ -81,11 +82,13 @@ class IngestEngine:
     async def start(self) -> None:
         """Begin to make what has been applied, and what will be.
 
-        Raises OperatorError where `tls_ca_file` holds no certificates.
+        Raises OperatorError where `tls_ca_file` holds no certificates or `tls_fingerprints` no fingerprints.
         """
-        if self._settings.tls_ca_file is not None:
+        if self._settings.tls_ca_file is not None or self._settings.tls_fingerprints:
             await self._tls()
-        self._receive_buffer = await asyncio.to_thread(_usable_receive_buffer, self._settings.receive_buffer_bytes)
+        self._receive_buffer = await asyncio.to_thread(
+            usable_receive_buffer, self._settings.receive_buffer_bytes, self._settings.udp_receive_buffer_bytes
+        )
         self._running = True
         self._due.update(dict.fromkeys(self._receivers))
         while True:
@@ -285,6 +288,11 @@ class IngestEngine:
         source = self._sources.get(token)
         return ReceiverState.NOT_CONNECTED if source is None else source.state
 
+    def remark(self, token: ReceiverToken) -> str | None:
+        """One sentence where the media of a receiver do not come as its StreamSetup asks for."""
+        source = self._sources.get(token)
+        return None if source is None else source.remark
+
     def changed_receivers(self) -> list[ReceiverToken]:
         """Receivers at work with a track whose state is another than when this was asked last."""
         return [token for token, source in self._sources.items() if source.tracks_changed()]
@@ -377,46 +385,12 @@ class IngestEngine:
             if source is not None:
                 self._tapped[entry] = source, source.tap(key, tap)
 
-    async def _tls(self) -> ssl.SSLContext:
+    async def _tls(self) -> Trust:
         """Made once, on a thread: reading the system's certificates takes tens of milliseconds."""
-        if self._tls_context is None:
-            self._tls_context = await asyncio.to_thread(_tls_context, self._settings)
-        return self._tls_context
+        if self._trust is None:
+            self._trust = await asyncio.to_thread(Trust.of, self._settings)
+        return self._trust
 
 
 def _log_fault(token: ReceiverToken, error: BaseException) -> None:
     logger.error("receiver %s: fault while disconnecting", token, exc_info=error)
-
-
-def _tls_context(settings: IngestSettings) -> ssl.SSLContext:
-    """Blocking. Raises OperatorError."""
-    context = ssl.create_default_context()
-    if settings.tls_ca_file is not None:
-        try:
-            context.load_verify_locations(settings.tls_ca_file)
-        except OSError as e:
-            raise OperatorError(f"the certificates in {settings.tls_ca_file} cannot be used: {e}") from e
-    if not settings.tls_verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
-
-
-def _usable_receive_buffer(wanted: int) -> int | None:
-    """The size for SO_RCVBUF, or None where the kernel would cut it: its own sizing then does better than a fixed
-    small buffer. Warns once, at start. Blocking."""
-    try:
-        limit = int(_RMEM_MAX.read_text(encoding="ascii"))
-    except (OSError, ValueError) as e:
-        logger.info("%s cannot be read (%s); receive buffers are left to the kernel", _RMEM_MAX, e)
-        return None
-    if limit >= wanted:
-        return wanted
-    logger.warning(
-        "net.core.rmem_max is %d, receive buffers of %d bytes are wanted: run `sysctl -w net.core.rmem_max=%d` "
-        "and put it into /etc/sysctl.d; until then buffers are left to the kernel",
-        limit,
-        wanted,
-        wanted,
-    )
-    return None

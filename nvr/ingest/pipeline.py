@@ -6,6 +6,7 @@ sample that follows it is known, because that sample's time is where the fragmen
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -56,7 +57,16 @@ _GOES_ON: Final = (GapReason.CLOCK_JUMP, GapReason.PACKET_LOSS)
 class TrackPipeline:
     """Cuts the samples of one stream into fragments and appends them to a track."""
 
-    def __init__(self, recorder: Recorder, track_type: TrackType, settings: PipelineSettings | None = None) -> None:
+    def __init__(
+        self,
+        recorder: Recorder,
+        track_type: TrackType,
+        settings: PipelineSettings | None = None,
+        *,
+        on_start: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`on_start` is called each time a run begins, before its first sample is taken."""
+        self._on_start = on_start
         self.skipped = 0
         """Samples in front of the first clean point of a connection."""
         self.appended = 0
@@ -183,6 +193,7 @@ class TrackPipeline:
         self._in_run = True
         self._goes_on = False
         self._waiting_since = None
+        self._on_start()
         return True
 
     def _close(self, end_ns: UtcNs) -> None:

@@ -33,9 +33,26 @@ class IngestSettings:
     """The same while somebody watches, and until the clock of the source is fixed."""
     receive_buffer_bytes: int = 1 << 20
     """SO_RCVBUF: a drain interval of the fastest stream and an I-frame."""
+    udp_receive_buffer_bytes: int = 4 << 20
+    """The same for each stream over UDP, where a full buffer is lost footage. The kernel counts about twice the size of
+    a datagram."""
+    udp_first_port: int = 0
+    """The range of ports on which RTP over UDP is received, for a firewall; 0: the kernel chooses."""
+    udp_last_port: int = 0
+    udp_silence_ns: int = 5 * NS
+    """How long a session over UDP may be without a single packet before the connection is made over TCP."""
+    reorder_window: int = 64
+    """Packets over UDP that wait for a late one ..."""
+    reorder_hold_ns: int = 100_000_000
+    """... and how long they do."""
+    transport_fallback: bool = True
+    """Whether TCP is taken where a camera refuses UDP or nothing comes over it, and UDP where it refuses TCP."""
     back_off_ns: int = 2 * NS
     """Pause behind the first failed attempt; doubles with every further one."""
     back_off_maximum_ns: int = 60 * NS
+    refused_back_off_ns: int = 60 * NS
+    """The same behind attempts in which the camera has refused the password: many cameras lock an account."""
+    refused_back_off_maximum_ns: int = 600 * NS
     configure_grace_ns: int = 5 * NS
     """How long tracks stay Active while a reconfigured receiver connects anew."""
     maximum_redirects: int = 3
@@ -44,6 +61,8 @@ class IngestSettings:
     """Whether the certificate of an rtsps source must be valid. Many cameras have one that is not."""
     tls_ca_file: Path | None = None
     """Certificates to trust beside the system's."""
+    tls_fingerprints: tuple[str, ...] = ()
+    """SHA-256 fingerprints of certificates to trust as they are, for cameras with certificates of their own making."""
     clock: ClockSettings = field(default_factory=ClockSettings)
     pipeline: PipelineSettings = field(default_factory=PipelineSettings)
 
@@ -60,12 +79,22 @@ class IngestSettings:
             "receive_buffer_bytes",
             "back_off_ns",
             "back_off_maximum_ns",
+            "refused_back_off_ns",
+            "refused_back_off_maximum_ns",
+            "udp_receive_buffer_bytes",
+            "udp_silence_ns",
             "maximum_streams",
         ):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be above 0")
         if self.configure_grace_ns < 0 or self.maximum_redirects < 0:
             raise ValueError("configure_grace and maximum_redirects must not be below 0")
+        if not 0 <= self.reorder_window <= 1000 or self.reorder_hold_ns < 0:
+            raise ValueError("reorder_window must be 0 to 1000 packets, and reorder_hold not below 0")
+        if (self.udp_first_port, self.udp_last_port) != (0, 0) and not (
+            0 < self.udp_first_port + self.udp_first_port % 2 < self.udp_last_port <= 65_535
+        ):
+            raise ValueError("udp_first_port and udp_last_port must be a range that holds an even port and the next")
 
 
 @dataclass(frozen=True, slots=True)

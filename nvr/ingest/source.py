@@ -6,41 +6,30 @@ import asyncio
 import contextlib
 import logging
 import random
-import ssl
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from dataclasses import dataclass, replace
-from operator import add, attrgetter
+from dataclasses import replace
 from typing import Protocol
 
-from nvr.ingest.arbiter import SourceStream, map_streams
+from nvr.ingest.arbiter import SourceStream
 from nvr.ingest.assignment import Binding
+from nvr.ingest.counters import ReceiverCounters
+from nvr.ingest.delivery import SampleTap
 from nvr.ingest.drain import Drain
 from nvr.ingest.endpoint import Endpoint
 from nvr.ingest.handshake import PlayingSession, open_session
 from nvr.ingest.live import LiveOffer, LiveTap
-from nvr.ingest.pipeline import Recorder, TrackPipeline
-from nvr.ingest.session import SampleTap, Session, SessionStream
+from nvr.ingest.session import NothingOverUdp, Session
 from nvr.ingest.settings import IngestSettings, Times
-from nvr.media.unit import CodecConfiguration
-from nvr.model.errors import SourceError
-from nvr.model.job import INCOMPATIBLE_STREAM, RecordingJobState
-from nvr.model.receiver import Receiver, ReceiverConfiguration, ReceiverState
-from nvr.model.recording import TrackType
+from nvr.ingest.tracks import State, Storage, Tracks
+from nvr.ingest.trust import Trust
+from nvr.model.errors import CredentialsRefused, SourceError
+from nvr.model.job import RecordingJobState
+from nvr.model.receiver import Receiver, ReceiverConfiguration, ReceiverState, TransportProtocol
 from nvr.model.time import NS
 from nvr.model.timeline import GapReason
 from nvr.model.tokens import ReceiverToken, TrackKey
 
 logger = logging.getLogger(__name__)
-
-
-class Storage(Protocol):
-    """What ingest needs of the storage engine."""
-
-    def recorder(self, key: TrackKey, track_type: TrackType) -> Recorder:
-        """Where fragments of a track go; never blocks."""
-
-    def configuration(self, key: TrackKey) -> CodecConfiguration | None:
-        """That of the newest data in the track; None while it is empty."""
 
 
 class Watcher(Protocol):
@@ -51,46 +40,6 @@ class Watcher(Protocol):
 
     def connection_failed(self, token: ReceiverToken) -> None:
         """An attempt to connect has come to nothing."""
-
-
-@dataclass(frozen=True, slots=True)
-class ReceiverCounters:
-    """What a receiver has done since the daemon started; for metrics. Bytes are those on the connection."""
-
-    connects: int = 0
-    failed_attempts: int = 0
-    connections_lost: int = 0
-    bytes: int = 0
-    packets: int = 0
-    lost: int = 0
-    duplicates: int = 0
-    bad_packets: int = 0
-    garbage: int = 0
-    """Bytes that were neither RTP nor RTSP."""
-    unknown_channels: int = 0
-    """Frames on channels that nobody had set up."""
-    other_payload_types: int = 0
-    """Packets of a payload type that had not been chosen from the description."""
-    dropped_units: int = 0
-    skipped_samples: int = 0
-    fragments: int = 0
-    restarts: int = 0
-    sender_reports: int = 0
-    refused_reports: int = 0
-    stray_answers: int = 0
-    clock_overruled: bool = False
-    """Whether the camera's clock is not believed now."""
-
-    def __add__(self, other: ReceiverCounters) -> ReceiverCounters:
-        return ReceiverCounters(*(*map(add, _counts(self), _counts(other)), other.clock_overruled))
-
-
-_counts = attrgetter(*(n for n in ReceiverCounters.__slots__ if n != "clock_overruled"))
-"""In the order of the fields, of which clock_overruled is the last."""
-
-
-def _pipeline_counters(pipeline: TrackPipeline, overruled: bool) -> ReceiverCounters:
-    return ReceiverCounters(skipped_samples=pipeline.skipped, fragments=pipeline.appended, clock_overruled=overruled)
 
 
 def _offers(session: Session) -> list[LiveOffer]:
@@ -128,16 +77,6 @@ class BackOff:
         self._failures = 0
 
 
-@dataclass(slots=True)
-class _Track:
-    """A binding, and what has become of it in the present session."""
-
-    binding: Binding
-    pipeline: TrackPipeline
-    stream: SessionStream | None = None
-    error: str | None = None
-
-
 class Source:
     """Holds a connection to the receiver's media URI for as long as it lives."""
 
@@ -150,18 +89,21 @@ class Source:
         drain: Drain,
         *,
         receive_buffer: int | None,
-        tls: Callable[[], Awaitable[ssl.SSLContext]],
+        tls: Callable[[], Awaitable[Trust]],
         on_streams: Callable[[ReceiverToken, Sequence[SourceStream]], None],
+        on_start: Callable[[TrackKey], None] = lambda key: None,
         watcher: Callable[[], Watcher | None] = lambda: None,
     ) -> None:
         self.token = receiver.token
         self.configuration: ReceiverConfiguration = receiver.configuration
         self._state = ReceiverState.NOT_CONNECTED
         self._watcher = watcher
-        self._told: dict[TrackKey, tuple[RecordingJobState, str | None]] = {}
+        self._told: dict[TrackKey, State] = {}
         self.error: str | None = None
         """Why the last attempt failed or the last connection ended; None while connected and before the first."""
-        self._storage = storage
+        self.remark: str | None = None
+        """One sentence where media do not come as the StreamSetup asks for; None while they do."""
+        self._tracks = Tracks(storage, settings.pipeline, on_start)
         self._settings = settings
         self._times = times
         self._drain = drain
@@ -169,8 +111,11 @@ class Source:
         self._tls = tls
         self._on_streams = on_streams
         self._back_off = BackOff(settings.back_off_ns, settings.back_off_maximum_ns, random.uniform)
-        self._tracks: dict[TrackKey, _Track] = {}
-        self._taps: dict[TrackKey, list[SampleTap]] = {}
+        self._refusals = BackOff(settings.refused_back_off_ns, settings.refused_back_off_maximum_ns, random.uniform)
+        self._pause_ns = 0
+        """Behind the attempt or session that has ended last."""
+        self._udp_silent: str | None = None
+        """Why UDP is not tried any more, until the receiver is reconfigured."""
         self._last_offers: Sequence[LiveOffer] = ()
         self._live: dict[LiveTap, dict[int, SampleTap]] = {}
         """Who watches all streams, with what is attached to each stream of the present session, by its index."""
@@ -196,7 +141,7 @@ class Source:
         """End runs with this reason, end the session at the camera (with a deadline) and the task."""
         self._stopping = True
         self._end_reason = reason
-        self._end_tracks(reason)
+        self._tracks.end(reason)
         self._wake.set()
         if self._attempt is not None:
             self._attempt.cancel()
@@ -210,52 +155,27 @@ class Source:
         if (known.media_uri, known.stream_setup) == (configuration.media_uri, configuration.stream_setup):
             return
         self._last_offers = ()
-        self._in_grace = {k for k in self._tracks if self.track_state(k)[0] is RecordingJobState.ACTIVE}
+        self._in_grace = {k for k in self._tracks.keys if self.track_state(k)[0] is RecordingJobState.ACTIVE}
         self._grace_until = self._times.monotonic() + self._settings.configure_grace_ns
         self.error = None
+        self._udp_silent = None
         self._back_off.reset()
+        self._refusals.reset()
         self._wake.set()
         if self._attempt is not None:
             self._attempt.cancel()
 
     def keep_only(self, keys: Collection[TrackKey]) -> None:
         """Let go of all other tracks: somebody else feeds them, or nobody."""
-        for key in [k for k in self._tracks if k not in keys]:
-            track = self._tracks.pop(key)
-            self._unplug(track)
-            track.pipeline.end_run(GapReason.JOB_STOPPED)
-            self._counted += _pipeline_counters(track.pipeline, False)
+        self._tracks.keep_only(keys)
 
     def bind(self, bindings: Sequence[Binding]) -> None:
         """The tracks that this receiver feeds from now on. Those that stay are not disturbed."""
-        wanted = {b.key: b for b in bindings}
-        self.keep_only(wanted)
-        for key, binding in wanted.items():
-            known = self._tracks.get(key)
-            if known is None:
-                recorder = self._storage.recorder(key, binding.track_type)
-                pipeline = TrackPipeline(recorder, binding.track_type, self._settings.pipeline)
-                self._tracks[key] = _Track(binding, pipeline)
-            else:
-                known.binding = binding
-        self._plug()
+        self._tracks.bind(bindings)
 
     def tap(self, key: TrackKey, tap: SampleTap) -> Callable[[], None]:
         """Hand every sample of this track's stream to `tap` as it comes, until the returned function is called."""
-        self._taps.setdefault(key, []).append(tap)
-        track = self._tracks.get(key)
-        if track is not None and track.stream is not None and self._session is not None:
-            self._session.attach(track.stream, None, tap)
-
-        def remove() -> None:
-            taps = self._taps.get(key, [])
-            if tap in taps:
-                taps.remove(tap)
-                at = self._tracks.get(key)
-                if at is not None and at.stream is not None and self._session is not None:
-                    self._session.detach(at.stream, None, tap)
-
-        return remove
+        return self._tracks.tap(key, tap)
 
     def watch(self, tap: LiveTap) -> None:
         """Tell `tap` of this receiver's sessions and samples from now on. A failure that lasts is told at once."""
@@ -311,16 +231,15 @@ class Source:
 
     def tracks_changed(self) -> bool:
         """Whether a track has another state than when this was asked last."""
-        states = {key: self.track_state(key) for key in self._tracks}
+        states = {key: self.track_state(key) for key in self._tracks.keys}
         changed = states != self._told
         self._told = states
         return changed
 
-    def track_state(self, key: TrackKey) -> tuple[RecordingJobState, str | None]:
+    def track_state(self, key: TrackKey) -> State:
         """State of a track that this receiver feeds, with an English text for Error (5.19)."""
-        track = self._tracks[key]
         if self.state is ReceiverState.CONNECTED:
-            state = self._state_connected(track)
+            state = self._tracks.state(key)
         elif self.error is not None:
             state = RecordingJobState.ERROR, self.error
         else:
@@ -331,27 +250,10 @@ class Source:
             self._in_grace.discard(key)
         return state
 
-    def _state_connected(self, track: _Track) -> tuple[RecordingJobState, str | None]:
-        if track.error is not None:
-            return RecordingJobState.ERROR, track.error
-        stream = track.stream
-        if stream is None:
-            return RecordingJobState.IDLE, None  # the camera has no such stream
-        if track.pipeline.refused:
-            return RecordingJobState.ERROR, "the storage does not take the data"
-        # Metadata may be rare: there the accepted PLAY has to do. Pictures and sound have to come.
-        flows = stream.receiver.packets > 0 or track.binding.track_type is TrackType.METADATA
-        return (RecordingJobState.ACTIVE if flows else RecordingJobState.IDLE), None
-
     def counters(self) -> ReceiverCounters:
         """Since the daemon started."""
-        total = self._counted + self._session_counters()
-        pipelines = [track.pipeline for track in self._tracks.values()]
-        return replace(
-            total,
-            skipped_samples=total.skipped_samples + sum(p.skipped for p in pipelines),
-            fragments=total.fragments + sum(p.appended for p in pipelines),
-        )
+        total = self._counted + ReceiverCounters.of_session(self._session)
+        return replace(total, skipped_samples=self._tracks.skipped, fragments=self._tracks.fragments)
 
     # -- connection --------------------------------------------------------------------------------------------------
 
@@ -373,30 +275,40 @@ class Source:
         self._become(ReceiverState.NOT_CONNECTED)
 
     async def _pause(self) -> None:
-        pause_ns = self._back_off.pause_ns()
-        logger.info("receiver %s: next attempt in %.1f s", self.token, pause_ns / NS)
+        if not self._pause_ns:
+            return
+        logger.info("receiver %s: next attempt in %.1f s", self.token, self._pause_ns / NS)
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._wake.wait(), pause_ns / NS)
+            await asyncio.wait_for(self._wake.wait(), self._pause_ns / NS)
 
     async def _connect_and_hold(self) -> None:
         """One attempt, and the session that it gives until that ends. Camera faults end in `error`."""
         self._become(ReceiverState.CONNECTING)
         session = Session(self._settings, self._times, self._drain, f"{self.token}@nvr", self._ssrc)
+        transport = self.configuration.stream_setup.protocol
+        if transport is TransportProtocol.UDP and self._udp_silent is not None:
+            transport = TransportProtocol.RTSP
         try:
-            endpoint = Endpoint.parse(self.configuration.media_uri)
+            endpoint = Endpoint.parse(self.configuration.media_uri, tunnel=transport is TransportProtocol.HTTP)
             playing = await open_session(
-                endpoint, self._settings, session.on_rtcp, lambda p: self._prepared(session, p), self._tls
+                endpoint,
+                transport,
+                self._settings,
+                session.on_rtcp,
+                lambda p: self._prepared(session, p),
+                self._tls,
+                self._ssrc,
             )
-            await self._hold(session, playing.connection.endpoint)
+            await self._hold(session, playing)
         except SourceError as e:
-            self._failed(str(e))
+            self._failed(e)
         except asyncio.CancelledError:
             self._become(ReceiverState.NOT_CONNECTED)
             raise
         except Exception as e:
             # A fault of ours that one camera has found must not end the attempts for it, nor disturb others.
             logger.exception("receiver %s: unexpected fault", self.token)
-            self._failed(f"internal fault: {type(e).__name__}")
+            self._failed(SourceError(f"internal fault: {type(e).__name__}"))
         finally:
             if self._session is session:
                 self._end_session(session, None)
@@ -408,11 +320,21 @@ class Source:
         self._session = session
         self._connected_at = self._times.monotonic()
         self._on_streams(self.token, [s.info for s in session.streams])
-        self._plug()
+        self._tracks.connect(session)
         for tap in list(self._live):
             self._plug_live(tap, session)
 
-    def _failed(self, reason: str) -> None:
+    def _failed(self, error: SourceError) -> None:
+        """An attempt has come to nothing."""
+        reason = str(error)
+        if isinstance(error, CredentialsRefused):
+            self._pause_ns = self._refusals.pause_ns()
+            reason += (
+                f"; it is asked again in {self._pause_ns // NS} s, slowly, because cameras lock accounts behind many "
+                "refusals, or at once when the receiver is configured anew"
+            )
+        else:
+            self._pause_ns = self._back_off.pause_ns()
         self._become(ReceiverState.NOT_CONNECTED)
         self._counted += ReceiverCounters(failed_attempts=1)
         if reason != self.error:
@@ -421,10 +343,15 @@ class Source:
         self._tell_lost(reason)
         self._tell(lambda watcher: watcher.connection_failed(self.token))
 
-    async def _hold(self, session: Session, endpoint: Endpoint) -> None:
+    async def _hold(self, session: Session, playing: PlayingSession) -> None:
         self._become(ReceiverState.CONNECTED)
         self.error = None
+        self._refusals.reset()
+        self.remark = self._udp_silent or playing.remark
+        endpoint = playing.connection.endpoint
         logger.info("receiver %s: connected to %s, %d streams", self.token, endpoint, len(session.streams))
+        if self.remark is not None:
+            logger.warning("receiver %s: %s", self.token, self.remark)
         self._counted += ReceiverCounters(connects=1)
         lost: SourceError | None = None
         try:
@@ -435,90 +362,24 @@ class Source:
                 self._end_session(session, lost)
             finally:
                 await session.stop()
+        if isinstance(lost, NothingOverUdp) and self._settings.transport_fallback:
+            self._udp_silent = f"{lost}; media come over TCP until the receiver is configured anew"
+            self._pause_ns = 0  # nothing else is wrong with the camera
+        else:
+            self._pause_ns = self._back_off.pause_ns()
 
     def _end_session(self, session: Session, lost: SourceError | None) -> None:
         self._last_offers = _offers(session)
         session.finish(self._end_reason)
         if self._times.monotonic() - self._connected_at >= self._settings.no_data_timeout_ns:
             self._back_off.reset()  # it has lived longer than one that never sends
-        self._counted = self._counted + self._session_counters()
+        self._counted += ReceiverCounters.of_session(session)
         self._session = None
-        for track in self._tracks.values():
-            track.stream = None
+        self._tracks.disconnect()
+        self.remark = None
         self._become(ReceiverState.NOT_CONNECTED)
         if lost is not None:
             self._counted += ReceiverCounters(connections_lost=1)
             self.error = str(lost)
             logger.warning("receiver %s: %s", self.token, lost)
         self._tell_lost("the connection to the camera has ended" if lost is None else str(lost))
-
-    # -- tracks ------------------------------------------------------------------------------------------------------
-
-    def _plug(self) -> None:
-        """Give every track the stream that its line of the mapping means."""
-        session = self._session
-        if session is None:
-            return
-        offered = [s.info for s in session.streams]
-        for key, track in self._tracks.items():
-            binding = track.binding
-            info = map_streams(binding.lines, offered)[binding.line]
-            stream = None if info is None else session.streams[info.index]
-            track.error = None if stream is None else self._misfit(binding, stream)
-            if track.error is not None:
-                stream = None
-            if stream is track.stream:
-                continue
-            self._unplug(track)
-            track.pipeline.end_run(GapReason.JOB_STOPPED)
-            if stream is not None:
-                track.stream = stream
-                session.attach(stream, track.pipeline)
-                for tap in self._taps.get(key, ()):
-                    session.attach(stream, None, tap)
-
-    def _misfit(self, binding: Binding, stream: SessionStream) -> str | None:
-        info = stream.info
-        if info.track_type is not binding.track_type:
-            return f"stream {info.index} ({info.encoding}) does not fit into a track of type {binding.track_type}"
-        held = self._storage.configuration(binding.key)
-        if held is not None and held.encoding != info.encoding:
-            return INCOMPATIBLE_STREAM
-        if not info.supported:
-            return f"streams of encoding {info.encoding} cannot be recorded: {stream.offered.problem}"
-        return stream.offered.problem
-
-    def _unplug(self, track: _Track) -> None:
-        if track.stream is not None and self._session is not None:
-            self._session.detach(track.stream, track.pipeline)
-            for tap in self._taps.get(track.binding.key, ()):
-                self._session.detach(track.stream, None, tap)
-        track.stream = None
-
-    def _end_tracks(self, reason: GapReason) -> None:
-        for track in self._tracks.values():
-            self._unplug(track)
-            track.pipeline.end_run(reason)
-
-    def _session_counters(self) -> ReceiverCounters:
-        session = self._session
-        if session is None or session.connection is None:
-            return ReceiverCounters()
-        connection = session.connection
-        receivers = [s.receiver for s in session.streams]
-        return ReceiverCounters(
-            bytes=connection.bytes_received,
-            garbage=connection.parser.garbage,
-            stray_answers=connection.stray_answers,
-            unknown_channels=connection.parser.unknown_channels,
-            other_payload_types=sum(r.other_payload_types for r in receivers),
-            packets=sum(r.packets for r in receivers),
-            lost=sum(r.order.lost for r in receivers),
-            duplicates=sum(r.order.duplicates + r.order.late for r in receivers),
-            bad_packets=sum(r.bad_packets + r.order.strays for r in receivers) + session.bad_reports,
-            dropped_units=sum(r.dropped for r in receivers),
-            restarts=sum(r.order.restarts for r in receivers),
-            sender_reports=sum(s.sender_reports for s in session.streams),
-            refused_reports=session.clock.refused_reports,
-            clock_overruled=session.clock.overruled,
-        )

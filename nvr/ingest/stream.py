@@ -16,6 +16,9 @@ from nvr.media.sequence import SequenceOrder
 from nvr.model.errors import FormatError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from nvr.media.sequence import Release
     from nvr.media.unit import AccessUnit, Depacketizer
 
 
@@ -28,6 +31,8 @@ class StreamReceiver:
         "clock_rate",
         "depacketizer",
         "fragments",
+        "lost",
+        "now_ns",
         "octets",
         "on_hole",
         "on_restart",
@@ -47,7 +52,11 @@ class StreamReceiver:
         self.fragments = depacketizer if isinstance(depacketizer, NalDepacketizer) else None
         """The depacketizer, where it takes the middle of a fragmented NAL unit many packets at once."""
         self.order: SequenceOrder[bytes] = SequenceOrder()
-        """Window 0: TCP keeps the order, so every hole is a loss at once."""
+        """Window 0: TCP keeps the order, so every hole is a loss at once. See `reorder`."""
+        self.now_ns = 0
+        """Of a monotonic clock, set by whoever hands packets in where there is a window."""
+        self.lost = 0
+        """Packets missing in front of what has been taken so far."""
         self.packets = 0
         self.octets = 0
         """RTP packets with their headers."""
@@ -58,8 +67,8 @@ class StreamReceiver:
         self.take = False
         """Whether anybody wants the units; without consumers packets are only counted."""
         self.on_hole: Callable[[], None] = lambda: None
-        """Called at a packet that is out of order, while `units` holds what was completed before it and the counters
-        do not yet have what is missing there."""
+        """Called in front of a hole, while `units` holds what was completed before it and `lost` does not yet have what
+        is missing there."""
         self.on_restart: Callable[[], None] = lambda: None
         """Called between the last unit of the old source and the first of the new one."""
         self.statistics: ReceptionStatistics | None = None
@@ -104,17 +113,40 @@ class StreamReceiver:
             order.in_order = (sequence + 1) & 0xFFFF
             self._take(view, start, end)
             return
-        if self.units:
-            self.on_hole()
-        for release in order.push(sequence, ssrc, bytes(view[start:end])):
+        self._released(order.push(sequence, ssrc, bytes(view[start:end]), self.now_ns))
+
+    def reorder(self, window: int, hold_ns: int) -> None:
+        """The transport does not keep the order (UDP): wait for late packets. Called before the first packet."""
+        self.order = SequenceOrder(window, hold_ns)
+
+    def due(self, now_ns: int) -> None:
+        """Time has passed: what has waited long enough for a late packet waits no more."""
+        if self.order.waiting:
+            self._released(self.order.due(now_ns))
+
+    def flush(self) -> None:
+        """No packet comes any more: nothing waits for a late one, and no unit for its successor.
+
+        A single packet that fits nowhere is not taken for the beginning of another source.
+        """
+        self._released(self.order.give_up())
+        if self.depacketizer is not None and self.take:
+            self.units.extend(self.depacketizer.flush())
+
+    def _released(self, releases: Sequence[Release[bytes]]) -> None:
+        for release in releases:
             if release.restart:
                 self._restart()
             if release.restart or self.statistics is None:
-                self.statistics = ReceptionStatistics(order.ssrc, self.clock_rate)
+                self.statistics = ReceptionStatistics(self.order.ssrc, self.clock_rate)
                 self.statistics.start(release.sequence)
                 self._counted = self.packets
-            if release.lost and self.depacketizer is not None and self.take:
-                self.depacketizer.lost(release.lost)
+            if release.lost:
+                if self.units:
+                    self.on_hole()
+                self.lost += release.lost
+                if self.depacketizer is not None and self.take:
+                    self.depacketizer.lost(release.lost)
             self._take(memoryview(release.item), 0, len(release.item))
 
     def _take(self, view: memoryview, start: int, end: int) -> None:

@@ -71,6 +71,8 @@ class SequenceOrder(Generic[Item]):
         self._next = -1
         self._held: dict[int, tuple[Item, int]] = {}
         """Sequence number to packet and moment of arrival; all less than MAX_DROPOUT ahead of `_next`."""
+        self._newest = 0
+        """Of the held packets, the one that is farthest ahead."""
         self._candidate: tuple[int, int, Item] | None = None
         """Sequence number, SSRC and packet of what may be the beginning of a restart."""
 
@@ -105,8 +107,17 @@ class SequenceOrder(Generic[Item]):
             released += self._give_up_hole()
         return released
 
+    @property
+    def waiting(self) -> bool:
+        """Whether packets wait for a late one."""
+        return bool(self._held)
+
+    def give_up(self) -> Sequence[Release[Item]]:
+        """Everything that waits for late packets, in order, without a possible restart."""
+        return self._give_up_all()
+
     def flush(self) -> Sequence[Release[Item]]:
-        """The stream ended: everything that waits, in order."""
+        """The stream ended: everything that waits, in order, also a possible restart."""
         released = self._give_up_all()
         if self._candidate is not None:
             released.append(self._restart(*self._candidate))
@@ -120,13 +131,15 @@ class SequenceOrder(Generic[Item]):
         if ahead == 0 or not self.window:
             self.reordered += bool(self._held)
             return [self._release(sequence, item, ahead), *self._continue()]
-        if any((held - sequence) & 0xFFFF < MAX_DROPOUT for held in self._held):
+        if self._held and (self._newest - sequence) & 0xFFFF < MAX_DROPOUT:
             self.reordered += 1
+        else:
+            self._newest = sequence
         self._held[sequence] = item, now_ns
         self.in_order = -1
         released: list[Release[Item]] = []
         # Packets that lie more than a window behind the newest are not waited for.
-        while self._held and max((held - self._next) & 0xFFFF for held in self._held) > self.window:
+        while self._held and (self._newest - self._next) & 0xFFFF > self.window:
             released += self._give_up_hole()
         return released
 

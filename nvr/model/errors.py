@@ -13,6 +13,7 @@
     │   ├── CannotDelete                the object cannot be deleted now
     │   └── AccessDenied                not authenticated, or the role is too low
     ├── SourceError                     a camera or its network is at fault; the receiver tries again
+    │   └── CredentialsRefused          the camera refuses the password; the receiver tries again, but slowly
     └── StorageError                    a volume or file is at fault; recording goes on elsewhere or becomes a gap
 
 `soap/faults.py` and `replay/` each map the branches to fault codes and status codes in one table.
@@ -89,6 +90,10 @@ class AccessDenied(Refused):
 
 class SourceError(NvrError):
     """A camera, its network or its answers are at fault. Carries the peer and what it did."""
+
+
+class CredentialsRefused(SourceError):
+    """The camera refuses the user name or password. Asking often may lock the account."""
 
 
 class StorageError(NvrError):

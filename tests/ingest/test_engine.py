@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
+import re
 import time
 from collections.abc import AsyncIterator
 
@@ -232,6 +233,23 @@ async def test_a_wrong_password_is_told_without_quoting_it(house: House, credent
         await until(lambda: house.state()[0] is ERROR)
         assert text in house.error()
         assert "wrong" not in house.error()
+
+
+async def test_a_camera_that_refuses_its_password_is_asked_seldom_and_at_once_when_it_is_configured_anew() -> None:
+    house = House()
+    house.engine = IngestEngine(house.storage, dataclasses.replace(QUICK, refused_back_off_ns=60_000 * MS))
+    await house.engine.start()
+    async with Camera([h264_track()], username="u", password="right", schemes=("Digest",)) as camera:
+        house.record(camera.uri.replace("rtsp://", "rtsp://u:wrong@"))
+        await until(lambda: house.state()[0] is ERROR)
+        assert re.search(r"asked again in (4[5-9]|[5-7]\d) s, slowly, because cameras lock accounts", house.error())
+        assert [r.method for r in camera.requests if r.headers.get("Authorization")] == ["OPTIONS"], (
+            "one try an attempt"
+        )
+        house.record(camera.uri.replace("rtsp://", "rtsp://u:right@"))
+        await camera.playing()
+        await until(lambda: house.receiver is ReceiverState.CONNECTED)
+        await house.engine.stop()
 
 
 @pytest.mark.parametrize(

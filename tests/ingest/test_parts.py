@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nvr.ingest import engine
+from nvr.ingest import buffers
 from nvr.ingest.clock import ClockSettings
 from nvr.ingest.drain import Drain
 from nvr.ingest.endpoint import Endpoint
@@ -176,12 +176,27 @@ def test_the_receive_buffer_is_set_only_where_the_kernel_grants_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     limit = tmp_path / "rmem_max"
-    monkeypatch.setattr(engine, "_RMEM_MAX", limit)
+    monkeypatch.setattr(buffers, "_RMEM_MAX", limit)
+    monkeypatch.setattr(buffers, "_may_force", lambda wanted: False)
     limit.write_text("4194304\n")
-    assert engine._usable_receive_buffer(1 << 20) == 1 << 20
+    assert buffers.usable_receive_buffer(1 << 20, 4 << 20) == 1 << 20
     assert caplog.text == ""
+    limit.write_text("2097152\n")
+    assert buffers.usable_receive_buffer(1 << 20, 4 << 20) == 1 << 20
+    assert "sysctl -w net.core.rmem_max=4194304" in caplog.text
     limit.write_text("212992\n")
-    assert engine._usable_receive_buffer(1 << 20) is None
+    assert buffers.usable_receive_buffer(1 << 20, 1 << 20) is None
     assert "sysctl -w net.core.rmem_max=1048576" in caplog.text
     limit.unlink()
-    assert engine._usable_receive_buffer(1 << 20) is None
+    assert buffers.usable_receive_buffer(1 << 20, 4 << 20) is None
+
+
+def test_no_advice_where_the_daemon_may_go_beyond_the_limit_for_udp(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    limit = tmp_path / "rmem_max"
+    limit.write_text("2097152\n")
+    monkeypatch.setattr(buffers, "_RMEM_MAX", limit)
+    monkeypatch.setattr(buffers, "_may_force", lambda wanted: True)
+    assert buffers.usable_receive_buffer(1 << 20, 4 << 20) == 1 << 20
+    assert caplog.text == ""

@@ -442,3 +442,32 @@ async def test_losses_count_in_the_fragment_in_which_they_happened() -> None:
     stage.visit()
     stage.session.finish(GapReason.JOB_STOPPED)
     assert [f.lost_packets for f in stage.recorders[0].fragments] == [0, 7, 0]
+
+
+async def test_losses_while_the_clock_is_not_known_count_behind_the_units_that_wait() -> None:
+    stage = Stage(h264_track())
+    stage.pictures(25)
+    stage.packets(stage.tracks[0].unit(key_frame(25), 25 * 3600))
+    stage.visit()
+    stage.tracks[0].skip(7)
+    stage.packets(stage.tracks[0].unit(key_frame(50), 50 * 3600))
+    stage.visit()
+    stage.report(START + 2 * NS, 50 * 3600)
+    stage.session.finish(GapReason.JOB_STOPPED)
+    assert [f.lost_packets for f in stage.recorders[0].fragments] == [0, 7, 0]
+    assert stage.recorders[0].reasons == [GapReason.JOB_STOPPED]
+
+
+async def test_a_hole_while_the_clock_is_not_known_ends_the_run_where_it_is() -> None:
+    stage = Stage(h264_track())
+    stage.pictures(10)
+    stage.pass_ns(2 * NS)
+    stage.tracks[0].skip(100)
+    stage.packets(stage.tracks[0].unit(key_frame(75), 75 * 3600))
+    stage.visit()
+    stage.report(START + 75 * 40 * MS, 75 * 3600)
+    stage.session.finish(GapReason.JOB_STOPPED)
+    assert stage.recorders[0].reasons == [GapReason.PACKET_LOSS, GapReason.JOB_STOPPED]
+    before, after = stage.recorders[0].fragments
+    assert (before.end_ns, after.start_ns) == (START + 400 * MS, START + 3 * NS)
+    assert (before.lost_packets, after.lost_packets) == (100, 0)

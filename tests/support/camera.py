@@ -1,6 +1,6 @@
 """A camera with a script: an RTSP server of our own that sends exactly what a test tells it, faults included.
 
-TCP interleaved, several tracks, Basic and Digest. What it answers can be bent for each method:
+TCP interleaved and UDP unicast, several tracks, Basic and Digest. What it answers can be bent for each method:
 
     camera = Camera([h264_track()])
     camera.answers["DESCRIBE"] = lambda request, response: bytes(response)[:20]      # half a reply
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import socket
 import ssl
 import struct
 from collections.abc import Callable, Sequence
@@ -52,6 +53,38 @@ def picture(number: int = 0, size: int = 200) -> bytes:
 
 
 @dataclass(eq=False)
+class UdpLeg:
+    """The sockets of one stream on the side of the camera, and where they send to."""
+
+    rtp: socket.socket
+    rtcp: socket.socket
+    host: str
+    ports: tuple[int, int]
+
+    @classmethod
+    def towards(cls, host: str, ports: tuple[int, int]) -> UdpLeg:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        pair = []
+        for _ in range(2):
+            sock = socket.socket(family, socket.SOCK_DGRAM)
+            sock.bind((host, 0))
+            sock.setblocking(False)
+            pair.append(sock)
+        return cls(pair[0], pair[1], host, ports)
+
+    def server_ports(self) -> tuple[int, int]:
+        return self.rtp.getsockname()[1], self.rtcp.getsockname()[1]
+
+    def send(self, packet: bytes, *, rtcp: bool = False) -> None:
+        sock = self.rtcp if rtcp else self.rtp
+        sock.sendto(packet, (self.host, self.ports[rtcp]))
+
+    def close(self) -> None:
+        self.rtp.close()
+        self.rtcp.close()
+
+
+@dataclass(eq=False)
 class CameraTrack:
     """One stream: how it is described, and the running numbers of its packets."""
 
@@ -67,6 +100,8 @@ class CameraTrack:
     packetizer: Packetizer | None = None
     channel: int | None = None
     """The channel that was set up."""
+    udp: UdpLeg | None = None
+    """The sockets, where UDP was set up."""
 
     def describe(self) -> str:
         text = f"m={self.kind} 0 RTP/AVP {self.payload_type}\r\na=rtpmap:{self.payload_type} {self.rtpmap}\r\n"
@@ -84,6 +119,10 @@ class CameraTrack:
                 self.payload_type, sequence, rtp_time & 0xFFFF_FFFF, self.ssrc, payload, marker, extension=extension
             )
         )
+
+    def skip(self, packets: int) -> None:
+        """So many packets are lost on the way."""
+        self.sequence = (self.sequence + packets) & 0xFFFF
 
     def unit(self, data: bytes, rtp_time: int) -> list[bytes]:
         """The RTP packets of one access unit."""
@@ -150,6 +189,10 @@ class Camera:
     raw_reports: list[tuple[int, bytes]] = field(default_factory=list)
     connections: int = 0
     port: int = 0
+    transports: tuple[str, ...] = ("TCP", "UDP")
+    """What SETUP is answered for; 461 else."""
+    silent_udp: bool = False
+    """A firewall on the way: no datagram arrives."""
 
     async def __aenter__(self) -> Camera:
         self._server = await asyncio.start_server(self._serve, self.host, self.port, ssl=self.tls)
@@ -167,6 +210,8 @@ class Camera:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        for track in self.tracks:
+            self._close_udp(track)
         await self._server.wait_closed()
 
     @property
@@ -198,11 +243,19 @@ class Camera:
         assert self._writer is not None
         self._writer.write(data)
 
+    def send_packets(self, track: CameraTrack, packets: Sequence[bytes], *, rtcp: bool = False) -> None:
+        """Over whatever transport was set up, in this order."""
+        if track.udp is None:
+            self.send(track.frames(packets, rtcp=rtcp))
+        elif not self.silent_udp:
+            for packet in packets:
+                track.udp.send(packet, rtcp=rtcp)
+
     def send_unit(self, track: CameraTrack, data: bytes, rtp_time: int) -> None:
-        self.send(track.frames(track.unit(data, rtp_time)))
+        self.send_packets(track, track.unit(data, rtp_time))
 
     def send_report(self, track: CameraTrack, utc_ns: int, rtp_time: int) -> None:
-        self.send(track.frames([track.sender_report(utc_ns, rtp_time)], rtcp=True))
+        self.send_packets(track, [track.sender_report(utc_ns, rtp_time)], rtcp=True)
 
     def hang_up(self, *, reset: bool = False) -> None:
         """Close the connection that plays; `reset` without the ordinary goodbye."""
@@ -269,11 +322,44 @@ class Camera:
             if track is None:
                 return Response(404)
             transport = request.headers.get("Transport") or ""
+            if ("TCP" if "/TCP" in transport else "UDP") not in self.transports:
+                return Response(461)
+            self._close_udp(track)
+            if "client_port=" in transport:
+                return Response(200, Headers([("Transport", self._setup_udp(track, transport)), session]))
             track.channel = int(transport.rpartition("interleaved=")[2].split("-")[0])
             return Response(200, Headers([("Transport", transport), session]))
         if method in ("PLAY", "TEARDOWN", "GET_PARAMETER"):
             return Response(200, Headers([session]))
         return Response(501)
+
+    def _setup_udp(self, track: CameraTrack, transport: str) -> str:
+        first, _, second = transport.partition("client_port=")[2].partition("-")
+        leg = track.udp = UdpLeg.towards(self.host, (int(first), int(second)))
+        asyncio.get_running_loop().add_reader(leg.rtcp, self._rtcp_came, leg)
+        ports = leg.server_ports()
+        return f"{transport};server_port={ports[0]}-{ports[1]};ssrc={track.ssrc:08X}"
+
+    def _rtcp_came(self, leg: UdpLeg) -> None:
+        try:
+            packet = leg.rtcp.recv(2048)
+        except OSError:  # what the kernel tells of a port that has been closed
+            return
+        self.raw_reports.append((1, packet))
+        self.reports.append((1, parse_compound(packet)))
+        task = asyncio.get_running_loop().create_task(self._notify())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _notify(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()
+
+    def _close_udp(self, track: CameraTrack) -> None:
+        if track.udp is not None:
+            asyncio.get_running_loop().remove_reader(track.udp.rtcp)
+            track.udp.close()
+            track.udp = None
 
     def _challenge(self, scheme: str) -> str:
         if scheme == "Basic":

@@ -16,7 +16,7 @@ from nvr.model.job import (
     RecordingJobTrack,
     SourceReference,
 )
-from nvr.model.receiver import Receiver, ReceiverConfiguration, ReceiverMode
+from nvr.model.receiver import Receiver, ReceiverConfiguration, ReceiverMode, StreamSetup, TransportProtocol
 from nvr.model.recording import Recording, RecordingConfiguration, TrackType, default_tracks
 from nvr.model.timeline import GapReason
 from nvr.model.tokens import JobToken, ReceiverToken, RecordingToken, TrackKey, TrackToken
@@ -65,7 +65,7 @@ class FakeRecorder:
 
 @dataclass
 class FakeStorage:
-    """Satisfies `nvr.ingest.source.Storage`."""
+    """Satisfies `nvr.ingest.tracks.Storage`."""
 
     recorders: dict[TrackKey, FakeRecorder] = field(default_factory=dict)
     configurations: dict[TrackKey, CodecConfiguration] = field(default_factory=dict)
@@ -85,8 +85,13 @@ def a_recording(token: str = "rec-1") -> Recording:
     return Recording(RecordingToken(token), RecordingConfiguration(), default_tracks())
 
 
-def a_receiver(uri: str, token: str = "rcv-1", mode: ReceiverMode = ReceiverMode.AUTO_CONNECT) -> Receiver:
-    return Receiver(ReceiverToken(token), ReceiverConfiguration(mode, uri))
+def a_receiver(
+    uri: str,
+    token: str = "rcv-1",
+    mode: ReceiverMode = ReceiverMode.AUTO_CONNECT,
+    protocol: TransportProtocol = TransportProtocol.RTSP,
+) -> Receiver:
+    return Receiver(ReceiverToken(token), ReceiverConfiguration(mode, uri, StreamSetup(protocol=protocol)))
 
 
 def a_source(receiver: str = "rcv-1", *tracks: tuple[str, str]) -> RecordingJobSource:

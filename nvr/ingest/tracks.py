@@ -1,0 +1,194 @@
+"""The tracks that one receiver feeds: which stream of its session goes to which, and in which state each is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
+
+from nvr.ingest.arbiter import map_streams
+from nvr.ingest.assignment import Binding
+from nvr.ingest.delivery import SampleTap, SessionStream
+from nvr.ingest.pipeline import PipelineSettings, Recorder, TrackPipeline
+from nvr.ingest.session import Session
+from nvr.media.unit import CodecConfiguration
+from nvr.model.job import INCOMPATIBLE_STREAM, RecordingJobState
+from nvr.model.recording import TrackType
+from nvr.model.timeline import GapReason
+from nvr.model.tokens import TrackKey
+
+State = tuple[RecordingJobState, str | None]
+"""Of a track, with an English text for Error (5.19)."""
+
+
+class Storage(Protocol):
+    """What ingest needs of the storage engine."""
+
+    def recorder(self, key: TrackKey, track_type: TrackType) -> Recorder:
+        """Where fragments of a track go; never blocks."""
+
+    def configuration(self, key: TrackKey) -> CodecConfiguration | None:
+        """That of the newest data in the track; None while it is empty."""
+
+
+@dataclass(slots=True)
+class _Track:
+    """A binding, and what has become of it in the present session."""
+
+    binding: Binding
+    pipeline: TrackPipeline
+    stream: SessionStream | None = None
+    error: str | None = None
+
+
+class Tracks:
+    """`on_start` is called with a track right before its first sample is recorded by this receiver."""
+
+    def __init__(
+        self, storage: Storage, settings: PipelineSettings, on_start: Callable[[TrackKey], None] = lambda key: None
+    ) -> None:
+        self._storage = storage
+        self._settings = settings
+        self._on_start = on_start
+        self._session: Session | None = None
+        self._tracks: dict[TrackKey, _Track] = {}
+        self._taps: dict[TrackKey, list[SampleTap]] = {}
+        self._past_skipped = 0
+        self._past_fragments = 0
+
+    @property
+    def keys(self) -> Sequence[TrackKey]:
+        return tuple(self._tracks)
+
+    # -- what shall be -----------------------------------------------------------------------------------------------
+
+    def keep_only(self, keys: Collection[TrackKey]) -> None:
+        """Let go of all other tracks: somebody else feeds them, or nobody."""
+        for key in [k for k in self._tracks if k not in keys]:
+            track = self._tracks.pop(key)
+            self._unplug(track)
+            track.pipeline.end_run(GapReason.JOB_STOPPED)
+            self._past_skipped += track.pipeline.skipped
+            self._past_fragments += track.pipeline.appended
+
+    def bind(self, bindings: Sequence[Binding]) -> None:
+        """The tracks that are fed from now on. Those that stay are not disturbed."""
+        wanted = {b.key: b for b in bindings}
+        self.keep_only(wanted)
+        for key, binding in wanted.items():
+            known = self._tracks.get(key)
+            if known is None:
+                recorder = self._storage.recorder(key, binding.track_type)
+                pipeline = TrackPipeline(
+                    recorder, binding.track_type, self._settings, on_start=partial(self._on_start, key)
+                )
+                self._tracks[key] = _Track(binding, pipeline)
+            else:
+                known.binding = binding
+        self._plug()
+
+    def end(self, reason: GapReason) -> None:
+        """No track gets anything any more."""
+        for track in self._tracks.values():
+            self._unplug(track)
+            track.pipeline.end_run(reason)
+
+    # -- sessions ----------------------------------------------------------------------------------------------------
+
+    def connect(self, session: Session) -> None:
+        """Its streams are known: they go to the tracks."""
+        self._session = session
+        self._plug()
+
+    def disconnect(self) -> None:
+        """The session is finished."""
+        self._session = None
+        for track in self._tracks.values():
+            track.stream = None
+
+    def tap(self, key: TrackKey, tap: SampleTap) -> Callable[[], None]:
+        """Hand every sample of this track's stream to `tap` as it comes, until the returned function is called."""
+        self._taps.setdefault(key, []).append(tap)
+        track = self._tracks.get(key)
+        if track is not None and track.stream is not None and self._session is not None:
+            self._session.attach(track.stream, None, tap)
+
+        def remove() -> None:
+            taps = self._taps.get(key, [])
+            if tap in taps:
+                taps.remove(tap)
+                at = self._tracks.get(key)
+                if at is not None and at.stream is not None and self._session is not None:
+                    self._session.detach(at.stream, None, tap)
+
+        return remove
+
+    # -- what is -----------------------------------------------------------------------------------------------------
+
+    def state(self, key: TrackKey) -> State:
+        """Of a track while the receiver is connected."""
+        track = self._tracks[key]
+        if track.error is not None:
+            return RecordingJobState.ERROR, track.error
+        stream = track.stream
+        if stream is None:
+            return RecordingJobState.IDLE, None  # the camera has no such stream
+        if track.pipeline.refused:
+            return RecordingJobState.ERROR, "the storage does not take the data"
+        # Metadata may be rare: there the accepted PLAY has to do. Pictures and sound have to come.
+        flows = stream.receiver.packets > 0 or track.binding.track_type is TrackType.METADATA
+        return (RecordingJobState.ACTIVE if flows else RecordingJobState.IDLE), None
+
+    @property
+    def skipped(self) -> int:
+        """Samples in front of a first clean point, of all tracks since the start."""
+        return self._past_skipped + sum(t.pipeline.skipped for t in self._tracks.values())
+
+    @property
+    def fragments(self) -> int:
+        """Fragments that storage has taken, of all tracks since the start."""
+        return self._past_fragments + sum(t.pipeline.appended for t in self._tracks.values())
+
+    # -- streams to tracks -------------------------------------------------------------------------------------------
+
+    def _plug(self) -> None:
+        """Give every track the stream that its line of the mapping means."""
+        session = self._session
+        if session is None:
+            return
+        offered = [s.info for s in session.streams]
+        for key, track in self._tracks.items():
+            binding = track.binding
+            info = map_streams(binding.lines, offered)[binding.line]
+            stream = None if info is None else session.streams[info.index]
+            track.error = None if stream is None else self._misfit(binding, stream)
+            if track.error is not None:
+                stream = None
+            if stream is track.stream:
+                continue
+            self._unplug(track)
+            track.pipeline.end_run(GapReason.JOB_STOPPED)
+            if stream is not None:
+                track.stream = stream
+                session.attach(stream, track.pipeline)
+                for tap in self._taps.get(key, ()):
+                    session.attach(stream, None, tap)
+
+    def _misfit(self, binding: Binding, stream: SessionStream) -> str | None:
+        info = stream.info
+        if info.track_type is not binding.track_type:
+            return f"stream {info.index} ({info.encoding}) does not fit into a track of type {binding.track_type}"
+        held = self._storage.configuration(binding.key)
+        if held is not None and held.encoding != info.encoding:
+            return INCOMPATIBLE_STREAM
+        if not info.supported:
+            return f"streams of encoding {info.encoding} cannot be recorded: {stream.offered.problem}"
+        return stream.offered.problem
+
+    def _unplug(self, track: _Track) -> None:
+        if track.stream is not None and self._session is not None:
+            self._session.detach(track.stream, track.pipeline)
+            for tap in self._taps.get(track.binding.key, ()):
+                self._session.detach(track.stream, None, tap)
+        track.stream = None
