@@ -258,7 +258,7 @@ class Daemon:
         control.start()
         await ingest.start()
         parts.started("receivers", ingest.stop)
-        commands = ControlSocket(self._directory.path, Operations(users, control, receivers))
+        commands = ControlSocket(self._directory.path, Operations(users, control, receivers, remark=ingest.remark))
         await commands.start()
         parts.started("control socket", commands.stop)
         await discovery.start(self._served())  # its Hello says that everything else answers

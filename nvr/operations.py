@@ -55,8 +55,16 @@ class Operations:
     """The operator's commands on the daemon's objects. `running`: there is an engine that knows the states of jobs."""
 
     def __init__(
-        self, users: UserStore, control: RecordingControl, receivers: Receivers, *, running: bool = True
+        self,
+        users: UserStore,
+        control: RecordingControl,
+        receivers: Receivers,
+        *,
+        running: bool = True,
+        remark: Callable[[ReceiverToken], str | None] = lambda token: None,
     ) -> None:
+        """`remark` says where the media of a receiver do not come as they were asked for."""
+        self._remark = remark
         self._users = users
         self._control = control
         self._receivers = receivers
@@ -110,8 +118,9 @@ class Operations:
             row = {"name": recording.configuration.source.name, "state": job.configuration.mode.value, "why": ""}
             if self._running:
                 state = self._control.job_state(job.token)
-                errors = (t.error for s in state.sources for t in s.tracks if t.error)
-                row |= {"state": state.state.value, "why": next(errors, "")}
+                told = [t.error for s in state.sources for t in s.tracks if t.error]
+                told += [why for s in state.sources if (why := self._remark(ReceiverToken(s.source.token)))]
+                row |= {"state": state.state.value, "why": told[0] if told else ""}
             rows.append(row | {"recording": recording.token, "job": job.token})
         return rows
 

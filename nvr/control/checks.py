@@ -127,7 +127,7 @@ def receiver_configuration(given: ReceiverConfiguration, settings: ControlSettin
     if protocol not in settings.protocols:
         raise BadConfiguration(f"StreamSetup/Transport/Protocol: {protocol} cannot be received")
     if given.media_uri:
-        media_uri(given.media_uri, settings.uri_octets)
+        media_uri(given.media_uri, settings.uri_octets, tunnel=protocol is TransportProtocol.HTTP)
     extensions(given.extensions)
     return replace(given, mode=mode, stream_setup=replace(setup, stream=stream, protocol=protocol))
 
@@ -139,8 +139,10 @@ def receiver_mode(given: ReceiverMode | str) -> ReceiverMode:
     return mode
 
 
-def media_uri(uri: str, octets: int) -> None:
+def media_uri(uri: str, octets: int, *, tunnel: bool = False) -> None:
     """Well formed and of a scheme that is supported; whether anything answers there is not asked (10.5.5).
+
+    `tunnel`: RTSP over HTTP, for which cameras give URIs of either kind.
 
     The messages do not repeat the URI: it may hold a password.
     """
@@ -155,8 +157,10 @@ def media_uri(uri: str, octets: int) -> None:
         host, port = parts.hostname, parts.port
     except ValueError:
         raise BadConfiguration("MediaUri: its host or port is malformed") from None
-    if parts.scheme not in ("rtsp", "rtsps"):
+    if parts.scheme not in ("rtsp", "rtsps", "http", "https"):
         raise BadConfiguration("MediaUri: does not begin with rtsp:// or rtsps://")
+    if parts.scheme in ("http", "https") and not tunnel:
+        raise BadConfiguration("MediaUri: does not begin with rtsp:// or rtsps://, and Transport/Protocol is not HTTP")
     if not host:
         raise BadConfiguration("MediaUri: names no host")
     if port == 0:

@@ -46,7 +46,11 @@ class ControlSettings:
     """In each recording, the three default tracks included."""
     uri_octets: int = 1024
     """Longest media URI."""
-    protocols: tuple[TransportProtocol, ...] = (TransportProtocol.UDP, TransportProtocol.RTSP)
+    protocols: tuple[TransportProtocol, ...] = (
+        TransportProtocol.UDP,
+        TransportProtocol.RTSP,
+        TransportProtocol.HTTP,
+    )
     """Transports that a receiver may be set to. UDP must be among them: auto-created receivers begin with it."""
 
     def __post_init__(self) -> None:

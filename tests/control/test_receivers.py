@@ -85,6 +85,13 @@ async def test_a_bad_configuration_is_refused_with_its_field_and_changes_nothing
     assert c.everything() == before
 
 
+async def test_http_is_a_scheme_of_the_media_uri_where_the_transport_is_http() -> None:
+    c = Controlled()
+    tunnelled = replace(configured("https://camera/live"), stream_setup=replace(SETUP, protocol=TransportProtocol.HTTP))
+    assert (await c.receivers.create(tunnelled)).configuration == tunnelled
+    assert (await c.receivers.create(replace(tunnelled, media_uri="rtsp://camera/live"))).token
+
+
 @given(st.text() | st.from_regex(r"rtsps?://[^/]*/.*"))
 def test_any_text_is_accepted_or_refused_as_a_bad_configuration(uri: str) -> None:
     with contextlib.suppress(BadConfiguration):

@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import datetime
 import ipaddress
+import re
 import socket
 import ssl
 import time
@@ -101,6 +102,47 @@ async def test_a_certificate_that_nobody_has_signed_is_told(tmp_path: Path) -> N
         await until(lambda: engine.job_state(JOB).state is RecordingJobState.ERROR)
         assert "its certificate is not valid" in (engine.job_state(JOB).sources[0].tracks[0].error or "")
         await engine.stop()
+
+
+async def test_a_failed_verification_tells_the_fingerprint_that_would_be_trusted(tmp_path: Path) -> None:
+    context, _ = server_context(tmp_path)
+    track = h264_track()
+    async with Camera([track], tls=context) as camera:
+        engine = IngestEngine(FakeStorage(), dataclasses.replace(QUICK, tls_fingerprints=("00" * 32,)))
+        await engine.start()
+        job = a_job(a_source("rcv-1", ("", "VIDEO001")))
+        engine.apply([a_recording()], [job], [a_receiver(camera.uri.replace("://", "://u:secret@"))])
+        await until(lambda: engine.job_state(JOB).state is RecordingJobState.ERROR)
+        told = engine.job_state(JOB).sources[0].tracks[0].error or ""
+        assert camera.requests == [], "nothing is said to a camera that is not trusted"
+        await engine.stop()
+        found = re.search(r'trust it with tls_fingerprints = \["([0-9A-F:]{95})"\]', told)
+        assert found is not None, told
+        assert "secret" not in told
+
+        engine = IngestEngine(FakeStorage(), dataclasses.replace(QUICK, tls_fingerprints=(found[1],)))
+        await engine.start()
+        engine.apply([a_recording()], [job], [a_receiver(camera.uri)])
+        await camera.playing()
+        await engine.stop()
+
+
+async def test_a_port_that_does_not_speak_tls_is_told() -> None:
+    engine = IngestEngine(FakeStorage(), QUICK)
+    await engine.start()
+    async with Camera([h264_track()], answers={}) as camera:
+        uri = camera.uri.replace("rtsp:", "rtsps:")
+        engine.apply([a_recording()], [a_job(a_source("rcv-1", ("", "VIDEO001")))], [a_receiver(uri)])
+        await until(lambda: bool(engine.job_state(JOB).sources[0].tracks[0].error))
+        assert "cannot connect" in (engine.job_state(JOB).sources[0].tracks[0].error or "")
+        await engine.stop()
+
+
+@pytest.mark.parametrize("text", ["", "AB:CD", "g" * 64, "ab" * 33])
+async def test_what_is_no_fingerprint_stops_the_start(text: str) -> None:
+    engine = IngestEngine(FakeStorage(), IngestSettings(tls_fingerprints=(text,)))
+    with pytest.raises(OperatorError, match=r"tls_fingerprints: .* is no SHA-256 fingerprint"):
+        await engine.start()
 
 
 async def test_a_redirect_to_tls_is_followed_in_tls(tmp_path: Path) -> None:

@@ -122,8 +122,14 @@ async def test_a_tunnel_that_closes_is_a_lost_source(house: House) -> None:
 @pytest.mark.parametrize(
     ("gate", "text"),
     [
-        (TunnelGate(1, get_answer=b"HTTP/1.1 404 Not Found\r\n\r\n"), "answered the GET of the HTTP tunnel with 404 Not"),
-        (TunnelGate(1, get_answer=b"RTSP/1.0 400 Bad\r\n\r\n"), "does not speak HTTP on this port: it answered 'RTSP/1"),
+        (
+            TunnelGate(1, get_answer=b"HTTP/1.1 404 Not Found\r\n\r\n"),
+            "answered the GET of the HTTP tunnel with 404 Not",
+        ),
+        (
+            TunnelGate(1, get_answer=b"RTSP/1.0 400 Bad\r\n\r\n"),
+            "does not speak HTTP on this port: it answered 'RTSP/1",
+        ),
         (TunnelGate(1, get_answer=b"x" * 20_000), "answered the GET of the HTTP tunnel with an endless head"),
         (TunnelGate(1, get_answer=b"HTTP/1.1 2"), "closed the connection instead of answering the GET of the HTTP"),
         (TunnelGate(1, authorization="none"), "asks for a user name and password, the media URI has none"),
@@ -138,11 +144,14 @@ async def test_each_bad_answer_is_told(house: House, gate: TunnelGate, text: str
 
 
 async def test_a_refused_post_is_told(house: House) -> None:
-    async with Camera([h264_track()], answers={"OPTIONS": lambda q, a: None}) as camera:
-        async with TunnelGate(camera.port, post_answer=b"HTTP/1.1 405 Method Not Allowed\r\n\r\n") as gate:
-            house.record(gate.uri())
-            await until(lambda: house.state() is RecordingJobState.ERROR)
-            assert "answered the POST of the HTTP tunnel with 405 Method Not Allowed" in house.error()
+    refused = b"HTTP/1.1 405 Method Not Allowed\r\n\r\n"
+    async with (
+        Camera([h264_track()], answers={"OPTIONS": lambda q, a: None}) as camera,
+        TunnelGate(camera.port, post_answer=refused) as gate,
+    ):
+        house.record(gate.uri())
+        await until(lambda: house.state() is RecordingJobState.ERROR)
+        assert "answered the POST of the HTTP tunnel with 405 Method Not Allowed" in house.error()
 
 
 async def test_a_tunnel_goes_over_tls_where_the_uri_says_so(tmp_path: Path) -> None:
