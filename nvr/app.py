@@ -45,7 +45,7 @@ from nvr.http.listener import Address, Listener
 from nvr.ingest.engine import IngestEngine
 from nvr.lifecycle import Parts
 from nvr.model.errors import OperatorError, Refused, UnknownToken
-from nvr.model.receiver import Receiver
+from nvr.model.receiver import Receiver, TransportProtocol
 from nvr.model.recording import Recording
 from nvr.model.time import NS
 from nvr.model.tokens import ReceiverToken, RecordingToken
@@ -63,6 +63,7 @@ from nvr.replay.authentication import DigestAuthenticator
 from nvr.replay.mounts import Mounts, RecordingMounts
 from nvr.replay.relay import RelayMounts
 from nvr.replay.server import RtspServer
+from nvr.replay.websocket import PATH as WEBSOCKET_PATH
 from nvr.search.sessions import SearchSessions
 from nvr.server_tls import ServerTls
 from nvr.soap.device import DeviceService, fixed_scopes
@@ -73,7 +74,7 @@ from nvr.soap.protocol import Soap
 from nvr.soap.receiver import ReceiverService
 from nvr.soap.recording import RecordingService
 from nvr.soap.replay import ReplayService
-from nvr.soap.rtsp_address import RtspAddress
+from nvr.soap.rtsp_address import TRANSPORTS, RtspAddress
 from nvr.soap.search import SearchService
 from nvr.soap.security import Security
 from nvr.soap.wsdl import Contract, contract_directory
@@ -187,6 +188,7 @@ class Daemon:
             None if self.rtsps is None else self.rtsps.port,
             public.public_address,
             public.public_tls_address,
+            TRANSPORTS if settings.rtsp.maximum_udp_streams else TRANSPORTS - {TransportProtocol.UDP},
         )
         worst_delay = await parts.enter("loop probe", _loop_probe())
         searches = SearchSessions(control, storage, settings.search)
@@ -195,7 +197,7 @@ class Daemon:
             ReceiverService(receivers, settings.control),
             SearchService(searches),
             EventService(broker, deliveries),
-            ReplayService(control, rtsp_address, settings.rtsp.session_timeout_ns),
+            ReplayService(control, rtsp_address, settings.rtsp.session_timeout_ns, WEBSOCKET_PATH),
             MediaService(
                 receivers, control, ingest.offers, settings.control, rtsp_address, settings.rtsp.session_timeout_ns
             ),
@@ -249,6 +251,7 @@ class Daemon:
                 LoopObservation(worst_delay),
             ),
             tls=tls,
+            tunnels=rtsp,
         )
         await self._start_http(parts, listener)
         parts.started(

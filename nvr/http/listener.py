@@ -18,7 +18,7 @@ from typing import Any
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from nvr.http.connection import Connection, Connections
+from nvr.http.connection import Connection, Connections, Tunnels
 from nvr.http.mounts import routes
 from nvr.http.settings import HttpSettings
 from nvr.model.errors import OperatorError
@@ -62,11 +62,13 @@ class Listener:
         parts: Sequence[Part] = (),
         sources: Sequence[MetricSource] = (),
         tls: ssl.SSLContext | None = None,
+        tunnels: Tunnels | None = None,
     ) -> None:
         """`parts` say whether the daemon is healthy, `sources` give its metrics; those of HTTP and SOAP are added.
 
-        `tls` is the context of the addresses that speak TLS.
+        `tls` is the context of the addresses that speak TLS; `tunnels` get the connections that are theirs.
         """
+        self._tunnels = tunnels
         self._settings = settings
         self._soap = soap
         self._tls = tls
@@ -107,6 +109,8 @@ class Listener:
     async def stop(self) -> None:
         """Takes no more requests, lets those that run end within the deadline, and closes every connection."""
         await self._acceptor.stop()
+        for connection in tuple(self._connections.values()):
+            connection.abort_undecided()
         await self._runner.cleanup()
 
     def metrics(self) -> Sequence[Metric]:
@@ -151,7 +155,7 @@ class Listener:
     def _connection(self, ended: Callable[[], None]) -> Connection:
         server = self._runner.server
         assert server is not None
-        return Connection(server(), self._settings.idle_ns / NS, self._connections, ended)
+        return Connection(server(), self._settings.idle_ns / NS, self._connections, ended, self._tunnels)
 
     @web.middleware
     async def _count_time(self, request: web.Request, handler: Any) -> web.StreamResponse:

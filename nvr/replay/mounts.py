@@ -276,4 +276,4 @@ class Mounts:
                 family.close()
 
 
-_URI = re.compile(r"(?:rtspu?|rtsps)://[^/?#\s]+([^?#]*)(?:\?[^#]*)?", re.IGNORECASE)
+_URI = re.compile(r"(?:rtsp[su]?|https?)://[^/?#\s]+([^?#]*)(?:\?[^#]*)?", re.IGNORECASE)

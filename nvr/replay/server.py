@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,11 +17,13 @@ from nvr.model.time import NS
 from nvr.net.acceptor import Acceptor, Places
 from nvr.replay.authentication import Authenticator
 from nvr.replay.clock import Clock, SystemClock
-from nvr.replay.connection import Connection
+from nvr.replay.connection import CLOSE_S, Connection
+from nvr.replay.front import Front
+from nvr.replay.http_head import Opening, refusal
 from nvr.replay.methods import Surroundings
 from nvr.replay.mounts import Mounts
 from nvr.replay.sender import Origin, PacketizerFactory
-from nvr.replay.stream import Wire
+from nvr.replay.stream import ByteStream, Wire
 from nvr.replay.transports import Datagrams
 from nvr.replay.udp import UdpPorts
 
@@ -99,6 +101,8 @@ class RtspServer:
         self._datagrams = Datagrams(UdpPorts(settings.maximum_udp_streams, settings.udp_ports), settings.udp_rate_bytes)
         self._places = Places(settings.maximum_connections, settings.maximum_connections_per_client)
         self._acceptor = Acceptor(self._places, self._wire, REFUSAL)
+        self._front = Front(self._rtsp, self._surroundings.clock, settings.session_timeout_ns)
+        self._turned_away = 0
         self._ports: list[int] = []
         self._connections: dict[asyncio.Task[None], Wire] = {}
 
@@ -109,7 +113,7 @@ class RtspServer:
     @property
     def refused_connections(self) -> int:
         """Connections turned away because there were too many, in all or of one client."""
-        return self._acceptor.refused
+        return self._acceptor.refused + self._turned_away
 
     @property
     def failed_handshakes(self) -> int:
@@ -160,7 +164,10 @@ class RtspServer:
 
     def _begin(self, wire: Wire) -> None:
         """Not a coroutine, so that no connection can come into being unseen while the server stops."""
-        task = asyncio.create_task(self._serve(wire), name=f"rtsp {wire.peer}")
+        self._run(wire, self._serve(wire))
+
+    def _run(self, wire: Wire, work: Coroutine[object, object, None]) -> None:
+        task = asyncio.create_task(work, name=f"rtsp {wire.peer}")
         self._connections[task] = wire
         task.add_done_callback(self._ended)
 
@@ -168,9 +175,44 @@ class RtspServer:
         self._connections.pop(task).abort()  # no-op unless the task was cancelled before it began
 
     async def _serve(self, wire: Wire) -> None:
-        # Who has asked for TLS is not sent media in clear text beside it.
-        datagrams = None if wire.secure else self._datagrams
-        await Connection(wire, self._surroundings, self._settings.write_buffer_bytes, datagrams).run()
+        found = await self._front.look(wire)
+        if found is Opening.UNKNOWN:
+            log.debug("%s: has not said what it wants, the connection ends", wire.peer)
+        elif found is Opening.OTHER:
+            # Who has asked for TLS is not sent media in clear text beside it.
+            await self._rtsp(wire, None if wire.secure else self._datagrams)
+        else:
+            await self._front.tunnel(wire)
+
+    async def _rtsp(self, stream: ByteStream, datagrams: Datagrams | None = None) -> None:
+        await Connection(stream, self._surroundings, self._settings.write_buffer_bytes, datagrams).run()
+
+    # -- what comes in by the HTTP ports
+
+    def opens_tunnel(self, data: bytes | bytearray) -> bool | None:
+        """Whether a connection that begins with `data` opens a tunnel or a WebSocket. None: more bytes are needed."""
+        return self._front.opens_tunnel(data)
+
+    def adopt(self, transport: asyncio.Transport, data: bytes, ended: Callable[[], None]) -> None:
+        """Serve a connection of another listener, which has begun with `data`, to its end, and call `ended` then."""
+        peer = transport.get_extra_info("peername")
+        give_back = self._places.take(str(peer[0]) if isinstance(peer, tuple) else "unknown")
+
+        def gone() -> None:
+            if give_back is not None:
+                give_back()
+            ended()
+
+        wire = Wire(self._settings.write_buffer_bytes, gone)
+        transport.set_protocol(wire)
+        wire.connection_made(transport)
+        wire.data_received(data)
+        self._run(wire, self._turn_away(wire) if give_back is None else self._front.tunnel(wire))
+
+    async def _turn_away(self, wire: Wire) -> None:
+        self._turned_away += 1
+        wire.write(refusal("503 Service Unavailable"))
+        await wire.close(CLOSE_S)
 
 
 def _packetizers(maximum_payload: int) -> PacketizerFactory:

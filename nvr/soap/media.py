@@ -17,9 +17,9 @@ from nvr.control.receivers import Receivers
 from nvr.control.recordings import RecordingControl
 from nvr.control.state import ControlSettings
 from nvr.ingest.live import LiveOffer
-from nvr.model.errors import BadConfiguration, UnknownToken
+from nvr.model.errors import UnknownToken
 from nvr.model.job import RECEIVER_TYPE
-from nvr.model.receiver import Receiver, ReceiverMode, StreamType, TransportProtocol
+from nvr.model.receiver import Receiver, ReceiverMode, TransportProtocol
 from nvr.model.recording import TrackType
 from nvr.model.time import NS
 from nvr.model.tokens import ReceiverToken
@@ -115,7 +115,7 @@ class MediaService(Service):
             StreamingCapabilities=types.StreamingCapabilities(
                 RTPMulticast=False,
                 RTP_TCP=False,
-                RTP_RTSP_TCP=True,
+                RTP_RTSP_TCP=TransportProtocol.RTSP in self._rtsp.transports,
                 NonAggregateControl=False,
                 NoRTSPStreaming=False,
             ),
@@ -202,12 +202,9 @@ class MediaService(Service):
         """The URI stays valid for as long as the receiver exists."""
         channel = self._channel("Profile", call.request.ProfileToken)
         setup = decode_stream_setup(call.request.StreamSetup)
-        if setup.stream is not StreamType.RTP_UNICAST or setup.protocol is not TransportProtocol.RTSP:
-            raise BadConfiguration(
-                f"streams are sent as RTP-Unicast over RTSP, not as {setup.stream} over {setup.protocol}"
-            )
+        self._rtsp.check(setup)
         uri = types.MediaUri(
-            Uri=self._rtsp.uri(call, f"/live/{channel.token}"),
+            Uri=self._rtsp.uri(call, f"/live/{channel.token}", setup.protocol),
             InvalidAfterConnect=False,
             InvalidAfterReboot=False,
             Timeout=0,

@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass
 
 from nvr.control.recordings import RecordingControl
-from nvr.model.errors import BadConfiguration, CannotModify
-from nvr.model.receiver import StreamSetup, StreamType, TransportProtocol
+from nvr.model.errors import CannotModify
+from nvr.model.receiver import TransportProtocol
 from nvr.model.time import NS
 from nvr.model.tokens import RecordingToken
 from nvr.soap import types
@@ -62,21 +62,22 @@ class ReplayService(Service):
         control: RecordingControl,
         rtsp: RtspAddress,
         session_timeout_ns: int = 60 * NS,
-        transports: frozenset[TransportProtocol] = frozenset({TransportProtocol.RTSP}),
+        websocket_path: str | None = None,
     ) -> None:
-        """Of the RTSP server: where it is, the time-out of its sessions, the transports it speaks."""
+        """Of the RTSP server: where it is, the time-out of its sessions, and where a WebSocket leads to it."""
         self._control = control
         self._rtsp = rtsp
         self._session_timeout_ns = session_timeout_ns
-        self._transports = transports
+        self._websocket_path = websocket_path
 
     def capabilities(self) -> Capabilities:
-        """The time-out of sessions is the operator's setting: a range of one value. No tunnel is offered."""
+        """The time-out of sessions is the operator's setting: a range of one value."""
         timeout_s = self._session_timeout_ns / NS
         return Capabilities(
             ReversePlayback=False,
             SessionTimeoutRange=(timeout_s, timeout_s),
-            RTP_RTSP_TCP=TransportProtocol.RTSP in self._transports,
+            RTP_RTSP_TCP=TransportProtocol.RTSP in self._rtsp.transports,
+            RTSPWebSocketUri=None if self._websocket_path is None else f"ws:{self._websocket_path}",
         )
 
     @operation("GetServiceCapabilities", AccessClass.PRE_AUTH, response={"Capabilities": required(Capabilities)})
@@ -90,17 +91,10 @@ class ReplayService(Service):
         response={"Uri": required(AnyURI)},
     )
     def get_replay_uri(self, call: Call) -> Result:
-        self._check(decode_stream_setup(call.request.StreamSetup))
+        setup = decode_stream_setup(call.request.StreamSetup)
+        self._rtsp.check(setup)  # BadConfiguration is InvalidStreamSetup in this service (7.1)
         recording = self._control.recording(RecordingToken(call.request.RecordingToken))
-        return {"Uri": self._rtsp.uri(call, f"/replay/{recording.token}")}
-
-    def _check(self, setup: StreamSetup) -> None:
-        """Raises BadConfiguration, which is InvalidStreamSetup in this service (7.1)."""
-        if setup.stream is not StreamType.RTP_UNICAST:
-            raise BadConfiguration(f"recordings are not replayed by {setup.stream}")
-        if setup.protocol not in self._transports:
-            spoken = ", ".join(sorted(self._transports))
-            raise BadConfiguration(f"recordings are not replayed over {setup.protocol}, but over {spoken}")
+        return {"Uri": self._rtsp.uri(call, f"/replay/{recording.token}", setup.protocol)}
 
     @operation(
         "GetReplayConfiguration",

@@ -241,3 +241,23 @@ async def test_gstreamer_in_onvif_mode_receives_every_frame_by_udp_without_rate_
     mode = ("onvif-mode=true", "onvif-rate-control=false", "buffer-mode=none", "!", "rtponvifparse")
     received = await gstreamer(house, tmp_path / "received.h264", *mode, *DEPAY, protocols="udp")
     assert received == without_sets([nal for s in video[1] for nal in nals_of(s.data)])
+
+
+async def test_ffmpeg_plays_through_the_http_tunnel_of_the_rtsp_port(house: House) -> None:
+    video = encoded_h264(30)
+    await house.record(VIDEO001, video)
+    found = await asyncio.to_thread(frames, house.uri(), {"rtsp_transport": "http"}, 29)
+    assert found == [nals_of(s.data) for s in video[1]][:29]
+
+
+@pytest.mark.skipif(GST is None, reason="gst-launch-1.0 (gstreamer1.0-tools) is not installed")
+@pytest.mark.requirement("PB-8.1-01")
+async def test_gstreamer_in_onvif_mode_receives_every_frame_through_the_http_tunnel(
+    house: House, tmp_path: Path
+) -> None:
+    video = encoded_h264()
+    await house.record(VIDEO001, video)
+    mode = ("onvif-mode=true", "onvif-rate-control=false", "buffer-mode=none", "!", "rtponvifparse")
+    uri = house.uri().replace("rtsp://", "rtsph://")
+    received = await gstreamer(house, tmp_path / "received.h264", *mode, *DEPAY, protocols="http+tcp", uri=uri)
+    assert received == without_sets([nal for s in video[1] for nal in nals_of(s.data)])

@@ -161,7 +161,7 @@ STATELESS = [
     ("DESCRIBE", "/", {}, 404),
     ("DESCRIBE", "/elsewhere/rec-1", {}, 404),
     ("DESCRIBE", f"{PATH}/VIDEO001/more", {}, 404),
-    ("DESCRIBE", "http://127.0.0.1/replay/rec-1", {}, 400),
+    ("DESCRIBE", "ftp://127.0.0.1/replay/rec-1", {}, 400),
     ("DESCRIBE", PATH, {"Accept": "text/html"}, 406),
     ("ANNOUNCE", PATH, {}, 405),
     ("RECORD", PATH, {}, 405),
@@ -557,8 +557,10 @@ class TestBackPressure:
     ) -> None:
         monkeypatch.setattr("nvr.replay.server.STOP_S", 0.05)
         at_end = asyncio.Event()
+        running: list[int] = []
 
         async def stubborn(self: Connection) -> None:
+            running.append(1)
             while not at_end.is_set():
                 with contextlib.suppress(asyncio.CancelledError):
                     await at_end.wait()
@@ -566,7 +568,8 @@ class TestBackPressure:
         monkeypatch.setattr(Connection, "run", stubborn)
         served = await serve({})
         client = await served.client()
-        await until(lambda: served.server.connections == 1)
+        client.write("OPTIONS")
+        await until(lambda: running == [1])
         async with asyncio.timeout(4):
             await served.server.stop()
         assert await client.at_end()

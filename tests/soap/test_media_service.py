@@ -170,9 +170,12 @@ async def test_the_stream_uri_is_that_of_the_live_relay_at_the_host_that_the_cli
     assert reply.text("trt:MediaUri/tt:Timeout") == "PT0S"
     secure = await media.send(stream_uri(token), host="nvr.example:8443", scheme="https")
     assert secure.text("trt:MediaUri/tt:Uri") == f"rtsps://nvr.example:8322/live/{token}"
+    for protocol, base in (("UDP", "rtsp://nvr.example:8554"), ("HTTP", "http://nvr.example:8080")):
+        told = await media.send(stream_uri(token, protocol=protocol), host="nvr.example:8080")
+        assert told.text("trt:MediaUri/tt:Uri") == f"{base}/live/{token}"
 
 
-@pytest.mark.parametrize(("stream", "protocol"), [("RTP-Multicast", "RTSP"), ("RTP-Unicast", "UDP")])
+@pytest.mark.parametrize(("stream", "protocol"), [("RTP-Multicast", "RTSP"), ("RTP-Unicast", "TCP")])
 async def test_a_transport_that_is_not_served_is_refused(media: SoapHouse, stream: str, protocol: str) -> None:
     reply = await media.send(stream_uri(await receiver_of(media), stream, protocol))
     assert (reply.status, reply.fault) == (400, "Sender/InvalidArgVal/InvalidStreamSetup")

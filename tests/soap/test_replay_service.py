@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from nvr.model.receiver import TransportProtocol
 from nvr.soap.replay import ReplaySettings
-from nvr.soap.rtsp_address import RtspAddress
+from nvr.soap.rtsp_address import TRANSPORTS, RtspAddress
 from tests.soap.conftest import LIMITS
 from tests.support.soap_house import SoapHouse, get_replay_uri, recording_of, recording_request
 
@@ -75,6 +76,34 @@ async def test_a_client_that_came_over_https_gets_rtsps_where_its_address_is_kno
     await house.close()
 
 
+@pytest.mark.parametrize(
+    ("protocol", "scheme", "uri"),
+    [
+        ("UDP", "http", "rtsp://nvr.example:8554"),
+        ("RTSP", "http", "rtsp://nvr.example:8554"),
+        ("HTTP", "http", "http://nvr.example:8080"),
+        ("UDP", "https", "rtsp://nvr.example:8554"),
+        ("RTSP", "https", "rtsps://nvr.example:8322"),
+        ("HTTP", "https", "https://nvr.example:8080"),
+    ],
+)
+async def test_the_uri_leads_to_where_the_transport_is_spoken(protocol: str, scheme: str, uri: str) -> None:
+    house = await SoapHouse.open(LIMITS, rtsp=RtspAddress(8554, 8322))
+    recording = await recording_of(house)
+    request = get_replay_uri(recording, protocol=protocol)
+    reply = await house.send(request, host="nvr.example:8080", scheme=scheme)
+    assert reply.text("trp:Uri") == f"{uri}/replay/{recording}"
+    await house.close()
+
+
+async def test_a_transport_that_the_operator_has_switched_off_is_refused() -> None:
+    address = RtspAddress(8554, transports=TRANSPORTS - {TransportProtocol.UDP})
+    house = await SoapHouse.open(LIMITS, rtsp=address)
+    reply = await house.send(get_replay_uri(await recording_of(house), protocol="UDP"))
+    assert (reply.status, reply.fault) == (400, "Sender/InvalidArgVal/InvalidStreamSetup")
+    await house.close()
+
+
 @pytest.mark.requirement("RP-7.1-04", "RP-7.1-10", "RP-7.1-11")
 @pytest.mark.parametrize(
     ("stream", "protocol"), [("RTP-Multicast", "UDP"), ("RTP-Multicast", "RTSP"), ("RTP-Unicast", "TCP")]
@@ -119,6 +148,7 @@ async def test_capabilities_are_attributes_that_stay_and_promise_nothing_that_is
         "ReversePlayback": "false",
         "SessionTimeoutRange": "60.0 60.0",
         "RTP_RTSP_TCP": "true",
+        "RTSPWebSocketUri": "ws:/websocket",
     }
     assert len(capabilities) == 0
 

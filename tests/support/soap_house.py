@@ -144,7 +144,7 @@ class SoapHouse:
             RecordingService(control, limits),
             SearchService(searches),
             ReceiverService(Receivers(state), limits),
-            ReplayService(control, rtsp or RtspAddress(8554), 60 * NS),
+            ReplayService(control, rtsp or RtspAddress(8554), 60 * NS, "/websocket"),
         ]
         device = a_device_service(services)
         house = cls([device, *services])

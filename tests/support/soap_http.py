@@ -21,6 +21,8 @@ from nvr.auth.users import User, UserStore
 from nvr.http.listener import Address, Listener
 from nvr.http.settings import HttpSettings
 from nvr.model.time import NS, UtcNs, format_iso, parse_iso
+from nvr.replay.mounts import Mounts
+from nvr.replay.server import RtspServer
 from nvr.soap.device import DeviceSettings
 from nvr.soap.names import ENV, PREFIXES, WSSE, WSU
 from nvr.soap.protocol import Soap
@@ -200,7 +202,8 @@ async def a_device(
 ) -> AsyncIterator[Device]:
     clock = SimulatedClock()
     soap = a_soap(clock, services, users, lockout)
-    listener = Listener(settings or HttpSettings(), soap, Contract(contract_directory()), parts, sources)
+    contract, tunnels = Contract(contract_directory()), RtspServer(Mounts())
+    listener = Listener(settings or HttpSettings(), soap, contract, parts, sources, tunnels=tunnels)
     (address,) = await listener.start([Address("127.0.0.1", 0)])
     try:
         async with aiohttp.ClientSession() as session:
