@@ -192,6 +192,7 @@ class Daemon:
         )
         worst_delay = await parts.enter("loop probe", _loop_probe())
         searches = SearchSessions(control, storage, settings.search)
+        parts.started("searches", searches.stop)
         services = (
             RecordingService(control, settings.control),
             ReceiverService(receivers, settings.control),

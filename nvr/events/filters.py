@@ -10,8 +10,8 @@ from nvr.events.errors import BadContentExpression
 from nvr.events.topics import TopicExpression
 from nvr.model import xpath
 from nvr.model.errors import FormatError
-from nvr.model.event import Event, Item, Topic, Value, simple_text
-from nvr.model.time import format_iso, parse_iso
+from nvr.model.event import Event, Topic, document, simple_text
+from nvr.model.time import parse_iso
 
 ITEM_FILTER = "http://www.onvif.org/ver10/tev/messageContentFilter/ItemFilter"
 MAX_EXPRESSIONS = 8
@@ -121,25 +121,3 @@ def _simple_items(event: Event) -> Iterator[tuple[str, str]]:
         for item in declared:
             if item.name in values and not item.element:
                 yield item.name, simple_text(item, values[item.name])
-
-
-def document(event: Event) -> xpath.Node:
-    """tt:Message as filters see it. Element items are there by name, without their content: the dialect tests items,
-    not what is inside them.
-    """
-    attributes = {"UtcTime": format_iso(event.utc_ns)}
-    if event.operation is not None:
-        attributes["PropertyOperation"] = event.operation
-    groups = []
-    for name, declared, values in (
-        ("Source", event.topic.source, event.source),
-        ("Data", event.topic.data, event.data),
-    ):
-        groups.append(xpath.Node(name, children=tuple(_item(i, values[i.name]) for i in declared if i.name in values)))
-    return xpath.Node("Message", attributes=attributes, children=tuple(groups))
-
-
-def _item(item: Item, value: Value) -> xpath.Node:
-    if item.element:
-        return xpath.Node("ElementItem", attributes={"Name": item.name})
-    return xpath.Node("SimpleItem", attributes={"Name": item.name, "Value": simple_text(item, value)})

@@ -2,7 +2,8 @@
 
     NvrError
     ├── FormatError (also ValueError)   bytes or text from outside that break their format; the peer is at fault
-    │   └── UnsupportedCodec            an encoding, or a mode of it, that this recorder does not take
+    │   ├── UnsupportedCodec            an encoding, or a mode of it, that this recorder does not take
+    │   └── BadFilter                   a filter expression that is not understood or not supported
     ├── OperatorError                   configuration, files, ports: the operator can mend it; shown without a traceback
     ├── Refused                         a request of a client that is well formed and cannot be carried out
     │   ├── UnknownToken                the object named does not exist
@@ -32,6 +33,10 @@ class FormatError(NvrError, ValueError):
 
 class UnsupportedCodec(FormatError):
     """An encoding, or a mode of it, that this recorder does not take. The message names both."""
+
+
+class BadFilter(FormatError):
+    """A filter expression of a client that is not understood, or that takes more than a filter may."""
 
 
 class OperatorError(NvrError):

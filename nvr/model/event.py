@@ -7,11 +7,12 @@ room, such as `JobState`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypeAlias
 
+from nvr.model import topics, xpath
 from nvr.model.job import JobState, RecordingJobConfiguration
 from nvr.model.recording import RecordingConfiguration, TrackConfiguration
 from nvr.model.time import UtcNs, format_iso
@@ -60,6 +61,11 @@ class Topic:
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(self.path.split("/"))
+
+    @property
+    def qualified(self) -> topics.Topic:
+        root, *below = self.names
+        return ((TOPIC_NAMESPACE, root), *(("", name) for name in below))
 
 
 _RECORDING = Item("RecordingToken", "tt:RecordingReference")
@@ -183,3 +189,30 @@ def simple_text(item: Item, value: Value) -> str:
     if isinstance(value, str):
         return str(value)
     raise ValueError(f"{value!r} is no value of {item.name}, {item.type}")
+
+
+def document(event: Event) -> xpath.Node:
+    """tt:Message as content filters see it. Element items are there by name, without their content: the dialect tests
+    items, not what is inside them.
+    """
+    groups = []
+    for name, declared, values in (
+        ("Source", event.topic.source, event.source),
+        ("Data", event.topic.data, event.data),
+    ):
+        groups.append(xpath.Node(name, children=tuple(_node(i, values[i.name]) for i in declared if i.name in values)))
+    return message_node(event.utc_ns, event.operation, groups)
+
+
+def message_node(utc_ns: UtcNs, operation: str | None, groups: Iterable[xpath.Node]) -> xpath.Node:
+    """tt:Message around its groups of items."""
+    attributes = {"UtcTime": format_iso(utc_ns)}
+    if operation is not None:
+        attributes["PropertyOperation"] = operation
+    return xpath.Node("Message", attributes=attributes, children=tuple(groups))
+
+
+def _node(item: Item, value: Value) -> xpath.Node:
+    if item.element:
+        return xpath.Node("ElementItem", attributes={"Name": item.name})
+    return xpath.Node("SimpleItem", attributes={"Name": item.name, "Value": simple_text(item, value)})

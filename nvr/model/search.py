@@ -5,10 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from nvr.model import xpath
+from nvr.model.event import Event
 from nvr.model.job import SourceReference
+from nvr.model.recorded import CameraEvent
 from nvr.model.recording import RecordingSourceInformation, TrackType
 from nvr.model.time import UtcNs
 from nvr.model.tokens import RecordingToken, TrackToken
+from nvr.model.topics import Topic, TopicExpression
+
+LAST_NS: UtcNs = (1 << 63) - 1
+"""The last instant that a recorder knows, in the year 2262."""
 
 
 class SearchState(StrEnum):
@@ -41,6 +48,75 @@ class SearchScope:
     sources: tuple[SourceReference, ...] = ()
     recordings: tuple[RecordingToken, ...] = ()
     filter: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SearchInterval:
+    """From StartPoint to EndPoint, both included, in whichever order they stand; without EndPoint up to the newest data
+    (6.2.1).
+    """
+
+    start_ns: UtcNs
+    end_ns: UtcNs | None = None
+
+    @property
+    def backward(self) -> bool:
+        return self.end_ns is not None and self.end_ns < self.start_ns
+
+    @property
+    def earliest_ns(self) -> UtcNs:
+        return self.start_ns if self.end_ns is None else min(self.start_ns, self.end_ns)
+
+    @property
+    def latest_ns(self) -> UtcNs:
+        """The last instant; without EndPoint one behind everything that can be recorded."""
+        return LAST_NS if self.end_ns is None else max(self.start_ns, self.end_ns)
+
+    def holds(self, at_ns: UtcNs) -> bool:
+        return self.earliest_ns <= at_ns <= self.latest_ns
+
+
+@dataclass(frozen=True, slots=True)
+class SearchLimits:
+    """What a Find operation says of its session. `max_matches` below 1 is no limit, as None is; a keep-alive time that
+    is not positive is taken as one second.
+    """
+
+    max_matches: int | None
+    keep_alive_ns: int
+    user: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SearchWish:
+    """What a result call asks for (6.8). A negative `maximum` is no limit."""
+
+    minimum: int | None = None
+    maximum: int | None = None
+    wait_ns: int | None = None
+    user: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EventFilter:
+    """tt:EventFilter: all expressions must hold; without any, every event passes (6.9)."""
+
+    topics: tuple[TopicExpression, ...] = ()
+    contents: tuple[xpath.Expression, ...] = ()
+
+    def wants(self, topic: Topic) -> bool:
+        return all(expression.matches(topic) for expression in self.topics)
+
+
+@dataclass(frozen=True, slots=True)
+class FoundEvent:
+    """tt:FindEventResult (6.3.6). `track` is None for what belongs to the whole recording."""
+
+    recording: RecordingToken
+    track: TrackToken | None
+    time_ns: UtcNs
+    event: Event | CameraEvent
+    start_state: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,9 @@
     literal     = string / number
 
 It accepts somewhat more than the grammar of the standard, with the meaning of XPath 1.0. Names match by their local
-part: filters come with the prefix tt, with another, or with none. Beyond XPath 1.0, two xs:dateTime values compare as
-instants, so that EarliestRecording < "2024-01-01T00:00:00Z" means what it says.
+part: filters come with the prefix tt, with another, or with none. Typographic quotes, as they stand in the printed
+standard, quote as well. Beyond XPath 1.0, two xs:dateTime values compare as instants, so that
+EarliestRecording < "2024-01-01T00:00:00Z" means what it says.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NoReturn, TypeAlias
 
-from nvr.model.errors import FormatError
+from nvr.model.errors import BadFilter, FormatError
 from nvr.model.time import parse_iso
 
 DIALECT = "http://www.onvif.org/ver10/tse/searchFilter"
@@ -101,23 +102,39 @@ Expression: TypeAlias = Path | Comparison | Contains | Not | And | Or
 
 
 def parse(text: str) -> Expression:
-    """Raises FormatError that names the place."""
+    """Raises BadFilter that names the place."""
     if len(text) > MAX_LENGTH:
-        raise FormatError(f"the filter has {len(text)} characters, more than {MAX_LENGTH}")
+        raise BadFilter(f"the filter has {len(text)} characters, more than {MAX_LENGTH}")
     return _Parser(text).whole()
 
 
 def matches(expression: Expression, root: Node) -> bool:
     """Whether the expression is true for the document whose root element is `root`.
 
-    Raises FormatError where that takes more than `MAX_VISITS`.
+    Raises BadFilter where that takes more than `MAX_VISITS`.
     """
     return _Evaluation(root).holds(expression, _ROOT)
 
 
+def mentions(expression: Expression, attribute: str) -> bool:
+    """Whether the expression looks at attributes of this name."""
+    match expression:
+        case Path(steps):
+            return any(
+                (s.attribute and s.name == attribute) or any(mentions(p, attribute) for p in s.predicates)
+                for s in steps
+            )
+        case Comparison(path) | Contains(path):
+            return mentions(path, attribute)
+        case Not(inner):
+            return mentions(inner, attribute)
+        case And(terms) | Or(terms):
+            return any(mentions(term, attribute) for term in terms)
+
+
 _TOKEN = re.compile(
     r"""\s*(?:
-      (?P<string>"[^"]*"|'[^']*')
+      (?P<string>"[^"]*"|'[^']*'|[\u201c-\u201e][^\u201c\u201d]*[\u201c\u201d]|[\u2018-\u201a][^\u2018\u2019]*[\u2018\u2019])
     | (?P<number>[0-9]+(?:\.[0-9]*)?|\.[0-9]+)
     | (?P<name>(?:[^\W\d][\w.\-]*:)?[^\W\d][\w.\-]*)
     | (?P<sign>//|!=|<=|>=|\.\.|::|[/\[\]()@,=<>*.])
@@ -148,7 +165,7 @@ class _Parser:
         while place < end:
             m = _TOKEN.match(text, place)
             if m is None:
-                raise FormatError(f"the filter has an unexpected {text[place:].lstrip()[:1]!r} at {place}")
+                raise BadFilter(f"the filter has an unexpected {text[place:].lstrip()[:1]!r} at {place}")
             kind = m.lastgroup
             assert kind is not None
             self._tokens.append((m[kind] if kind == "sign" else kind, m[kind], m.start(kind)))
@@ -172,7 +189,7 @@ class _Parser:
     def _fail(self, expected: str) -> NoReturn:
         kind, text, place = self._tokens[self._at]
         found = "it ends" if kind == "end" else f"there is {text[:40]!r}"
-        raise FormatError(f"the filter needs {expected} at {place}, where {found}")
+        raise BadFilter(f"the filter needs {expected} at {place}, where {found}")
 
     def _take(self, kind: str, expected: str) -> str:
         if self._kind != kind:
@@ -203,7 +220,7 @@ class _Parser:
         """`inside` a predicate paths are relative."""
         self._depth += 1
         if self._depth > MAX_DEPTH:
-            raise FormatError(f"the filter nests deeper than {MAX_DEPTH}")
+            raise BadFilter(f"the filter nests deeper than {MAX_DEPTH}")
         terms = [self._conjunction(inside)]
         while self._word("or"):
             terms.append(self._conjunction(inside))
@@ -256,7 +273,7 @@ class _Parser:
     def _step(self, anywhere: bool) -> Step:
         self._steps += 1
         if self._steps > MAX_STEPS:
-            raise FormatError(f"the filter has more than {MAX_STEPS} steps")
+            raise BadFilter(f"the filter has more than {MAX_STEPS} steps")
         if self._taken("@"):
             return Step(_local(self._take("name", "the name of an attribute")), anywhere, attribute=True)
         if self._kind in ("*", "."):
@@ -343,7 +360,7 @@ class _Evaluation:
             found = self._step(step, found)
             self._left -= len(found) + 1
             if self._left < 0:
-                raise FormatError(
+                raise BadFilter(
                     f"the filter comes upon more than {MAX_VISITS} elements of one document: "
                     "name the elements that are meant, instead of * and //"
                 )

@@ -1,7 +1,9 @@
 """One search session: results that are found while they are fetched, each delivered once (IEC 62676-2-32 6.2.3, 6.8).
 
-Nothing runs between requests: a search is a lazy iterator, advanced by the result calls in slices that leave the event
-loop free. It holds one result back, because Completed may only stand in the response that delivers the last one.
+A search goes on in steps, each of which takes some ten milliseconds at most, and only as far ahead as one answer holds:
+what nobody collects costs nothing. Steps belong to the session, not to the request that waits for them, so a request
+that is cancelled takes no results away. One result is held back, because Completed may only stand in the response that
+delivers the last one.
 """
 
 from __future__ import annotations
@@ -9,38 +11,59 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from nvr.model.search import SearchState
+from nvr.model.time import NS, UtcNs
 
 T = TypeVar("T")
 
 SLICE_NS = 4_000_000
 """No slice holds the event loop longer, one look aside."""
+AHEAD = 100
+"""So many results are found before anybody asks for them, so that the first answer comes at once."""
+
+
+class Search(Protocol[T]):
+    """What is being searched. `found` grows at its end, `exhausted` is set when nothing more will come."""
+
+    found: deque[T]
+    exhausted: bool
+
+    async def step(self, wanted: int) -> None:
+        """Goes on in bounded time, until `found` holds `wanted` at most."""
+
+    def endpoint(self) -> UtcNs:
+        """Where the search stands in time (6.15)."""
 
 
 class Session(Generic[T]):
-    """`found` gives the matches, and None for each look without a match; `monotonic` is a clock in nanoseconds. `user`
-    is who has opened the session.
+    """`monotonic` is a clock in nanoseconds. `user` is who has opened the session; `max_matches` None is no limit;
+    `largest` bounds one answer.
     """
 
     def __init__(
         self,
-        found: Iterator[T | None],
+        search: Search[T],
         keep_alive_ns: int,
         monotonic: Callable[[], int],
         user: str | None = None,
+        *,
+        max_matches: int | None = None,
+        largest: int = 2000,
     ) -> None:
         self.user = user
-        self._found = found
+        self.search = search
         self._keep_alive_ns = keep_alive_ns
         self._monotonic = monotonic
-        self._ahead: deque[T] = deque()
-        """Found and not delivered."""
-        self._exhausted = False
+        self._largest = largest
+        self._left = max_matches
+        """Matches that may still be delivered."""
         self._turn = asyncio.Lock()
         self._calls = 0
         self._until_ns = monotonic() + keep_alive_ns
+        self._step: asyncio.Task[None] | None = None
+        self._over: asyncio.Future[None] | None = None
         self.ended = False
 
     @property
@@ -48,59 +71,114 @@ class Session(Generic[T]):
         """No request has come for the keep-alive time. A call that is still being answered keeps the session alive."""
         return not self._calls and self._monotonic() >= self._until_ns
 
+    @property
+    def endpoint(self) -> UtcNs:
+        """The point in time that the search has reached (6.15)."""
+        return self.search.endpoint()
+
+    def begin(self) -> None:
+        """Runs ahead of the first request."""
+        if not self._settled(0):
+            self._step = asyncio.create_task(self.search.step(self._wanted(AHEAD)))
+
+    def touch(self) -> None:
+        """A request has named the session."""
+        self._until_ns = self._monotonic() + self._keep_alive_ns
+
     def end(self) -> None:
-        """Result calls that wait return at once."""
+        """Cancels what goes on; result calls that wait return at once."""
         self.ended = True
+        if self._step is not None:
+            self._step.cancel()
+        if self._over is not None and not self._over.done():
+            self._over.set_result(None)
 
     async def results(
         self, minimum: int | None, maximum: int | None, wait_ns: int | None
     ) -> tuple[SearchState, list[T]]:
-        """At most `maximum` results (all where it is None): as soon as so many are there, or `minimum`, or `wait_ns`
-        has passed, or no more will come. With COMPLETED the session has ended.
+        """At most `maximum` results: as soon as so many are there, or `minimum`, or `wait_ns` has passed, or no more
+        will come. Without a `maximum`, an answer holds as many as one may. With COMPLETED the session has ended.
 
         What the search raises ends the session as well: it cannot go on, and Completed would hide what is missing.
         """
+        maximum = self._largest if maximum is None else min(maximum, self._largest)
         self._calls += 1
         try:
             async with self._turn:
                 return await self._results(minimum, maximum, wait_ns)
         finally:
             self._calls -= 1
-            self._until_ns = self._monotonic() + self._keep_alive_ns
+            self.touch()
 
-    async def _results(
-        self, minimum: int | None, maximum: int | None, wait_ns: int | None
-    ) -> tuple[SearchState, list[T]]:
+    async def _results(self, minimum: int | None, maximum: int, wait_ns: int | None) -> tuple[SearchState, list[T]]:
         until_ns = None if wait_ns is None else self._monotonic() + wait_ns
+        found = self.search.found
         while not self.ended:
-            self._advance(maximum)
-            there = len(self._ahead)
-            enough = (maximum is not None and there > maximum) or (minimum is not None and there >= minimum > 0)
-            if self._exhausted or enough or (until_ns is not None and self._monotonic() >= until_ns):
+            if not self._settled(maximum):
+                await self._go_on(maximum + 1, until_ns)
+            enough = len(found) > maximum or (minimum is not None and len(found) >= minimum > 0)
+            if self._settled(maximum) or enough or (until_ns is not None and self._monotonic() >= until_ns):
                 break
-            await asyncio.sleep(0)
-        batch = [
-            self._ahead.popleft()
-            for _ in range(len(self._ahead) if maximum is None else min(maximum, len(self._ahead)))
-        ]
-        if self._exhausted and not self._ahead and not self.ended:
-            self.ended = True
+        batch = [found.popleft() for _ in range(self._wanted(min(maximum, len(found))))]
+        if self._left is not None:
+            self._left -= len(batch)
+        if not self.ended and (self._left == 0 or (self.search.exhausted and not found)):
+            self.end()
             return SearchState.COMPLETED, batch
         return SearchState.SEARCHING, batch
 
-    def _advance(self, maximum: int | None) -> None:
-        """One slice of the search, up to one result more than can be delivered."""
+    def _settled(self, maximum: int) -> bool:
+        """Whether the answer is known, with `maximum` results or fewer, and whether something stands behind them."""
+        there = len(self.search.found)
+        return self.search.exhausted or there > maximum or (self._left is not None and there >= self._left)
+
+    def _wanted(self, number: int) -> int:
+        return number if self._left is None else min(number, self._left)
+
+    async def _go_on(self, wanted: int, until_ns: int | None) -> None:
+        """One step, or less where the time is over or the session ends: then the step goes on by itself."""
+        if self._step is None:
+            self._step = asyncio.create_task(self.search.step(self._wanted(wanted)))
+        if self._over is None:
+            self._over = asyncio.get_running_loop().create_future()
+        left_s = None if until_ns is None else max(until_ns - self._monotonic(), SLICE_NS) / NS
+        await asyncio.wait({self._step, self._over}, timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
+        if not self._step.done() or self.ended:
+            return
+        step, self._step = self._step, None
+        try:
+            step.result()
+        except BaseException:
+            self.end()
+            raise
+
+
+class Looks(Generic[T]):
+    """A search in memory that is looked at on the event loop: `matches` gives the matches, and None for each look
+    without a match.
+    """
+
+    def __init__(
+        self, matches: Iterator[T | None], monotonic: Callable[[], int], endpoint: Callable[[], UtcNs] = lambda: 0
+    ) -> None:
+        self.found: deque[T] = deque()
+        self.exhausted = False
+        self._matches = matches
+        self._monotonic = monotonic
+        self._endpoint = endpoint
+
+    def endpoint(self) -> UtcNs:
+        return self._endpoint()
+
+    async def step(self, wanted: int) -> None:
         stop_ns = self._monotonic() + SLICE_NS
-        while not self._exhausted and (maximum is None or len(self._ahead) <= maximum):
+        while len(self.found) < wanted:
             try:
-                match = next(self._found)
+                match = next(self._matches)
             except StopIteration:
-                self._exhausted = True
+                self.exhausted = True
                 return
-            except BaseException:
-                self.ended = True
-                raise
             if match is not None:
-                self._ahead.append(match)
+                self.found.append(match)
             if self._monotonic() >= stop_ns:
                 return

@@ -19,6 +19,7 @@ from nvr.events.errors import EventRefused
 from nvr.model.errors import (
     AccessDenied,
     BadConfiguration,
+    BadFilter,
     BadMode,
     CannotDelete,
     CannotModify,
@@ -170,6 +171,7 @@ TABLE: tuple[Row, ...] = (
     # ONVIF Core 9.9: the faults of WS-BaseNotification tell themselves in their detail.
     Row(EventRefused, _R, ()),
     Row(Refused, _S, ("OperationProhibited",)),
+    Row(BadFilter, _S, ("InvalidArgVal", "InvalidFilterFault"), service=TSE),
     Row(FormatError, _S, ("InvalidArgVal",)),
     Row(StorageError, _R, ("Action",)),
 )

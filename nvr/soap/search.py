@@ -5,14 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from nvr.model.job import RECEIVER_TYPE, SourceReference
-from nvr.model.search import RecordingInformation, RecordingSummary, SearchScope, SearchState, TrackInformation
+from nvr.model.search import (
+    EventFilter,
+    FoundEvent,
+    RecordingInformation,
+    RecordingSummary,
+    SearchInterval,
+    SearchLimits,
+    SearchScope,
+    SearchState,
+    SearchWish,
+)
 from nvr.model.time import UtcNs
 from nvr.model.tokens import RecordingToken, SearchToken
-from nvr.soap import types
-from nvr.soap.model import Boolean, Duration, Int, ReferenceToken, Struct, UtcTime, attribute, optional, required
+from nvr.soap import search_types, types
+from nvr.soap.model import Boolean, Duration, Int, ReferenceToken, Struct, UtcTime, attribute, optional, required, words
 from nvr.soap.names import TSE
-from nvr.soap.recordings_wire import encode_source_information
+from nvr.soap.search_wire import decode_event_filter, decode_scope, encode_found_event, encode_information
 from nvr.soap.service import AccessClass, Call, Result, Service, operation
 
 
@@ -21,13 +30,28 @@ class Searches(Protocol):
 
     async def summary(self) -> RecordingSummary: ...
     def information(self, token: RecordingToken) -> RecordingInformation: ...
-    def find_recordings(
-        self, scope: SearchScope, max_matches: int | None, keep_alive_ns: int, user: str | None = None
+    def find_recordings(self, scope: SearchScope, limits: SearchLimits) -> SearchToken: ...
+    async def find_events(
+        self, interval: SearchInterval, scope: SearchScope, wanted: EventFilter, start_state: bool, limits: SearchLimits
     ) -> SearchToken: ...
     async def recording_results(
-        self, token: SearchToken, minimum: int | None, maximum: int | None, wait_ns: int | None
+        self, token: SearchToken, wish: SearchWish
     ) -> tuple[SearchState, Sequence[RecordingInformation]]: ...
-    def end(self, token: SearchToken) -> UtcNs: ...
+    async def event_results(self, token: SearchToken, wish: SearchWish) -> tuple[SearchState, Sequence[FoundEvent]]: ...
+    def state(self, token: SearchToken, user: str | None = None) -> SearchState: ...
+    def end(self, token: SearchToken, user: str | None = None) -> UtcNs: ...
+
+
+_SESSION = {"MaxMatches": optional(Int), "KeepAliveTime": required(Duration)}
+"""What every Find operation ends with."""
+_INTERVAL = {"StartPoint": required(UtcTime), "EndPoint": optional(UtcTime), "Scope": required(types.SearchScope)}
+_RESULTS = {
+    "SearchToken": required(ReferenceToken),
+    "MinResults": optional(Int),
+    "MaxResults": optional(Int),
+    "WaitTime": optional(Duration),
+}
+_FOUND = {"SearchToken": required(ReferenceToken)}
 
 
 class Capabilities(Struct):
@@ -45,11 +69,8 @@ class SearchService(Service):
     not_implemented = frozenset(
         {
             "GetMediaAttributes",
-            "FindEvents",
-            "GetEventSearchResults",
             "FindPTZPosition",
             "GetPTZPositionSearchResults",
-            "GetSearchState",
             "FindMetadata",
             "GetMetadataSearchResults",
         }
@@ -86,41 +107,64 @@ class SearchService(Service):
     @operation(
         "FindRecordings",
         AccessClass.READ_MEDIA,
-        request={
-            "Scope": required(types.SearchScope),
-            "MaxMatches": optional(Int),
-            "KeepAliveTime": required(Duration),
-        },
-        response={"SearchToken": required(ReferenceToken)},
+        request={"Scope": required(types.SearchScope), **_SESSION},
+        response=_FOUND,
     )
     def find_recordings(self, call: Call) -> Result:
-        asked = call.request
-        return {
-            "SearchToken": self._searches.find_recordings(
-                decode_scope(asked.Scope), asked.MaxMatches, asked.KeepAliveTime, call.caller.name
-            )
-        }
+        scope = decode_scope(call.request.Scope)
+        return {"SearchToken": self._searches.find_recordings(scope, _limits(call))}
 
     @operation(
         "GetRecordingSearchResults",
         AccessClass.READ_MEDIA,
-        request={
-            "SearchToken": required(ReferenceToken),
-            "MinResults": optional(Int),
-            "MaxResults": optional(Int),
-            "WaitTime": optional(Duration),
-        },
+        request=_RESULTS,
         response={"ResultList": required(types.FindRecordingResultList)},
     )
     async def get_recording_search_results(self, call: Call) -> Result:
-        asked = call.request
-        state, found = await self._searches.recording_results(
-            SearchToken(asked.SearchToken), asked.MinResults, asked.MaxResults, asked.WaitTime
-        )
+        state, found = await self._searches.recording_results(_token(call), _wish(call))
         results = types.FindRecordingResultList(
             SearchState=state, RecordingInformation=(encode_information(i) for i in found)
         )
         return {"ResultList": results}
+
+    @operation(
+        "FindEvents",
+        AccessClass.READ_MEDIA,
+        request={
+            **_INTERVAL,
+            "SearchFilter": required(search_types.EventFilter),
+            "IncludeStartState": required(Boolean),
+            **_SESSION,
+        },
+        response=_FOUND,
+    )
+    async def find_events(self, call: Call) -> Result:
+        asked = call.request
+        wanted = decode_event_filter(asked.SearchFilter)
+        token = await self._searches.find_events(
+            _interval(call), decode_scope(asked.Scope), wanted, asked.IncludeStartState, _limits(call)
+        )
+        return {"SearchToken": token}
+
+    @operation(
+        "GetEventSearchResults",
+        AccessClass.READ_MEDIA,
+        request=_RESULTS,
+        response={"ResultList": required(search_types.FindEventResultList)},
+    )
+    async def get_event_search_results(self, call: Call) -> Result:
+        state, found = await self._searches.event_results(_token(call), _wish(call))
+        results = search_types.FindEventResultList(SearchState=state, Result=map(encode_found_event, found))
+        return {"ResultList": results}
+
+    @operation(
+        "GetSearchState",
+        AccessClass.READ_MEDIA,
+        request={"SearchToken": required(ReferenceToken)},
+        response={"State": required(words(SearchState))},
+    )
+    def get_search_state(self, call: Call) -> Result:
+        return {"State": self._searches.state(_token(call), call.caller.name)}
 
     @operation(
         "EndSearch",
@@ -129,34 +173,21 @@ class SearchService(Service):
         response={"Endpoint": required(UtcTime)},
     )
     def end_search(self, call: Call) -> Result:
-        return {"Endpoint": self._searches.end(SearchToken(call.request.SearchToken))}
+        return {"Endpoint": self._searches.end(_token(call), call.caller.name)}
 
 
-def decode_scope(wire: types.SearchScope) -> SearchScope:
-    return SearchScope(
-        tuple(SourceReference(s.Token, s.Type or RECEIVER_TYPE) for s in wire.IncludedSources),
-        tuple(RecordingToken(t) for t in wire.IncludedRecordings),
-        wire.RecordingInformationFilter,
-    )
+def _token(call: Call) -> SearchToken:
+    return SearchToken(call.request.SearchToken)
 
 
-def encode_information(information: RecordingInformation) -> types.RecordingInformation:
-    return types.RecordingInformation(
-        RecordingToken=information.token,
-        Source=encode_source_information(information.source),
-        EarliestRecording=information.earliest_ns,
-        LatestRecording=information.latest_ns,
-        Content=information.content,
-        Track=[_encode_track(t) for t in information.tracks],
-        RecordingStatus=information.status,
-    )
+def _limits(call: Call) -> SearchLimits:
+    return SearchLimits(call.request.MaxMatches, call.request.KeepAliveTime, call.caller.name)
 
 
-def _encode_track(track: TrackInformation) -> types.TrackInformation:
-    return types.TrackInformation(
-        TrackToken=track.token,
-        TrackType=track.track_type,
-        Description=track.description,
-        DataFrom=track.data_from_ns,
-        DataTo=track.data_to_ns,
-    )
+def _wish(call: Call) -> SearchWish:
+    asked = call.request
+    return SearchWish(asked.MinResults, asked.MaxResults, asked.WaitTime, call.caller.name)
+
+
+def _interval(call: Call) -> SearchInterval:
+    return SearchInterval(call.request.StartPoint, call.request.EndPoint)

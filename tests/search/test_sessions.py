@@ -9,11 +9,19 @@ import pytest
 from nvr.model.errors import BadConfiguration, FormatError, LimitReached, UnknownToken
 from nvr.model.job import JobState, RecordingJob, RecordingJobState, SourceReference, SourceState
 from nvr.model.recording import Recording, TrackType
-from nvr.model.search import RecordingInformation, RecordingStatus, RecordingSummary, SearchScope, SearchState
+from nvr.model.search import (
+    RecordingInformation,
+    RecordingStatus,
+    RecordingSummary,
+    SearchLimits,
+    SearchScope,
+    SearchState,
+    SearchWish,
+)
 from nvr.model.time import NS
 from nvr.model.timeline import Extent, GapReason, Run, Timeline
 from nvr.model.tokens import AUDIO001, META001, VIDEO001, JobToken, RecordingToken, SearchToken, TrackKey
-from nvr.search.session import Session
+from nvr.search.session import Looks, Session
 from nvr.search.sessions import SearchSessions, SearchSettings
 from tests.support.configuration import a_job, a_recording
 
@@ -33,6 +41,16 @@ class Recorder:
         self.runs: dict[TrackKey, Runs] = {}
         self.clock_ns = 0
         self.searches = SearchSessions(self, self, settings, monotonic=lambda: self.clock_ns, now=lambda: NOW)
+
+    def find(
+        self, scope: SearchScope, max_matches: int | None, keep_alive_ns: int, user: str | None = None
+    ) -> SearchToken:
+        return self.searches.find_recordings(scope, SearchLimits(max_matches, keep_alive_ns, user))
+
+    async def results(
+        self, token: SearchToken, minimum: int | None, maximum: int | None, wait_ns: int | None
+    ) -> tuple[SearchState, list[RecordingInformation]]:
+        return await self.searches.recording_results(token, SearchWish(minimum, maximum, wait_ns))
 
     def recordings(self) -> list[Recording]:
         return list(self.configured.values())
@@ -55,8 +73,11 @@ class Recorder:
         return source == SourceReference("rcv-unused")
 
     def extent(self, key: TrackKey) -> Extent | None:
+        return self.timeline(key).extent
+
+    def timeline(self, key: TrackKey) -> Timeline:
         runs = (Run(str(i), a, b, GapReason.UNKNOWN) for i, (a, b) in enumerate(self.runs.get(key, [])))
-        return Timeline.of(runs).extent
+        return Timeline.of(runs)
 
     def recorded(self, recording: str, track: str, *runs: tuple[int, int]) -> None:
         token = RecordingToken(recording)
@@ -75,8 +96,8 @@ def tokens(found: list[RecordingInformation]) -> list[str]:
 
 
 async def all_of(recorder: Recorder, scope: SearchScope, max_matches: int | None = None) -> list[str]:
-    search = recorder.searches.find_recordings(scope, max_matches, 10 * NS)
-    state, found = await recorder.searches.recording_results(search, None, None, None)
+    search = recorder.find(scope, max_matches, 10 * NS)
+    state, found = await recorder.results(search, None, None, None)
     assert state is COMPLETED
     return tokens(found)
 
@@ -128,8 +149,8 @@ async def test_information_and_search_tell_the_same() -> None:
     recorder = a_recorder(3)
     recorder.recorded("rec-1", VIDEO001, (10, 20))
     recorder.job("job-1", "rec-1", "rcv-1", RecordingJobState.ACTIVE)
-    search = recorder.searches.find_recordings(EVERYTHING, None, NS)
-    _, found = await recorder.searches.recording_results(search, None, None, None)
+    search = recorder.find(EVERYTHING, None, NS)
+    _, found = await recorder.results(search, None, None, None)
     assert found == [recorder.searches.information(token) for token in recorder.configured]
     with pytest.raises(UnknownToken):
         recorder.searches.information(RecordingToken("nosuch"))
@@ -206,12 +227,12 @@ def test_what_the_scope_names_must_exist_and_its_filter_parse() -> None:
     recorder = a_recorder(2)
     nosuch = SearchScope(recordings=(RecordingToken("rec-1"), RecordingToken("nosuch")))
     with pytest.raises(UnknownToken, match="nosuch"):
-        recorder.searches.find_recordings(nosuch, None, NS)
+        recorder.find(nosuch, None, NS)
     for token in ("nosuch", ""):
         with pytest.raises(BadConfiguration, match="there is no source"):
-            recorder.searches.find_recordings(SearchScope((SourceReference(token),)), None, NS)
+            recorder.find(SearchScope((SourceReference(token),)), None, NS)
     with pytest.raises(FormatError):
-        recorder.searches.find_recordings(SearchScope(filter="boolean("), None, NS)
+        recorder.find(SearchScope(filter="boolean("), None, NS)
     assert len(recorder.searches) == 0
 
 
@@ -228,18 +249,18 @@ async def test_portions_hold_every_result_once_and_only_the_last_is_completed(
     maximum: int, portions: list[int]
 ) -> None:
     recorder = a_recorder(10)
-    search = recorder.searches.find_recordings(EVERYTHING, None, 10 * NS)
+    search = recorder.find(EVERYTHING, None, 10 * NS)
     found: list[str] = []
     states = []
     for size in portions:
-        state, portion = await recorder.searches.recording_results(search, None, maximum, None)
+        state, portion = await recorder.results(search, None, maximum, None)
         assert len(portion) == size
         found += tokens(portion)
         states.append(state)
     assert found == [f"rec-{n}" for n in range(10)]
     assert states == [SEARCHING] * (len(portions) - 1) + [COMPLETED]
     with pytest.raises(UnknownToken, match="Search"):
-        await recorder.searches.recording_results(search, None, None, None)
+        await recorder.results(search, None, None, None)
 
 
 @pytest.mark.requirement("RS-6.7-07")
@@ -253,30 +274,30 @@ async def test_max_matches_ends_the_search() -> None:
 @pytest.mark.requirement("RS-6.8-08", "RS-6.8-10")
 async def test_a_minimum_that_is_never_reached_gives_what_there_is() -> None:
     recorder = a_recorder(3)
-    search = recorder.searches.find_recordings(EVERYTHING, None, NS)
-    state, found = await recorder.searches.recording_results(search, 2_000_000_000, None, 1 << 62)
+    search = recorder.find(EVERYTHING, None, NS)
+    state, found = await recorder.results(search, 2_000_000_000, None, 1 << 62)
     assert (state, len(found)) == (COMPLETED, 3)
 
 
 @pytest.mark.requirement("RS-6.2.3-08")
 async def test_a_search_without_matches_waits_to_be_fetched() -> None:
     recorder = a_recorder(0)
-    search = recorder.searches.find_recordings(EVERYTHING, None, 10 * NS)
+    search = recorder.find(EVERYTHING, None, 10 * NS)
     recorder.clock_ns = 9 * NS
-    assert await recorder.searches.recording_results(search, None, None, None) == (COMPLETED, [])
+    assert await recorder.results(search, None, None, None) == (COMPLETED, [])
 
 
 @pytest.mark.requirement("RS-6.2.3-02", "RS-6.2.3-03", "RS-6.7-09", "RS-6.7-10")
 async def test_the_keep_alive_time_starts_anew_with_each_request_and_then_ends_the_session() -> None:
     recorder = a_recorder(9)
-    search = recorder.searches.find_recordings(EVERYTHING, None, 10 * NS)
+    search = recorder.find(EVERYTHING, None, 10 * NS)
     for _ in range(3):
         recorder.clock_ns += 10 * NS - 1
-        state, found = await recorder.searches.recording_results(search, None, 1, None)
+        state, found = await recorder.results(search, None, 1, None)
         assert (state, len(found)) == (SEARCHING, 1)
     recorder.clock_ns += 10 * NS
     with pytest.raises(UnknownToken):
-        await recorder.searches.recording_results(search, None, 1, None)
+        await recorder.results(search, None, 1, None)
     with pytest.raises(UnknownToken):
         recorder.searches.end(search)
 
@@ -285,7 +306,7 @@ async def test_the_keep_alive_time_starts_anew_with_each_request_and_then_ends_t
 def test_long_keep_alive_times_are_shortened_and_senseless_ones_mended() -> None:
     recorder = a_recorder(1)
     for asked, honoured in ((3600 * NS, 600 * NS), (0, NS), (-5, NS)):
-        recorder.searches.find_recordings(EVERYTHING, None, asked)
+        recorder.find(EVERYTHING, None, asked)
         recorder.clock_ns += honoured - 1
         assert len(recorder.searches) == 1
         recorder.clock_ns += 1
@@ -297,7 +318,7 @@ def test_tokens_are_never_used_twice() -> None:
     recorder = a_recorder(1)
     seen = set()
     for _ in range(1000):
-        search = recorder.searches.find_recordings(EVERYTHING, None, NS)
+        search = recorder.find(EVERYTHING, None, NS)
         seen.add(search)
         recorder.searches.end(search)
     assert len(seen) == 1000
@@ -306,16 +327,16 @@ def test_tokens_are_never_used_twice() -> None:
 @pytest.mark.requirement("RS-6.2.3-05", "RS-6.7-08", "RS-6.15-08", "RS-6.15-09")
 async def test_an_ended_session_is_gone_and_its_end_point_is_an_instant() -> None:
     recorder = a_recorder(5)
-    search = recorder.searches.find_recordings(EVERYTHING, None, NS)
+    search = recorder.find(EVERYTHING, None, NS)
     assert recorder.searches.end(search) == NOW
     with pytest.raises(UnknownToken):
         recorder.searches.end(search)
     with pytest.raises(UnknownToken):
-        await recorder.searches.recording_results(search, None, None, None)
+        await recorder.results(search, None, None, None)
     with pytest.raises(UnknownToken):
         recorder.searches.end(SearchToken("nosuch"))
-    completed = recorder.searches.find_recordings(EVERYTHING, None, NS)
-    await recorder.searches.recording_results(completed, None, None, None)
+    completed = recorder.find(EVERYTHING, None, NS)
+    await recorder.results(completed, None, None, None)
     with pytest.raises(UnknownToken):
         recorder.searches.end(completed)
 
@@ -323,25 +344,25 @@ async def test_an_ended_session_is_gone_and_its_end_point_is_an_instant() -> Non
 @pytest.mark.requirement("RS-6.7-05")
 def test_one_session_more_than_the_limit_is_refused_until_one_ends_or_expires() -> None:
     recorder = a_recorder(1, SearchSettings(sessions=2))
-    first = recorder.searches.find_recordings(EVERYTHING, None, 20 * NS)
-    recorder.searches.find_recordings(EVERYTHING, None, 10 * NS)
+    first = recorder.find(EVERYTHING, None, 20 * NS)
+    recorder.find(EVERYTHING, None, 10 * NS)
     with pytest.raises(LimitReached) as caught:
-        recorder.searches.find_recordings(EVERYTHING, None, NS)
+        recorder.find(EVERYTHING, None, NS)
     assert caught.value.kind == "Search"
     recorder.searches.end(first)
-    recorder.searches.find_recordings(EVERYTHING, None, 20 * NS)
+    recorder.find(EVERYTHING, None, 20 * NS)
     recorder.clock_ns = 10 * NS
-    recorder.searches.find_recordings(EVERYTHING, None, NS)
+    recorder.find(EVERYTHING, None, NS)
 
 
 async def test_a_recording_that_is_deleted_during_the_search_is_passed_over() -> None:
     recorder = a_recorder(4)
     recorder.job("job-2", "rec-2", "rcv-1", RecordingJobState.ACTIVE)
-    search = recorder.searches.find_recordings(EVERYTHING, None, NS)
-    _, first = await recorder.searches.recording_results(search, None, 1, None)
+    search = recorder.find(EVERYTHING, None, NS)
+    _, first = await recorder.results(search, None, 1, None)
     del recorder.configured[RecordingToken("rec-2")]
     recorder.states.clear()
-    _, rest = await recorder.searches.recording_results(search, None, None, None)
+    _, rest = await recorder.results(search, None, None, None)
     assert tokens(first + rest) == ["rec-0", "rec-1", "rec-3"]
 
 
@@ -352,7 +373,8 @@ class Slow:
         self.clock_ns = 0
         self._cost_ns = cost_ns
         self._every = every
-        self.session = Session(map(self._found, looks), 10 * NS, lambda: self.clock_ns)
+        search = Looks(map(self._found, looks), lambda: self.clock_ns)
+        self.session = Session(search, 10 * NS, lambda: self.clock_ns)
 
     def _found(self, number: int) -> int | None:
         self.clock_ns += self._cost_ns
@@ -452,13 +474,13 @@ def test_settings_that_the_standard_does_not_allow_are_refused(bad: Callable[[],
 
 async def test_one_user_cannot_take_the_places_of_the_others() -> None:
     recorder = a_recorder(1, SearchSettings(sessions=4, sessions_per_user=2))
-    find = recorder.searches.find_recordings
+    find = recorder.find
     first = find(EVERYTHING, None, 10 * NS, "greedy")
     find(EVERYTHING, None, 20 * NS, "greedy")
     with pytest.raises(LimitReached, match="greedy"):
         find(EVERYTHING, None, NS, "greedy")
     find(EVERYTHING, None, 20 * NS, "modest")
-    recorder.searches.end(first)
+    recorder.searches.end(first, "greedy")
     find(EVERYTHING, None, 20 * NS, "greedy")
     find(EVERYTHING, None, 20 * NS, "modest")
     with pytest.raises(LimitReached) as full:
@@ -471,8 +493,8 @@ async def test_one_user_cannot_take_the_places_of_the_others() -> None:
 
 async def test_a_search_that_fails_is_over_and_never_completed() -> None:
     recorder = a_recorder(3)
-    search = recorder.searches.find_recordings(EVERYTHING, None, 10 * NS)
-    _, found = await recorder.searches.recording_results(search, None, 1, None)
+    search = recorder.find(EVERYTHING, None, 10 * NS)
+    _, found = await recorder.results(search, None, 1, None)
     assert tokens(found) == ["rec-0"]
 
     def broken(key: TrackKey) -> Extent | None:
@@ -480,9 +502,9 @@ async def test_a_search_that_fails_is_over_and_never_completed() -> None:
 
     recorder.extent = broken  # type: ignore[method-assign]
     with pytest.raises(RuntimeError, match="the catalogue is gone"):
-        await recorder.searches.recording_results(search, None, None, None)
+        await recorder.results(search, None, None, None)
     with pytest.raises(UnknownToken):
-        await recorder.searches.recording_results(search, None, None, None)
+        await recorder.results(search, None, None, None)
     assert len(recorder.searches) == 0
 
 
@@ -492,7 +514,8 @@ async def test_who_waits_behind_a_call_that_fails_is_not_told_completed() -> Non
         yield None
         raise RuntimeError("broken")
 
-    session = Session(failing(), NS, count(0, 10 * NS).__next__)
+    clock = count(0, 10 * NS).__next__
+    session = Session(Looks(failing(), clock), NS, clock)
     first, second = await asyncio.gather(
         session.results(5, None, None), session.results(5, None, None), return_exceptions=True
     )
@@ -531,8 +554,8 @@ async def test_a_filter_that_looks_at_too_much_is_refused_and_the_search_is_over
 ) -> None:
     monkeypatch.setattr("nvr.model.xpath.MAX_VISITS", 10)
     recorder = a_recorder(2)
-    search = recorder.searches.find_recordings(SearchScope(filter="boolean(//*)"), None, 10 * NS)
+    search = recorder.find(SearchScope(filter="boolean(//*)"), None, 10 * NS)
     with pytest.raises(FormatError, match="more than 10 elements"):
-        await recorder.searches.recording_results(search, None, None, None)
+        await recorder.results(search, None, None, None)
     with pytest.raises(UnknownToken):
-        await recorder.searches.recording_results(search, None, None, None)
+        await recorder.results(search, None, None, None)

@@ -72,7 +72,10 @@ class ToldFootage(FakeFootage):
         self.timelines: dict[TrackKey, Timeline] = {}
 
     def extent(self, key: TrackKey) -> Extent | None:
-        return self.timelines.get(key, Timeline()).extent
+        return self.timeline(key).extent
+
+    def timeline(self, key: TrackKey) -> Timeline:
+        return self.timelines.get(key, Timeline())
 
 
 @dataclass(frozen=True, slots=True)

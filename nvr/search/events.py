@@ -1,0 +1,239 @@
+"""FindEvents: the history of recordings and the events of their cameras, merged in the order of time (6.9).
+
+Nothing is held but where the search stands: the next event of each recording's history is worked out from the runs as
+they are when its turn comes, and camera events are read page by page. So footage that comes while the search runs is
+found as long as the search has not passed it, and what is deleted meanwhile is not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from bisect import insort
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+
+from nvr.model import event as wire_events
+from nvr.model import recorded, xpath
+from nvr.model.coverage import EMPTY, Coverage
+from nvr.model.event import RECORDING_STATE, TRACK_STATE, Event, PropertyOperation
+from nvr.model.recorded import CameraEvent
+from nvr.model.search import EventFilter, FoundEvent, SearchInterval
+from nvr.model.time import UtcNs
+from nvr.model.tokens import RecordingToken, TrackKey
+from nvr.search.archive import Archive, EventRow, EventWalk, Place, Stream
+from nvr.search.chosen import ChosenRecordings
+from nvr.search.history import BEFORE_ALL, BEHIND_ALL, CAMERA_EVENT, History, Key
+
+STEP_NS = 20_000_000
+"""So long may one step work on its thread."""
+_JUDGED = 10_000
+"""Messages whose judgement by the content filter is remembered; most cameras send a few dozen different ones."""
+
+
+class EventSearch:
+    """Searches in the direction of `interval`. `now` is the end of a search without EndPoint."""
+
+    def __init__(
+        self,
+        chosen: ChosenRecordings,
+        interval: SearchInterval,
+        wanted: EventFilter,
+        archive: Archive,
+        now: Callable[[], UtcNs],
+        *,
+        start_state: bool = False,
+    ) -> None:
+        self.found: deque[FoundEvent] = deque()
+        self.exhausted = False
+        self._chosen = chosen
+        self._interval = interval
+        self._filter = wanted
+        self._archive = archive
+        self._now = now
+        self._start_state = start_state
+        self._backward = interval.backward
+        self._of_recording, self._of_tracks = (
+            wanted.wants(RECORDING_STATE.qualified),
+            wanted.wants(TRACK_STATE.qualified),
+        )
+        self._walk = EventWalk(archive, interval)
+        self._streams: dict[int, Stream] = {}
+        self._position: Key = (interval.start_ns, BEHIND_ALL if self._backward else BEFORE_ALL, ())
+        self._events = self._all()
+        self._judged: dict[tuple[int, int], bool] = {}
+
+    def endpoint(self) -> UtcNs:
+        if not self.exhausted:
+            return self._position[0]
+        end_ns = self._interval.end_ns
+        return end_ns if end_ns is not None else max(self._interval.start_ns, self._now())
+
+    async def step(self, wanted: int) -> None:
+        await self._chosen.refresh()
+        await asyncio.to_thread(self._go_on, wanted)
+
+    def _go_on(self, wanted: int) -> None:
+        """Blocking."""
+        until_ns = time.monotonic_ns() + STEP_NS
+        self._include_streams()
+        self._walk.look_again(self._place)
+        while len(self.found) < wanted:
+            try:
+                event = next(self._events)
+            except StopIteration:
+                self.exhausted = True
+                return
+            if event is not None:
+                self.found.append(event)
+            if time.monotonic_ns() >= until_ns:
+                return
+
+    def _all(self) -> Iterator[FoundEvent | None]:
+        """Every match in order, None for each look without one."""
+        if self._start_state:
+            yield from self._states(self._interval.start_ns)
+        yield from self._stored()
+        if self._start_state and self._backward:
+            yield from self._states(self._interval.earliest_ns)
+
+    def _stored(self) -> Iterator[FoundEvent | None]:
+        while True:
+            heads: list[tuple[Key, RecordingToken]] = []
+            for history in self._histories():
+                self._push(heads, history)
+            if not heads and self._walk.peek() is None:
+                return
+            yield from self._merged(heads)
+            # Once more: what has come meanwhile, behind where the search stands now.
+
+    def _merged(self, heads: list[tuple[Key, RecordingToken]]) -> Iterator[FoundEvent | None]:
+        while True:
+            row = self._walk.peek()
+            camera: Key | None = None if row is None else (row.time_ns, CAMERA_EVENT, (row.file, row.place))
+            key, recording = heads[-1 if self._backward else 0] if heads else (None, None)
+            if key is not None and recording is not None and (camera is None or self._is_first(key, camera)):
+                heads.pop(-1 if self._backward else 0)
+                history = self._history(recording)
+                if history is None:
+                    continue
+                self._position = key
+                if history.has(key):  # else it has been deleted since it was looked at
+                    yield self._judge(history.event(key))
+                self._push(heads, history)
+            elif row is not None and camera is not None:
+                self._walk.take()
+                self._position = camera
+                yield self._camera_event(row)
+            else:
+                return
+
+    def _is_first(self, one: Key, other: Key) -> bool:
+        return one > other if self._backward else one < other
+
+    @property
+    def _place(self) -> Place | None:
+        """Behind which camera events are still to be found."""
+        time_ns, rank, rest = self._position
+        if rank == CAMERA_EVENT:
+            return Place(time_ns, *(int(n) for n in rest))
+        after_cameras = rank > CAMERA_EVENT
+        return Place(time_ns, *((_MOST, _MOST) if after_cameras else (-1, -1)))
+
+    # History
+
+    def _histories(self) -> Iterator[History]:
+        for token in self._chosen.tokens:
+            history = self._history(token)
+            if history is not None:
+                yield history
+
+    def _history(self, token: RecordingToken) -> History | None:
+        tracks = self._chosen.coverages.get(token)
+        if tracks is None or not (self._of_recording or self._of_tracks):
+            return None
+        return History(token, tracks, self._of_recording, self._of_tracks)
+
+    def _push(self, heads: list[tuple[Key, RecordingToken]], history: History) -> None:
+        key = history.before(self._position) if self._backward else history.behind(self._position)
+        if key is not None and self._interval.holds(key[0]):
+            insort(heads, (key, history.recording))
+
+    # Events of cameras
+
+    def _include_streams(self) -> None:
+        for stream in self._archive.streams():
+            is_new = stream.id not in self._streams and stream.key.recording in self._chosen.coverages
+            if is_new and self._filter.wants(stream.topic):
+                self._streams[stream.id] = stream
+        self._walk.include(self._streams, self._place)
+
+    def _camera_event(self, row: EventRow) -> FoundEvent | None:
+        stream = self._streams[row.stream]
+        if self._coverage(stream.key).stretch_at(row.time_ns) is None:
+            return None  # its footage has gone
+        message = self._archive.message(row.message)
+        if message is None:
+            return None
+        found = FoundEvent(stream.key.recording, stream.key.track, row.time_ns, CameraEvent(message, row.utc_ns))
+        return self._judge(found, row.message)
+
+    def _coverage(self, key: TrackKey) -> Coverage:
+        tracks = self._chosen.coverages.get(key.recording, ())
+        return next((coverage for track, coverage in tracks if track == key.track), EMPTY)
+
+    # Filters
+
+    def _judge(self, found: FoundEvent, message: int | None = None) -> FoundEvent | None:
+        """The event where its content passes. What the filter says of a message is remembered, unless it asks for the
+        time."""
+        document: xpath.Node | None = None
+        for number, expression in enumerate(self._filter.contents):
+            known = None if message is None else self._judged.get((number, message))
+            if known is None:
+                if document is None:
+                    event = found.event
+                    document = wire_events.document(event) if isinstance(event, Event) else recorded.document(event)
+                known = xpath.matches(expression, document)
+                if message is not None and not xpath.mentions(expression, "UtcTime"):
+                    if len(self._judged) >= _JUDGED:
+                        self._judged.clear()
+                    self._judged[number, message] = known
+            if not known:
+                return None
+        return found
+
+    # Virtual events
+
+    def _states(self, at_ns: UtcNs) -> Iterator[FoundEvent | None]:
+        """The state of every property at an instant, recording after recording (6.2.2)."""
+        properties: dict[RecordingToken, list[Stream]] = {}
+        for stream in self._streams.values():
+            if stream.is_property:
+                properties.setdefault(stream.key.recording, []).append(stream)
+        for token in self._chosen.tokens:
+            history = self._history(token)
+            if history is not None:
+                yield from map(self._judge, history.states(at_ns))
+            yield from self._camera_states(properties.get(token, ()), at_ns)
+
+    def _camera_states(self, streams: Sequence[Stream], at_ns: UtcNs) -> Iterator[FoundEvent | None]:
+        """What a camera has told last of each property. It is known only as long as the camera could tell: since the
+        beginning of the stretch in which the instant lies.
+        """
+        by_id = {stream.id: stream for stream in streams if self._coverage(stream.key).has_data_at(at_ns)}
+        for row in sorted(self._archive.last_events(sorted(by_id), at_ns)) if by_id else ():
+            stream = by_id[row.stream]
+            stretch = self._coverage(stream.key).stretch_at(at_ns)
+            message = self._archive.message(row.message)
+            if stretch is None or row.time_ns < stretch[0] or message is None:
+                continue
+            if message.operation in (None, PropertyOperation.DELETED):
+                continue
+            state = recorded.initialized(message)
+            found = FoundEvent(stream.key.recording, stream.key.track, at_ns, CameraEvent(state, at_ns), True)
+            yield self._judge(found)
+
+
+_MOST = (1 << 63) - 1
+"""Behind all files and places."""

@@ -1,0 +1,130 @@
+"""Which recordings a search is about (IEC 62676-2-32 6.2.4), and what is told about each of them (6.3)."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Protocol
+
+from nvr.model import xpath
+from nvr.model.errors import BadConfiguration, UnknownToken
+from nvr.model.job import JobState, RecordingJob, RecordingJobState, SourceReference
+from nvr.model.recording import Recording
+from nvr.model.search import RecordingInformation, SearchScope
+from nvr.model.timeline import Extent, Timeline
+from nvr.model.tokens import JobToken, RecordingToken, TrackKey
+from nvr.search.information import document, information
+
+RECORDING_STATES = (RecordingJobState.ACTIVE, RecordingJobState.PARTIALLY_ACTIVE)
+
+
+class Recordings(Protocol):
+    """What is configured (`nvr.control.recordings`)."""
+
+    def recordings(self) -> Sequence[Recording]: ...
+
+    def recording(self, token: RecordingToken) -> Recording:
+        """Raises UnknownToken."""
+
+    def jobs(self) -> Sequence[RecordingJob]: ...
+
+    def job_state(self, token: JobToken) -> JobState:
+        """Raises UnknownToken."""
+
+    def has_source(self, source: SourceReference) -> bool:
+        """Whether there is such a source, with or without a job that records from it."""
+
+
+class Footage(Protocol):
+    """What has been recorded (`nvr.storage.engine`), from memory: never blocks."""
+
+    def extent(self, key: TrackKey) -> Extent | None:
+        """None without footage."""
+
+    def timeline(self, key: TrackKey) -> Timeline: ...
+
+
+class Catalogue:
+    """The recordings as clause 6.3 tells them. Belongs to the event loop."""
+
+    def __init__(self, recordings: Recordings, footage: Footage) -> None:
+        self.recordings = recordings
+        self.footage = footage
+
+    def recording(self, token: RecordingToken) -> Recording | None:
+        """None where it has been deleted."""
+        try:
+            return self.recordings.recording(token)
+        except UnknownToken:
+            return None
+
+    def information(self, token: RecordingToken) -> RecordingInformation:
+        """Raises UnknownToken."""
+        recording = self.recordings.recording(token)
+        return self._information(recording, (j for j in self.recordings.jobs() if j.configuration.recording == token))
+
+    def in_scope(self, scope: SearchScope) -> list[RecordingToken]:
+        """The union of the recordings and of those of the sources; all where neither is named (6.2.4). The filter is
+        not applied.
+
+        Raises UnknownToken for a recording, BadConfiguration for a source.
+        """
+        recordings = self.recordings.recordings()
+        if not scope.sources and not scope.recordings:
+            return [recording.token for recording in recordings]
+        chosen = set(scope.recordings)
+        for token in scope.recordings:
+            self.recordings.recording(token)
+        feeds: defaultdict[SourceReference, set[RecordingToken]] = defaultdict(set)
+        for job in self.recordings.jobs():
+            for source in job.configuration.sources:
+                if source.source is not None:
+                    feeds[source.source].add(job.configuration.recording)
+        named: defaultdict[str, set[RecordingToken]] = defaultdict(set)
+        for recording in recordings:
+            if recording.configuration.source.source_id:
+                named[recording.configuration.source.source_id].add(recording.token)
+        for reference in scope.sources:
+            # A source is what a job records from, or the SourceId that the client gave its recordings.
+            of_source = feeds.get(reference, set()) | named.get(reference.token, set())
+            if not of_source and not self.recordings.has_source(reference):
+                raise BadConfiguration(f"there is no source {reference.token!r}")
+            chosen |= of_source
+        return [recording.token for recording in recordings if recording.token in chosen]
+
+    def matching(
+        self, chosen: Iterable[RecordingToken], expression: xpath.Expression | None
+    ) -> Iterator[RecordingInformation | None]:
+        """Looks at each recording when its turn comes, None where it does not match. One that has been deleted since
+        does not. Raises BadFilter where the expression takes more than it may.
+        """
+        jobs: defaultdict[RecordingToken, list[RecordingJob]] = defaultdict(list)
+        for job in self.recordings.jobs():
+            jobs[job.configuration.recording].append(job)
+        for token in chosen:
+            recording = self.recording(token)
+            if recording is None:
+                yield None
+                continue
+            found = self._information(recording, jobs[token])
+            matches = expression is None or xpath.matches(expression, document(found))
+            yield found if matches else None
+
+    def _information(self, recording: Recording, jobs: Iterable[RecordingJob]) -> RecordingInformation:
+        extents = {}
+        for track in recording.tracks:
+            extent = self.footage.extent(recording.key(track))
+            if extent is not None:
+                extents[track.token] = extent
+        return information(recording, extents, any(self._records(job.token) for job in jobs))
+
+    def _records(self, job: JobToken) -> bool:
+        try:
+            return self.recordings.job_state(job).state in RECORDING_STATES
+        except UnknownToken:  # deleted since the search began
+            return False
+
+
+def scope_filter(scope: SearchScope) -> xpath.Expression | None:
+    """Raises BadFilter."""
+    return xpath.parse(scope.filter) if scope.filter is not None and scope.filter.strip() else None
