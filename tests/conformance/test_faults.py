@@ -16,6 +16,7 @@ import pytest
 import pytest_asyncio
 
 from nvr.control.state import ControlSettings
+from nvr.events.filters import ITEM_FILTER
 from nvr.soap.names import ENV, PREFIXES, XML
 from tests.support.soap_house import (
     AUTO_SOURCE,
@@ -23,6 +24,7 @@ from tests.support.soap_house import (
     create_job,
     create_recording,
     end_search,
+    find_events,
     find_recordings,
     get_replay_uri,
     information_request,
@@ -39,6 +41,7 @@ from tests.support.soap_house import (
     source_xml,
     stream_setup_xml,
     tokens,
+    topic_xml,
     track_xml,
 )
 
@@ -148,6 +151,7 @@ REPLAY_TIMEOUT = (
     "<trp:SetReplayConfiguration><trp:Configuration><tt:SessionTimeout>{}</tt:SessionTimeout></trp:Configuration>"
     "</trp:SetReplayConfiguration>"
 )
+LONG_AGO = "2020-01-01T00:00:00Z"
 NO_RECORDING, NO_TRACK = "Sender/InvalidArgVal/NoRecording", "Sender/InvalidArgVal/NoTrack"
 NO_JOB, BAD = "Sender/InvalidArgVal/NoRecordingJob", "Sender/InvalidArgVal/BadConfiguration"
 INVALID_TOKEN, UNKNOWN_TOKEN = "Sender/InvalidArgVal/InvalidToken", "Sender/InvalidArgVal/UnknownToken"
@@ -197,6 +201,22 @@ CASES = [
     ),
     Case("Receiver/Action/ResourceProblem", [raw(find_recordings())], full="searches"),
     Case(INVALID_TOKEN, [raw(results_request(NO_SUCH)), lambda d: results_request(d.ended)]),
+    Case("Receiver/Action/ResourceProblem", [raw(find_events(LONG_AGO))], full="searches"),
+    Case(
+        "Sender/InvalidArgVal/InvalidFilterFault",
+        [
+            raw(find_events(LONG_AGO, wanted=topic_xml("tns1:RecordingHistory/"))),
+            raw(find_events(LONG_AGO, wanted=topic_xml("nowhere:RecordingHistory"))),
+            raw(find_events(LONG_AGO, wanted=topic_xml("tns1:RecordingHistory", "urn:other"))),
+            raw(find_events(LONG_AGO, wanted=f'<wsnt:MessageContent Dialect="{ITEM_FILTER}">//</wsnt:MessageContent>')),
+            raw(find_events(LONG_AGO, wanted='<wsnt:MessageContent Dialect="urn:x">//A</wsnt:MessageContent>')),
+            raw(find_events(LONG_AGO, wanted="<wsnt:ProducerProperties Dialect='urn:x'>a</wsnt:ProducerProperties>")),
+        ],
+    ),
+    Case(
+        INVALID_TOKEN,
+        [raw(results_request(NO_SUCH, what="Event")), lambda d: results_request(d.ended, what="Event")],
+    ),
     Case(INVALID_TOKEN, [raw(end_search(NO_SUCH)), lambda d: end_search(d.ended)]),
     Case(UNKNOWN_TOKEN, [raw(receiver_request("GetReceiver", NO_SUCH))]),
     Case(BAD, [raw(f"<trv:CreateReceiver>{c}</trv:CreateReceiver>") for c in (*BAD_RECEIVERS, receiver_xml(""))]),

@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 import requests
 import zeep
+from lxml import etree
 from requests.auth import HTTPDigestAuth
 
+from nvr.model.topics import CONCRETE_SET
 from nvr.storage.configuration import ConfigurationStore
 from tests.soap.conftest import LIMITS
 from tests.support.configuration import XorSealer
@@ -119,6 +121,7 @@ async def test_receivers(house: SoapHouse, own: bool) -> None:
 
 @both
 @pytest.mark.requirement("RS-6.4-01", "RS-6.5-01", "RS-6.7-01", "RS-6.8-01", "RS-6.15-01", "RS-6.16-01")
+@pytest.mark.requirement("RS-6.9-01", "RS-6.10-01", "RS-6.1-04")
 async def test_searches(house: SoapHouse, own: bool) -> None:
     call = house.zeep("search", own=own)
     recording = await recording_of(house)
@@ -130,6 +133,23 @@ async def test_searches(house: SoapHouse, own: bool) -> None:
     search = await call.FindRecordings(Scope={}, KeepAliveTime="PT10S")
     found = await call.GetRecordingSearchResults(SearchToken=search, MinResults=1, MaxResults=10, WaitTime="PT5S")
     assert (found.SearchState, [r.RecordingToken for r in found.RecordingInformation]) == ("Completed", [recording])
+    topic = (
+        '<wsnt:TopicExpression xmlns:wsnt="http://docs.oasis-open.org/wsn/b-2" '
+        'xmlns:tns1="http://www.onvif.org/ver10/topics" '
+        f'Dialect="{CONCRETE_SET}">tns1:RecordingHistory//.</wsnt:TopicExpression>'
+    )
+    search = await call.FindEvents(
+        StartPoint="2026-01-01T00:00:00Z",
+        EndPoint="2025-01-01T00:00:00Z",
+        Scope={},
+        SearchFilter={"_value_1": [etree.fromstring(topic)]},
+        IncludeStartState=True,
+        KeepAliveTime="PT10S",
+    )
+    assert await call.GetSearchState(SearchToken=search) == "Searching"
+    events = await call.GetEventSearchResults(SearchToken=search, MaxResults=100, WaitTime="PT5S")
+    assert (events.SearchState, len(events.Result)) == ("Completed", 8)
+    assert {e.StartStateEvent for e in events.Result} == {True}
     search = await call.FindRecordings(Scope={"IncludedRecordings": [recording]}, MaxMatches=1, KeepAliveTime="PT10S")
     assert (await call.EndSearch(SearchToken=search)).tzinfo is not None
 

@@ -18,6 +18,7 @@ from nvr.control.state import ControlSettings, ControlState, Store
 from nvr.model.time import NS
 from nvr.model.timeline import Extent, Timeline
 from nvr.model.tokens import TrackKey
+from nvr.model.topics import CONCRETE_SET
 from nvr.search.sessions import SearchSessions, SearchSettings
 from nvr.soap.names import ENV, PREFIXES
 from nvr.soap.protocol import Request, Soap
@@ -31,6 +32,7 @@ from nvr.soap.service import Service
 from tests.support.control import FakeEngine, FakeFootage, FakeStore
 from tests.support.device import a_device_service
 from tests.support.official_schema import official_client, own_client, validate_response
+from tests.support.search import ArchiveInMemory
 
 NAMESPACES = {prefix: namespace for namespace, prefix in PREFIXES.items()}
 _TIMES = re.compile(rb"\d{4}-\d\d-\d\dT[^<\"]*")
@@ -126,6 +128,7 @@ class SoapHouse:
     store: FakeStore
     footage: ToldFootage
     clock: MonotonicClock
+    archive: ArchiveInMemory
 
     def __init__(self, services: Sequence[Service]) -> None:
         self.soap = Soap(services, believing_security())
@@ -142,7 +145,10 @@ class SoapHouse:
         control = RecordingControl(state, footage)
         control.start()
         clock = MonotonicClock()
-        searches = SearchSessions(control, footage, SearchSettings(sessions=6, sessions_per_user=4), monotonic=clock)
+        archive = ArchiveInMemory()
+        searches = SearchSessions(
+            control, footage, SearchSettings(sessions=6, sessions_per_user=4), archive=archive, monotonic=clock
+        )
         services: list[Service] = [
             RecordingService(control, limits),
             SearchService(searches),
@@ -151,8 +157,13 @@ class SoapHouse:
         ]
         device = a_device_service(services)
         house = cls([device, *services])
-        house.engine, house.footage, house.clock = engine, footage, clock
-        house.close = control.stop
+        house.engine, house.footage, house.clock, house.archive = engine, footage, clock, archive
+
+        async def close() -> None:
+            await searches.stop()
+            await control.stop()
+
+        house.close = close
         if isinstance(kept, FakeStore):
             house.store = kept
         return house
@@ -272,6 +283,44 @@ def find_recordings(scope: str = "", maximum: int | None = None, keep_alive: str
     )
 
 
+def find_in_time(
+    operation: str,
+    start: str,
+    end: str | None = None,
+    *,
+    more: str = "",
+    scope: str = "",
+    maximum: int | None = None,
+    keep_alive: str = "PT10S",
+) -> str:
+    """FindEvents, FindPTZPosition or FindMetadata; `more` stands between Scope and MaxMatches."""
+    until = "" if end is None else f"<tse:EndPoint>{end}</tse:EndPoint>"
+    limit = "" if maximum is None else f"<tse:MaxMatches>{maximum}</tse:MaxMatches>"
+    return (
+        f"<tse:{operation}><tse:StartPoint>{start}</tse:StartPoint>{until}<tse:Scope>{scope}</tse:Scope>{more}{limit}"
+        f"<tse:KeepAliveTime>{keep_alive}</tse:KeepAliveTime></tse:{operation}>"
+    )
+
+
+def find_events(
+    start: str,
+    end: str | None = None,
+    *,
+    wanted: str = "",
+    start_state: bool = False,
+    scope: str = "",
+    maximum: int | None = None,
+    keep_alive: str = "PT10S",
+) -> str:
+    virtual = "true" if start_state else "false"
+    more = f"<tse:SearchFilter>{wanted}</tse:SearchFilter><tse:IncludeStartState>{virtual}</tse:IncludeStartState>"
+    return find_in_time("FindEvents", start, end, more=more, scope=scope, maximum=maximum, keep_alive=keep_alive)
+
+
+def topic_xml(expression: str, dialect: str = CONCRETE_SET) -> str:
+    return f'<wsnt:TopicExpression Dialect="{dialect}">{expression}</wsnt:TopicExpression>'
+
+
 def recording_request(operation: str, recording: str, more: str = "") -> str:
     """A request of recording control that begins with a RecordingToken."""
     return f"<trc:{operation}><trc:RecordingToken>{recording}</trc:RecordingToken>{more}</trc:{operation}>"
@@ -333,12 +382,14 @@ def information_request(recording: str) -> str:
     )
 
 
-def results_request(search: str, minimum: int | None = None, maximum: int | None = None, wait: str = "PT0S") -> str:
+def results_request(
+    search: str, minimum: int | None = None, maximum: int | None = None, wait: str = "PT0S", what: str = "Recording"
+) -> str:
     least = "" if minimum is None else f"<tse:MinResults>{minimum}</tse:MinResults>"
     most = "" if maximum is None else f"<tse:MaxResults>{maximum}</tse:MaxResults>"
     return (
-        f"<tse:GetRecordingSearchResults><tse:SearchToken>{search}</tse:SearchToken>{least}{most}"
-        f"<tse:WaitTime>{wait}</tse:WaitTime></tse:GetRecordingSearchResults>"
+        f"<tse:Get{what}SearchResults><tse:SearchToken>{search}</tse:SearchToken>{least}{most}"
+        f"<tse:WaitTime>{wait}</tse:WaitTime></tse:Get{what}SearchResults>"
     )
 
 
