@@ -12,7 +12,7 @@ from nvr.control.recordings import RecordingControl
 from nvr.control.state import ControlState
 from nvr.model.errors import UnknownToken
 from nvr.model.recording import Recording, RecordingConfiguration, TrackType
-from nvr.model.search import RecordingStatus, SearchScope, SearchState
+from nvr.model.search import RecordingStatus, SearchLimits, SearchScope, SearchState, SearchWish
 from nvr.model.time import NS
 from nvr.model.tokens import META001, VIDEO001, TrackKey
 from nvr.search.sessions import SearchSessions
@@ -94,8 +94,8 @@ async def test_search_tells_what_storage_holds(house: House) -> None:
     runs = house.storage.timeline(TrackKey(recording.token, VIDEO001)).runs
     assert len(runs) == 2
     scope = SearchScope(filter='boolean(//Track[TrackType = "Video"]) and contains(//Content, "Gate")')
-    search = house.searches.find_recordings(scope, None, 10 * NS)
-    state, (found,) = await house.searches.recording_results(search, None, None, None)
+    search = house.searches.find_recordings(scope, SearchLimits(None, 10 * NS))
+    state, (found,) = await house.searches.recording_results(search, SearchWish())
     assert state is SearchState.COMPLETED
     assert found == house.searches.information(recording.token)
     assert [(t.token, t.data_from_ns, t.data_to_ns) for t in found.tracks] == [
