@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nvr.model.search import SearchState
-from nvr.soap.event_wire import FilterType, NotificationMessage
+from nvr.soap.event_wire import NotificationMessage
 from nvr.soap.model import (
     AnyURI,
     Boolean,
@@ -26,7 +26,9 @@ from nvr.soap.types import Extension, TrackInformation
 # Events
 
 
-class EventFilter(FilterType):
+class EventFilter(Struct):
+    """wsnt:FilterType with attributes: expressions in any number and order."""
+
     __namespace__ = TT
     __open__ = True
 

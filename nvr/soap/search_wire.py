@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from xml.sax.saxutils import quoteattr
+
 from lxml import etree
 
 from nvr.events.filters import ITEM_FILTER, MAX_EXPRESSIONS
@@ -86,7 +88,8 @@ def _topic(topic: topics.Topic) -> TopicExpressionType:
         if namespace:
             prefixes.setdefault(namespace, f"v{len(prefixes)}")
     path = "/".join(f"{prefixes[namespace]}:{name}" if namespace else name for namespace, name in topic)
-    declared = {f"xmlns:{prefix}": namespace for namespace, prefix in prefixes.items() if namespace != TNS1}
+    vendors = ((prefix, namespace) for namespace, prefix in prefixes.items() if namespace != TNS1)
+    declared = "".join(f" xmlns:{prefix}={quoteattr(namespace)}" for prefix, namespace in vendors)
     return TopicExpressionType(expression=path, Dialect=topics.CONCRETE, any_attributes=declared)
 
 
