@@ -7,11 +7,11 @@ and they are settled one by one, in steps of microseconds, however large the con
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Protocol, TypeVar
 
-from nvr.ingest.arbiter import Feed, arbitrate, lines_of
+from nvr.ingest.arbiter import Feed, arbitrate, lines_of, takes_part
 from nvr.model.job import RECEIVER_TYPE, RecordingJob
 from nvr.model.recording import Recording, TrackType
 from nvr.model.tokens import JobToken, ReceiverToken, RecordingToken, TrackKey
@@ -34,6 +34,8 @@ class Settled:
 
     losers: Set[ReceiverToken] = frozenset()
     concerned: Set[ReceiverToken] = frozenset()
+    outranked: Mapping[TrackKey, tuple[Feed, Binding]] = field(default_factory=dict)
+    """Tracks that another receiver feeds now although the job that fed them goes on, with what fed them."""
 
 
 _NOTHING: Mapping[TrackKey, Binding] = MappingProxyType({})
@@ -78,19 +80,35 @@ class Assignment:
         won = {} if recording is None else arbitrate({token: recording}, jobs)
         before = self._won.pop(token, {})
         losers: set[ReceiverToken] = set()
+        outranked = {}
         for key, feed in before.items():
             now = won.get(key)
             if now is None or now.receiver != feed.receiver:
                 losers.add(feed.receiver)
                 held = self._bindings[feed.receiver]
-                del held[key]
+                binding = held.pop(key)
+                if now is not None and self.competes(feed):
+                    outranked[key] = feed, binding
                 if not held:
                     del self._bindings[feed.receiver]
         if won:
             self._won[token] = won
         for key, feed in won.items():
             self._bindings.setdefault(feed.receiver, {})[key] = self._binding(feed)
-        return Settled(losers, losers | {feed.receiver for feed in won.values()})
+        return Settled(losers, losers | {feed.receiver for feed in won.values()}, outranked)
+
+    def competes(self, feed: Feed) -> bool:
+        """Whether the job of this line still wants to feed its track from its receiver, whoever wins."""
+        job = self.jobs.get(feed.job)
+        recording = self.recordings.get(feed.key.recording)
+        if job is None or recording is None or job.configuration.recording != recording.token or not takes_part(job):
+            return False
+        return any(
+            line.destination == feed.key.track
+            for source in job.configuration.sources
+            if source.source is not None and source.source.token == feed.receiver
+            for line in lines_of(job, source, recording)
+        )
 
     def winner(self, key: TrackKey) -> Feed | None:
         """The line that feeds this track."""

@@ -11,13 +11,15 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 
 from nvr.ingest.arbiter import SourceStream, lines_of, takes_part
-from nvr.ingest.assignment import Assignment, differing
+from nvr.ingest.assignment import Assignment, Binding, differing
 from nvr.ingest.buffers import usable_receive_buffer
 from nvr.ingest.counters import ReceiverCounters
 from nvr.ingest.delivery import SampleTap
 from nvr.ingest.drain import Drain
+from nvr.ingest.handover import HandOvers
 from nvr.ingest.live import LiveOffer, LiveTap
 from nvr.ingest.settings import IngestSettings, Times
 from nvr.ingest.source import Source, Watcher
@@ -68,6 +70,7 @@ class IngestEngine:
         self._leaving: dict[asyncio.Task[None], Source] = {}
         self._past: dict[ReceiverToken, ReceiverCounters] = {}
         """Of the connections that a receiver had before, as long as the receiver exists."""
+        self._hand_overs = HandOvers(self._settings.hand_over_ns, self._let_go)
         self._taps: list[tuple[TrackKey, SampleTap]] = []
         self._tapped: dict[tuple[TrackKey, SampleTap], tuple[Source, Callable[[], None]]] = {}
         self._live: dict[ReceiverToken, list[LiveTap]] = {}
@@ -102,6 +105,7 @@ class IngestEngine:
         It returns when all sources have ended: behind one that fails the others still hand over what they have.
         """
         self._running = False
+        self._hand_overs.drop()
         sources, self._sources = self._sources, {}
         ended = await asyncio.gather(
             *(s.stop(GapReason.DAEMON_STOPPED) for s in sources.values()), return_exceptions=True
@@ -156,11 +160,32 @@ class IngestEngine:
 
     def _settle(self, recording: RecordingToken) -> None:
         settled = self._assignment.settle(recording)
+        self._hand_overs.settled(recording, self._assignment)
+        for key, (feed, binding) in settled.outranked.items():
+            winner = self._assignment.winner(key)
+            receiver = self._receivers.get(winner.receiver) if winner is not None else None
+            source = self._sources.get(feed.receiver)
+            if source is not None and source.records(key) and receiver is not None and self._wants(receiver):
+                self._hand_overs.begin(key, feed, binding, receiver.token)
         for token in settled.losers:
             source = self._sources.get(token)
             if source is not None:
-                source.keep_only(self._assignment.bindings(token).keys())
+                source.keep_only({b.key for b in self._bindings(token)})
         self._due.update(dict.fromkeys(settled.concerned))
+
+    def _bindings(self, token: ReceiverToken) -> list[Binding]:
+        """The tracks that a receiver feeds, and those that it feeds until another one begins."""
+        return [*self._assignment.bindings(token).values(), *self._hand_overs.bindings(token)]
+
+    def _let_go(self, token: ReceiverToken) -> None:
+        """A track of this receiver is in other hands now."""
+        source = self._sources.get(token)
+        if source is not None:
+            source.fetch()
+            source.keep_only({b.key for b in self._bindings(token)})
+        self._due[token] = None  # nobody may need it any more
+        if self._running and self._slice is None:
+            self._slice = asyncio.get_running_loop().call_soon(self._next_slice)
 
     def _make(self, token: ReceiverToken) -> None:
         """Connects, feeds, reconfigures or dismisses a receiver, as is wanted now."""
@@ -170,7 +195,7 @@ class IngestEngine:
             if known is not None:
                 self._dismiss(known)
             return
-        bindings = tuple(self._assignment.bindings(token).values())
+        bindings = self._bindings(token)
         if known is None:
             known = self._sources[token] = self._new_source(receiver)
             known.bind(bindings)
@@ -197,7 +222,7 @@ class IngestEngine:
             return False
         mode = receiver.configuration.mode
         if mode is ReceiverMode.AUTO_CONNECT:
-            return bool(self._assignment.bindings(receiver.token)) or receiver.token in self._live
+            return bool(self._bindings(receiver.token)) or receiver.token in self._live
         return mode is ReceiverMode.ALWAYS_CONNECT
 
     def _new_source(self, receiver: Receiver) -> Source:
@@ -210,12 +235,14 @@ class IngestEngine:
             receive_buffer=self._receive_buffer,
             tls=self._tls,
             on_streams=lambda token, streams: self.on_streams(token, streams),
+            on_start=partial(self._hand_overs.started, receiver.token),
             watcher=lambda: self.watcher,
         )
 
     def _dismiss(self, source: Source) -> None:
         token = source.token
         del self._sources[token]
+        self._hand_overs.drop(token)
         source.keep_only(())  # now, not when the task runs: another source may take the tracks at once
         self._offered = {t: offered for t, offered in self._offered.items() if t in self._receivers}
         self._offered[token] = source.configuration.media_uri, source.offers()

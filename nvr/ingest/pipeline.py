@@ -73,6 +73,8 @@ class TrackPipeline:
         """Fragments that storage has taken."""
         self.refused = False
         """Whether storage refused the last fragment."""
+        self.in_run = False
+        """Whether a run has begun and not ended."""
         self._recorder = recorder
         self._video = track_type is TrackType.VIDEO
         self._steady = track_type in (TrackType.VIDEO, TrackType.AUDIO)
@@ -87,7 +89,6 @@ class TrackPipeline:
         """Of the last sample of a run, whose successor is unknown: the last step that was seen."""
         self._step: int | None = None
         """The last step forward in time, whatever its length; None before the second sample of a connection."""
-        self._in_run = False
         self._goes_on = False
         """The run has ended, and the next sample begins another, clean point or not."""
         self._waiting_since: UtcNs | None = None
@@ -99,7 +100,7 @@ class TrackPipeline:
     @property
     def waits_for_clean_point(self) -> bool:
         """Whether a key frame would help: the run cannot start without one."""
-        return self._waiting_since is not None and not self._in_run
+        return self._waiting_since is not None and not self.in_run
 
     def lost(self, packets: int, dropped_units: int) -> None:
         """Packets were lost and units dropped between the last sample and the next; they count in their fragment."""
@@ -111,12 +112,12 @@ class TrackPipeline:
     def push(self, sample: Sample, configuration: CodecConfiguration) -> None:
         """The next sample in decode order."""
         if configuration is not self._configuration:
-            if self._in_run and configuration != self._configuration:
+            if self.in_run and configuration != self._configuration:
                 self.end_run(GapReason.CONFIGURATION_CHANGED, sample.utc_ns)
             self._configuration = configuration
-        if self._in_run:
+        if self.in_run:
             self._look_for_hole(sample.utc_ns - self._latest)
-        if not self._in_run and not self._may_start(sample):
+        if not self.in_run and not self._may_start(sample):
             self.skipped += 1
             return
         self._lost_since_sample = False
@@ -165,7 +166,7 @@ class TrackPipeline:
 
         `next_ns` is the time of the sample that follows without a gap, if there is one.
         """
-        if not self._in_run:
+        if not self.in_run:
             self._waiting_since = None
             self._goes_on = self._goes_on and reason in _GOES_ON
             return
@@ -174,7 +175,7 @@ class TrackPipeline:
             if next_ns is not None and self._latest < next_ns:
                 end = min(next_ns, self._latest + self._settings.hole_ns)
             self._close(end)
-        self._in_run = False
+        self.in_run = False
         self._waiting_since = None
         self._mark_damaged = False
         self._goes_on = reason in _GOES_ON
@@ -190,7 +191,7 @@ class TrackPipeline:
                 return False
         # Kept, and marked up to the next clean point: what it refers to is not in its run.
         self._mark_damaged = not sample.clean_point
-        self._in_run = True
+        self.in_run = True
         self._goes_on = False
         self._waiting_since = None
         self._on_start()

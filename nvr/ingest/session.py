@@ -112,14 +112,14 @@ class Session:
 
     def finish(self, reason: GapReason) -> None:
         """No more packets: what is complete is delivered, runs end with this reason."""
-        self._fetch_rest()
+        self.fetch_rest()
         for stream in self.streams:
             try:
                 stream.finish(reason)
             except Exception:
                 logger.exception("%s: what was received last is lost", self._name(stream))
 
-    def _fetch_rest(self) -> None:
+    def fetch_rest(self) -> None:
         """What has come since the last visit of the drain."""
         if self._playing is None or not (self._drained or self._playing.udp is not None):
             return

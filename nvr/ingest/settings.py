@@ -55,6 +55,8 @@ class IngestSettings:
     refused_back_off_maximum_ns: int = 600 * NS
     configure_grace_ns: int = 5 * NS
     """How long tracks stay Active while a reconfigured receiver connects anew."""
+    hand_over_ns: int = 10 * NS
+    """How long the receiver of an outranked job records on in a track while the new one has no picture yet."""
     maximum_redirects: int = 3
     maximum_streams: int = 16
     tls_verify: bool = True
@@ -87,8 +89,8 @@ class IngestSettings:
         ):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be above 0")
-        if self.configure_grace_ns < 0 or self.maximum_redirects < 0:
-            raise ValueError("configure_grace and maximum_redirects must not be below 0")
+        if min(self.configure_grace_ns, self.hand_over_ns, self.maximum_redirects) < 0:
+            raise ValueError("configure_grace, hand_over and maximum_redirects must not be below 0")
         if not 0 <= self.reorder_window <= 1000 or self.reorder_hold_ns < 0:
             raise ValueError("reorder_window must be 0 to 1000 packets, and reorder_hold not below 0")
         if (self.udp_first_port, self.udp_last_port) != (0, 0) and not (

@@ -173,6 +173,15 @@ class Source:
         """The tracks that this receiver feeds from now on. Those that stay are not disturbed."""
         self._tracks.bind(bindings)
 
+    def records(self, key: TrackKey) -> bool:
+        """Whether a run of this track is being recorded by this receiver."""
+        return self._tracks.records(key)
+
+    def fetch(self) -> None:
+        """Take what has come since the last visit of the drain."""
+        if self._session is not None:
+            self._session.fetch_rest()
+
     def tap(self, key: TrackKey, tap: SampleTap) -> Callable[[], None]:
         """Hand every sample of this track's stream to `tap` as it comes, until the returned function is called."""
         return self._tracks.tap(key, tap)

@@ -140,6 +140,11 @@ class Tracks:
         flows = stream.receiver.packets > 0 or track.binding.track_type is TrackType.METADATA
         return (RecordingJobState.ACTIVE if flows else RecordingJobState.IDLE), None
 
+    def records(self, key: TrackKey) -> bool:
+        """Whether a run of this track is being recorded."""
+        track = self._tracks.get(key)
+        return track is not None and track.pipeline.in_run
+
     @property
     def skipped(self) -> int:
         """Samples in front of a first clean point, of all tracks since the start."""
