@@ -8,90 +8,48 @@ the live edge the newest unit is therefore held back until its successor is on t
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from typing import Protocol
 
 from nvr.media.rtsp.play import FrameSet
 from nvr.media.unit import Sample
 from nvr.model.errors import StorageError
-from nvr.model.time import NS, UtcNs
-from nvr.model.timeline import Timeline
+from nvr.model.time import UtcNs
+from nvr.model.timeline import GapReason, Run, Timeline
+from nvr.replay import course
+from nvr.replay.course import Beginning, Course, Unreadable
 from nvr.replay.unit import Footage, Selection, Unit
 from nvr.storage.rows import FragmentRef
 
-LOOK_BACK_NS = 4 * NS
-"""First step back in search of a clean point; each further one is four times as wide. A fragment holds about 2 s."""
 
-Unreadable = Callable[[FragmentRef, StorageError], None]
-"""Is told of each fragment that could not be read; the plan goes on behind it."""
+class Cursor(Protocol):
+    """One track in the direction of play. Places are those of `Unit.due_ns`, before the plan leaves out gaps."""
 
+    head: Unit | None
+    """The next unit with its flags decided, or None: nothing to deliver now."""
+    head_from_ns: int
+    """From which place on the head covers time: the end of a gap where it begins a section."""
+    done: bool
+    """Nothing more will ever come."""
+    in_gap: bool
+    """The unit delivered last ended its section, or none has been delivered."""
+    section_end_ns: int | None
+    """End of the section that the unit taken last has ended."""
+    known_until_ns: int
+    """End of the newest fragment seen: what comes later in this track is not older."""
+    shift_ns: int
+    """How much later than its time this track is placed, because runs overlap."""
 
-class CleanPoint:
-    """The unit with which a video track begins: the sample at `index` of the fragment `ref`."""
+    def advance(self, timeline: Timeline) -> None:
+        """Fill `head` if the footage known now allows it. Blocking. `timeline` says which runs have ended."""
 
-    __slots__ = ("index", "ref", "utc_ns")
-
-    def __init__(self, ref: FragmentRef, index: int, utc_ns: UtcNs) -> None:
-        self.ref = ref
-        self.index = index
-        self.utc_ns = utc_ns
-
-
-def find_clean_point(
-    footage: Footage, timeline: Timeline, start_ns: UtcNs, unreadable: Unreadable
-) -> CleanPoint | None:
-    """Where video begins for a forward start at `start_ns` (8.5.5), or None when nothing decodable follows. Blocking.
-
-    In footage it is the last clean point at or before the start; in a gap, or where the section has none that early,
-    the first clean point after it.
-    """
-    run = timeline.run_at(start_ns)
-    if run is not None:
-        back = LOOK_BACK_NS
-        seen: tuple[str, int] | None = None
-        while True:
-            floor = max(run.start_ns, start_ns - back)
-            refs: list[FragmentRef] = []
-            for ref in footage.fragments(floor, start_ns + 1):
-                if (ref.file_id, ref.offset) == seen or ref.start_ns > start_ns:
-                    break
-                if ref.run_id == run.run_id:
-                    refs.append(ref)
-            for ref in reversed(refs):
-                found = _last_clean(footage, ref, start_ns, unreadable) if ref.clean_point else None
-                if found is not None:
-                    return found
-            if floor <= run.start_ns:
-                break
-            if refs:
-                seen = (refs[0].file_id, refs[0].offset)
-            back *= 4
-    for ref in footage.fragments(start_ns):
-        for index, sample in enumerate(_read(footage, ref, unreadable) if ref.clean_point else ()):
-            if sample.clean_point and sample.utc_ns >= start_ns:
-                return CleanPoint(ref, index, sample.utc_ns)
-    return None
+    def take(self) -> Unit:
+        """The head, which must be there; `advance` fills it again."""
 
 
-def _last_clean(footage: Footage, ref: FragmentRef, start_ns: UtcNs, unreadable: Unreadable) -> CleanPoint | None:
-    found = None
-    for index, sample in enumerate(_read(footage, ref, unreadable)):
-        if sample.clean_point and sample.utc_ns <= start_ns:
-            found = CleanPoint(ref, index, sample.utc_ns)
-    return found
+class ForwardCursor:
+    """See `Cursor`. `from_ns` is where reading begins; `first` the beginning of a video track, where it is known.
 
-
-def _read(footage: Footage, ref: FragmentRef, unreadable: Unreadable) -> list[Sample]:
-    try:
-        return footage.read(ref)
-    except StorageError as e:
-        unreadable(ref, e)
-        return []
-
-
-class TrackCursor:
-    """One track, forward. `head` is the next unit with its flags decided, or None: nothing to deliver now.
-
-    `from_ns` is where reading begins; `first` the clean point of a video track, whose fragment holds `from_ns`.
     Only video waits for a clean point at the start of a section; every unit of audio and metadata stands alone.
     """
 
@@ -102,44 +60,48 @@ class TrackCursor:
         video: bool,
         selection: Selection,
         from_ns: UtcNs,
-        first: CleanPoint | None,
+        first: Beginning | None,
         unreadable: Unreadable,
     ) -> None:
         self.head: Unit | None = None
+        self.head_from_ns = 0
         self.done = False
-        """The end of a closed range is reached: nothing more will ever come."""
         self.in_gap = True
-        """The unit delivered last ended its section, or none has been delivered."""
-        self.known_until_ns: UtcNs = from_ns
-        """End of the newest fragment seen: what comes later in this track is not older."""
-        self.section_end_ns: UtcNs | None = None
-        """End of the section that the unit taken last has ended."""
+        self.section_end_ns: int | None = None
+        self.known_until_ns: int = from_ns
+        self.shift_ns = 0
         self._stream = stream
         self._footage = footage
+        self._course = Course(footage, unreadable)
+        self._unreadable = unreadable
         self._video = video
         self._selection = selection
         self._from_ns = from_ns
         self._first = first
-        self._unreadable = unreadable
+        self._run: Run | None = None
+        self._run_from_ns: UtcNs = from_ns
+        self._live = False
+        """The run was seen while it was being recorded: what is recorded next follows, whatever its time."""
+        self._played: set[str] = set()
         self._fragments: Iterator[FragmentRef] | None = None
         self._last: FragmentRef | None = None
-        self._samples: deque[tuple[Sample, UtcNs]] = deque()
+        self._samples: deque[tuple[Sample, int]] = deque()
         self._section = 0
         self._broken = True
         """The next fragment starts a section: another run, or something before it could not be read."""
         self._needs_clean = video
+        self._seen_ns: UtcNs = from_ns - 1
+        """Greatest time of presentation read so far in this section."""
         self._pending: Unit | None = None
         self._pending_section = 0
-        self._pending_end_ns: UtcNs = from_ns
-        self._pending_run = ""
-        self._head_end_ns: UtcNs = from_ns
+        self._pending_end_ns: int = from_ns
+        self._head_end_ns: int = from_ns
         self._discontinuity = selection.discontinuity
         self._next_intra_ns: UtcNs | None = None
         self._beyond = False
         """A unit at or after the end of the range was seen: its section goes on there."""
 
     def take(self) -> Unit:
-        """The head, which must be there; `advance` fills it again."""
         unit = self.head
         assert unit is not None
         self.head = None
@@ -149,47 +111,184 @@ class TrackCursor:
         return unit
 
     def advance(self, timeline: Timeline) -> None:
-        """Fill `head` if the footage known now allows it. Blocking. `timeline` says which runs have ended."""
         while self.head is None and not self.done:
-            if self._beyond and not self._samples:
+            if self._samples:
+                sample, decode_ns = self._samples.popleft()
+                self._consider(sample, decode_ns)
+            elif self._run is None:
+                if not self._begin(timeline):
+                    return
+            elif (self._beyond or not self._next_fragment()) and not self._next_run(timeline):
                 # B-frames: units within the range may stand behind one beyond it, but not in a later fragment.
-                self.done = True
-                self._release(end=False)
                 return
-            if not self._samples and not self._next_fragment():
-                self._release_at_edge(timeline)
-                return
-            if not self._samples:
-                continue
-            sample, decode_ns = self._samples.popleft()
-            self._consider(sample, decode_ns)
 
-    def _consider(self, sample: Sample, decode_ns: UtcNs) -> None:
+    def _begin(self, timeline: Timeline) -> bool:
+        """Enter the first run. False: it is not there yet."""
+        if self._video:
+            first = self._first or self._course.beginning(timeline, self._from_ns)
+            if first is None:
+                return False
+            if self._selection.end_ns is not None and first.utc_ns >= self._selection.end_ns:
+                self.done = True
+                return False
+            self._first = None
+            self._enter(first.run, first.ref.start_ns)
+            self._needs_clean = False
+            self._load(first.ref, first.samples[first.index :], first.samples)
+            return True
+        run = course.first_run_holding(timeline, self._from_ns) or course.first_run_behind(timeline, self._from_ns)
+        if run is None:
+            return False
+        self._enter(run, self._from_ns)
+        return True
+
+    def _enter(self, run: Run, from_ns: UtcNs) -> None:
+        self._run = run
+        self._run_from_ns = from_ns
+        self._fragments = None
+        self._beyond = False
+        self._played.add(run.run_id)
+
+    def _next_run(self, timeline: Timeline) -> bool:
+        """Nothing more of this run is to be read now. False: nothing else is there either (8.8, 8.9)."""
+        assert self._run is not None
+        run = course.current(timeline, self._run)
+        if run is not None and run.end_reason is None and not self._beyond:
+            self._live = True
+            return False
+        following = self._following(timeline)
+        end_ns = self._selection.end_ns
+        if following is not None and (end_ns is None or following.start_ns < end_ns):
+            if self._beyond:  # it overlaps this one, whose rest is not wanted
+                self._release(end=self._ended)
+                self._broken = self._discontinuity = True
+            self._change_run(run or self._run, following)
+            return True
+        if self._beyond:
+            self.done = True
+            self._release(end=self._ended)
+        elif following is not None:
+            self.done = True
+            self._release(end=self._ended or self._leaves_gap(following))
+        else:
+            self._release(end=True, terminal=not timeline.recording)
+        return False
+
+    @property
+    def _ended(self) -> bool:
+        """What was read last belongs to another section than the unit that is held back."""
+        return self._broken or self._section != self._pending_section
+
+    def _following(self, timeline: Timeline) -> Run | None:
+        assert self._run is not None
+        following = course.next_run(timeline, self._run)
+        while following is not None and following.run_id in self._played:
+            following = course.next_run(timeline, following)
+        if following is None and self._live:
+            # The clock has been set back to before this run. What else there is lies in the past, and is not wanted.
+            following = next((r for r in timeline.runs if r.end_reason is None and r.run_id not in self._played), None)
+            if following is not None:
+                self._played.update(r.run_id for r in timeline.runs)
+        return following
+
+    def _leaves_gap(self, following: Run) -> bool:
+        return self._last is None or following.start_ns > self._last.end_ns
+
+    def _change_run(self, run: Run, following: Run) -> None:
+        # Runs that touch leave no gap (another codec configuration from one picture to the next), and no E. Where the
+        # time steps back a new section begins, which does not continue what was sent.
+        if self._leaves_gap(following):
+            self._broken = True
+        elif following.start_ns <= self._seen_ns:
+            self._broken = self._discontinuity = True
+            self._next_intra_ns = None
+        self._enter(following, following.start_ns)
+        # Behind a jump of the clock the stream itself goes on: its pictures refer to those that have been sent.
+        goes_on = run.end_reason is GapReason.CLOCK_JUMP and self._last is not None and self._last.run_id == run.run_id
+        self._needs_clean = self._video and not goes_on
+
+    def _next_fragment(self) -> bool:
+        """Read the next fragment that is not yet seen. False: none is there now."""
+        assert self._run is not None
+        if self._fragments is None:
+            last = self._last
+            if last is None or last.run_id != self._run.run_id:
+                self._fragments = self._footage.fragments(self._run_from_ns, run_id=self._run.run_id)
+            else:
+                self._fragments = self._footage.fragments_after(last)
+        ref = next(self._fragments, None)
+        if ref is None:
+            self._fragments = None
+            return False
+        selection = self._selection
+        if selection.end_ns is not None and ref.start_ns >= selection.end_ns:
+            self._beyond = True  # nothing of it is wanted: no need to read it
+            return True
+        if self._needs_clean and ref.first_of_run and not ref.clean_point:
+            run = self._run
+            found = self._course.first_clean(run, run.start_ns) is not None
+            self._needs_clean = found or self._course.without_clean(run, run.start_ns) is None
+        if self._next_intra_ns is not None and ref.end_ns <= self._next_intra_ns and not self._broken:
+            # No picture of it is wanted, only the time that it covers.
+            self._last = ref
+            self._seen_ns = max(self._seen_ns, ref.end_ns - 1)
+            self._cover(ref)
+            return True
+        try:
+            samples = self._footage.read(ref)
+        except StorageError as e:
+            self._unreadable(ref, e)
+            samples = []
+        if not samples:  # unreadable, or deleted meanwhile
+            self._last = ref
+            self._broken = True
+            self._needs_clean = self._video
+            return True
+        self._load(ref, samples, samples)
+        return True
+
+    def _load(self, ref: FragmentRef, wanted: list[Sample], samples: list[Sample]) -> None:
+        """`wanted` is the end of `samples`, which are all of the fragment."""
+        last, self._last = self._last, ref
+        if self._broken:
+            self._section += 1
+            self._broken = False
+            placed_end = self.shift_ns + last.end_ns if last is not None else ref.start_ns
+            self.shift_ns = max(0, placed_end - ref.start_ns)
+            self._seen_ns = ref.start_ns - 1
+        self._cover(ref)
+        # Presentation times in rising order are decode times up to a constant (ISO/IEC 14496-12 8.6.1).
+        decode = sorted(s.utc_ns for s in samples)
+        self._samples.extend(zip(wanted, decode[len(samples) - len(wanted) :], strict=True))
+
+    def _cover(self, ref: FragmentRef) -> None:
+        self.known_until_ns = max(self.known_until_ns, ref.end_ns + self.shift_ns)
+        if self._section == self._pending_section:
+            # The rest of a section belongs to its last unit that is sent, also where no picture of it is.
+            self._pending_end_ns = ref.end_ns + self.shift_ns
+
+    def _consider(self, sample: Sample, decode_ns: int) -> None:
         assert self._last is not None
-        ref = self._last
-        if self._pending is not None and self._section != self._pending_section:
-            self._release(end=True)
-        if not self._wanted(sample):
-            # It still belongs to the section of the pending unit: with frames left out the last one sent gets E.
-            self._pending_end_ns = ref.end_ns
+        reordered, self._seen_ns = sample.utc_ns <= self._seen_ns, max(self._seen_ns, sample.utc_ns)
+        if not self._wanted(sample, reordered):
             return
         unit = Unit(
             self._stream,
             sample.utc_ns,
-            decode_ns,
+            decode_ns + self.shift_ns,
+            sample.utc_ns + self.shift_ns,
             sample.data,
-            ref.configuration,
+            self._last.configuration,
             sample.clean_point,
             discontinuity=self._discontinuity,
         )
         self._discontinuity = False
-        self._release(end=False)
+        self._release(end=self._ended)
         self._pending = unit
         self._pending_section = self._section
-        self._pending_end_ns = ref.end_ns
-        self._pending_run = ref.run_id
+        self._pending_end_ns = self._last.end_ns + self.shift_ns
 
-    def _wanted(self, sample: Sample) -> bool:
+    def _wanted(self, sample: Sample, reordered: bool) -> bool:
         selection = self._selection
         if selection.end_ns is not None and sample.utc_ns >= selection.end_ns:
             self._beyond = True
@@ -201,93 +300,19 @@ class TrackCursor:
         self._needs_clean = False
         if selection.frames is FrameSet.ALL:
             return True
+        if selection.frames is FrameSet.PREDICTED:
+            return not reordered or sample.clean_point
         if not sample.clean_point or (self._next_intra_ns is not None and sample.utc_ns < self._next_intra_ns):
             return False
         self._next_intra_ns = sample.utc_ns + selection.interval_ns
         return True
 
     def _release(self, *, end: bool, terminal: bool = False) -> None:
-        """Make the pending unit the head."""
+        """Make the pending unit the head. Not where a head is already there: then nothing is pending."""
         if self._pending is None:
             return
         self._pending.end = end
         self._pending.terminal = terminal
-        self._head_end_ns = self._pending_end_ns
         self.head, self._pending = self._pending, None
-
-    def _release_at_edge(self, timeline: Timeline) -> None:
-        """No fragment follows yet. If the run is over the pending unit was its last (8.8, 8.9)."""
-        if self._pending is None:
-            return
-        run = next((r for r in timeline.runs if r.run_id == self._pending_run), None)
-        if run is None or run.end_reason is None:
-            return  # younger than the timeline, or still being recorded
-        last = timeline.runs[-1].run_id == run.run_id
-        self._release(end=True, terminal=last and not timeline.recording)
-
-    def _next_fragment(self) -> bool:
-        """Read the next fragment that is not yet seen. False: none is there now."""
-        if self._fragments is None:
-            self._fragments = self._unseen()
-        ref = next(self._fragments, None)
-        if ref is None:
-            self._fragments = None
-            return False
-        end_ns = self._selection.end_ns
-        last = self._last
-        if self._broken or last is None or ref.run_id != last.run_id:
-            # Runs that touch leave no gap (another codec configuration from one picture to the next), and no E.
-            if self._broken or last is None or ref.start_ns > last.end_ns:
-                self._section += 1
-            self._broken = False
-            self._needs_clean = self._video
-        if end_ns is not None and ref.start_ns >= end_ns:
-            # No need to read it: nothing of it is wanted, and its run tells whether the pending unit ends a section.
-            self.done = True
-            self._release(end=self._section != self._pending_section)
-            return True
-        self._last = ref
-        self.known_until_ns = max(self.known_until_ns, ref.end_ns)
-        try:
-            samples = self._footage.read(ref)
-        except StorageError as e:
-            self._unreadable(ref, e)
-            self._broken = True
-            self._first = None
-            return True
-        self._broken = not samples  # deleted meanwhile
-        # Presentation times in rising order are decode times up to a constant (ISO/IEC 14496-12 8.6.1).
-        decode = sorted(s.utc_ns for s in samples)
-        pairs = list(zip(samples, decode, strict=True))
-        if self._first is not None:
-            pairs = pairs[self._first.index :]
-            self._first = None
-        self._samples.extend(pairs)
-        return True
-
-    def _unseen(self) -> Iterator[FragmentRef]:
-        if self._last is None:
-            first = self._first
-            if first is None:
-                yield from self._footage.fragments(self._from_ns)
-                return
-            fragments = self._footage.fragments(first.ref.start_ns)
-            for ref in fragments:
-                if (ref.file_id, ref.offset) == (first.ref.file_id, first.ref.offset):
-                    yield ref
-                    yield from fragments
-                    return
-            self._first = None  # deleted since it was found: begin with what is there now
-            yield from self._footage.fragments(self._from_ns)
-            return
-        last = self._last
-        behind: list[FragmentRef] = []
-        fragments = self._footage.fragments(last.start_ns)
-        for ref in fragments:
-            if (ref.file_id, ref.offset) == (last.file_id, last.offset):
-                yield from fragments
-                return
-            if ref.start_ns > last.start_ns:
-                behind.append(ref)
-        # The last one is gone (retention): all that starts behind it is new.
-        yield from behind
+        self.head_from_ns = self.head.due_ns
+        self._head_end_ns = self._pending_end_ns

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
@@ -19,7 +18,7 @@ from nvr.model.recording import TrackType
 from nvr.replay.mounts import PlayRequest, Presentation, PresentedStream
 from nvr.replay.player import Pacing, Playback
 from nvr.replay.status import RequestRefused
-from nvr.replay.unit import Unit
+from nvr.replay.unit import Position, Unit
 
 log = logging.getLogger(__name__)
 
@@ -68,12 +67,12 @@ class LiveMount:
     ) -> Playback:
         if isinstance(request.range, ClockRange):
             raise RequestRefused(457, "a live stream has no range of absolute times")
-        if request.scale != 1:
+        if request.scale != 1 or request.speed != 1:
             raise RequestRefused(456, "a live stream has one speed and one direction")
         chosen = {presentation.streams[i].name: i for i in streams}
         encodings = {i: presentation.streams[i].configuration for i in streams}
         viewer = LiveViewer(self, self._source, chosen, encodings, self._queue_bytes)
-        return Playback(viewer, 0, deque(), 0)
+        return Playback(viewer, Position.at(0))
 
     def pacing(self, request: PlayRequest) -> Pacing:
         return Pacing.LIVE
@@ -113,6 +112,13 @@ class LiveViewer:
         units, self._queue, self._queued = self._queue, [], 0
         return units
 
+    @property
+    def at_end(self) -> bool:
+        return False
+
+    def end_with_footage(self) -> None:
+        """A live source has no end of its own."""
+
     def close(self) -> None:
         if self._unsubscribe is not None:
             self._unsubscribe()
@@ -132,7 +138,9 @@ class LiveViewer:
         if self._queued + len(unit.data) > self._limit and self._queue:
             self._overflow(stream)
             return
-        self._queue.append(Unit(stream, unit.utc_ns, unit.utc_ns, unit.data, configuration, unit.clean_point))
+        self._queue.append(
+            Unit(stream, unit.utc_ns, unit.utc_ns, unit.utc_ns, unit.data, configuration, unit.clean_point)
+        )
         self._queued += len(unit.data)
         self._ready.set()
 

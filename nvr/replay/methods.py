@@ -238,6 +238,8 @@ class Methods:
             headers.append(("Range", str(ClockRange(started.start_ns, started.end_ns))))
         if wanted.scale_given:
             headers.append(("Scale", format_scale(wanted.scale)))
+        if wanted.speed_given:
+            headers.append(("Speed", format_scale(wanted.speed)))
         return Answer(self._ok(request, *headers), session.begin)
 
     async def _pause(self, request: Request) -> Answer:

@@ -7,28 +7,31 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 from urllib.parse import unquote
 
-from nvr.media.rtsp.play import Frames, FrameSet
+from nvr.media.rtsp.play import Frames
 from nvr.media.rtsp.range import ClockRange, NptRange, Range
 from nvr.media.unit import CodecConfiguration
 from nvr.model.recording import Recording, Track, TrackType
 from nvr.model.time import NS, NTP_EPOCH_OFFSET_S, UtcNs, format_clock
-from nvr.model.tokens import TrackKey, TrackToken
+from nvr.model.tokens import RecordingToken, TrackKey, TrackToken
 from nvr.replay.plan import PlanTrack
 from nvr.replay.player import Pacing, Playback
 from nvr.replay.reader import EDGE_POLL_S, FootageStore, PlanReader
+from nvr.replay.readers import Readers
 from nvr.replay.status import RequestRefused
 from nvr.replay.unit import Selection
 
 NS_PER_MS: Final = 1_000_000
 ALL_FRAMES: Final = Frames()
+ANSWER_S: Final = 8.0
+"""How long a request may wait for a disk. It answers in milliseconds, or it hangs."""
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +40,17 @@ class PlayRequest:
 
     range: Range | None = None
     scale: Fraction = Fraction(1)
+    """Negative in reverse."""
     scale_given: bool = False
+    speed: Fraction = Fraction(1)
+    speed_given: bool = False
     rate_control: bool = True
     frames: Frames = ALL_FRAMES
+    immediate: bool = False
+
+    @property
+    def reverse(self) -> bool:
+        return self.scale < 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +90,10 @@ class Mount(Protocol):
 class RecordingMount:
     """Replay of one recording. It follows from recording, footage and request; it holds nothing between calls."""
 
-    def __init__(
-        self, recording: Recording, store: FootageStore, executor: ThreadPoolExecutor, edge_poll_s: float
-    ) -> None:
+    def __init__(self, recording: Recording, store: FootageStore, readers: Readers, edge_poll_s: float) -> None:
         self._recording = recording
         self._store = store
-        self._executor = executor
+        self._readers = readers
         self._edge_poll_s = edge_poll_s
 
     async def present(self) -> Presentation:
@@ -94,11 +103,7 @@ class RecordingMount:
             for track in self._recording.tracks
             if (timeline := self._store.timeline(self._recording.key(track))).earliest is not None
         ]
-        loop = asyncio.get_running_loop()
-        configurations = [
-            await loop.run_in_executor(self._executor, self._first_configuration, track, earliest)
-            for track, earliest in with_footage
-        ]
+        configurations = await self._read(lambda: [self._first_configuration(t, at) for t, at in with_footage])
         streams = [
             PresentedStream(track.token, configuration, track.token)
             for (track, _), configuration in zip(with_footage, configurations, strict=True)
@@ -115,6 +120,10 @@ class RecordingMount:
         ref = next(iter(self._store.footage(self._recording.key(track)).fragments(earliest_ns)), None)
         return None if ref is None else ref.configuration
 
+    async def _read(self, call: Callable[[], _T]) -> _T:
+        """Raises RequestRefused (503) when the disk does not answer: the request must be answered."""
+        return await _in_time(self._readers.run(self._recording.token, call), self._recording.token)
+
     def _span(self, keys: Sequence[TrackKey]) -> tuple[UtcNs | None, UtcNs | None]:
         """Earliest and latest time of these tracks; no latest while one of them is being recorded."""
         timelines = [self._store.timeline(key) for key in keys]
@@ -125,51 +134,59 @@ class RecordingMount:
     async def play(
         self, presentation: Presentation, streams: Sequence[int], request: PlayRequest, jump: bool
     ) -> Playback:
-        self._check(request)
-        keys = [TrackKey(self._recording.token, TrackToken(presentation.streams[i].name)) for i in streams]
-        tracks = [
-            PlanTrack(i, self._store.footage(key), presentation.streams[i].configuration.track_type is TrackType.VIDEO)
-            for i, key in zip(streams, keys, strict=True)
-        ]
-        selection = self._selection(keys, request, jump)
-        reader = await PlanReader.open(self._store, keys, tracks, selection, self._executor, self._edge_poll_s)
+        kinds = {i: presentation.streams[i].configuration.track_type for i in streams}
+        self._check(request, kinds.values())
+        keys = {i: TrackKey(self._recording.token, TrackToken(presentation.streams[i].name)) for i in streams}
+        tracks = [PlanTrack(i, self._store.footage(key), kinds[i]) for i, key in keys.items()]
+        part = [key for i, key in keys.items() if not (request.reverse and kinds[i] is TrackType.AUDIO)]
+        selection = self._selection(part, request, jump)
+        opening = PlanReader.open(self._store, list(keys.values()), tracks, selection, self._readers, self._edge_poll_s)
+        reader = await _in_time(opening, self._recording.token)
         if reader.hopeless:
             reader.close()
             raise RequestRefused(457, f"{self._recording.token} has no footage in the range asked for")
-        return Playback(reader, reader.start_ns, deque(), reader.start_ns, selection.end_ns)
+        return Playback(reader, reader.start, end_ns=selection.end_ns, reverse=request.reverse)
 
     @staticmethod
-    def _check(request: PlayRequest) -> None:
-        """What this edition of the plan does not do is refused, never replaced by something else (8.5.1, 8.5.4)."""
-        if request.scale < 0:
-            raise RequestRefused(456, "reverse replay is not offered")
-        if request.scale != 1 and not request.rate_control:
+    def _check(request: PlayRequest, kinds: Iterable[TrackType]) -> None:
+        """What cannot be played as it is asked for is refused, never replaced by something else (8.5.1, 8.5.4)."""
+        if abs(request.scale) != 1 and not request.rate_control:
             raise RequestRefused(451, "with Rate-Control: no, Scale gives the direction only")
-        if request.frames.which is FrameSet.PREDICTED:
-            raise RequestRefused(456, "Frames: predicted is not offered")
+        if request.reverse and all(kind is TrackType.AUDIO for kind in kinds):
+            raise RequestRefused(456, "sound is not replayed in reverse, and nothing else is set up")
 
     def _selection(self, keys: Sequence[TrackKey], request: PlayRequest, jump: bool) -> Selection:
         earliest, latest = self._span(keys)
         if earliest is None:
             raise RequestRefused(457, f"{self._recording.token} has no footage any more")
-        start_ns, end_ns = earliest, None
+        newest = max((t for t in (self._store.timeline(key).latest for key in keys) if t is not None), default=earliest)
+        beginning = newest if request.reverse else earliest
+        start_ns, end_ns = beginning, None
         match request.range:
             case ClockRange(start, end):
-                start_ns, end_ns = earliest if start is None else start, end
+                start_ns, end_ns = beginning if start is None else start, end
             case NptRange(start, end, now):
                 if now:  # the newest unit that is there: its clean point begins the stream
-                    newest = (self._store.timeline(key).latest for key in keys)
-                    start_ns = max((t for t in newest if t is not None), default=earliest) - 1
+                    start_ns = newest - 1
                 elif start is not None:
                     start_ns = _absolute(start, earliest)
                 end_ns = None if end is None else _absolute(end, earliest)
-        if end_ns is not None and end_ns <= start_ns:
-            raise RequestRefused(457, "the range ends before it starts, and Scale asks for forward replay")
-        if end_ns is not None and end_ns <= earliest:
-            raise RequestRefused(457, "the range ends before the first footage")
-        if latest is not None and start_ns >= latest:
-            raise RequestRefused(457, "the range starts behind the last footage, and nothing is being recorded")
-        return Selection(start_ns, end_ns, jump, request.frames.which, request.frames.interval_ms * NS_PER_MS)
+        if request.reverse:
+            if end_ns is not None and end_ns >= start_ns:
+                raise RequestRefused(457, "the range ends after it starts, and Scale asks for reverse replay")
+            if start_ns < earliest:
+                raise RequestRefused(
+                    457, "the range starts before the first footage, and Scale asks for reverse replay"
+                )
+        else:
+            if end_ns is not None and end_ns <= start_ns:
+                raise RequestRefused(457, "the range ends before it starts, and Scale asks for forward replay")
+            if end_ns is not None and end_ns <= earliest:
+                raise RequestRefused(457, "the range ends before the first footage")
+            if latest is not None and start_ns >= latest:
+                raise RequestRefused(457, "the range starts behind the last footage, and nothing is being recorded")
+        interval_ns = request.frames.interval_ms * NS_PER_MS
+        return Selection(start_ns, end_ns, jump, request.frames.which, interval_ns, request.reverse)
 
     def pacing(self, request: PlayRequest) -> Pacing:
         return Pacing.PLAYING_TIME if request.rate_control else Pacing.UNTHROTTLED
@@ -185,6 +202,14 @@ def _absolute(npt_ns: int, earliest_ns: UtcNs) -> UtcNs:
     return since_1970 if since_1970 >= 0 else earliest_ns + npt_ns
 
 
+async def _in_time(reading: Awaitable[_T], token: RecordingToken) -> _T:
+    try:
+        async with asyncio.timeout(ANSWER_S):
+            return await reading
+    except TimeoutError:
+        raise RequestRefused(503, f"the disk with the footage of {token} does not answer") from None
+
+
 class RecordingMounts:
     """All recordings, each as it is when it is asked for. `reader_threads` do the reading of all players together."""
 
@@ -197,18 +222,18 @@ class RecordingMounts:
     ) -> None:
         self._find = find
         self._store = store
-        self._executor = ThreadPoolExecutor(reader_threads, "replay-reader")
+        self._readers = Readers(reader_threads)
         self._edge_poll_s = edge_poll_s
 
     def mount(self, token: str) -> RecordingMount | None:
         recording = self._find(token)
         if recording is None:
             return None
-        return RecordingMount(recording, self._store, self._executor, self._edge_poll_s)
+        return RecordingMount(recording, self._store, self._readers, self._edge_poll_s)
 
     def close(self) -> None:
         """Reads that are under way finish; nobody waits for them."""
-        self._executor.shutdown(wait=False, cancel_futures=True)
+        self._readers.close()
 
 
 class Family(Protocol):

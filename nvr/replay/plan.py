@@ -1,4 +1,4 @@
-"""The replay plan: which access units, in which order, with which flags (IEC 62676-2-32 8.3.1, 8.5, 8.8, 8.9).
+"""The replay plan: which access units, in which order, with which flags (IEC 62676-2-32 8.3.1, 8.5, 8.6, 8.8, 8.9).
 
 A plan is lazy and does no I/O of its own: it reads through `Footage` on whichever thread calls it, and is told the
 timelines. It follows from footage and request alone; clocks, sockets and RTP are the player's business.
@@ -12,10 +12,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from nvr.model.errors import StorageError
+from nvr.model.recording import TrackType
 from nvr.model.time import NS, UtcNs
 from nvr.model.timeline import Timeline
-from nvr.replay.cursor import CleanPoint, TrackCursor, find_clean_point
-from nvr.replay.unit import Footage, Selection, Unit
+from nvr.replay.course import Beginning, Course
+from nvr.replay.cursor import Cursor, ForwardCursor
+from nvr.replay.reverse import ReverseCursor
+from nvr.replay.unit import Footage, Position, Selection, Unit
 from nvr.storage.rows import FragmentRef
 
 log = logging.getLogger(__name__)
@@ -34,11 +37,15 @@ class PlanTrack:
 
     stream: int
     footage: Footage
-    video: bool
+    kind: TrackType
+
+    @property
+    def video(self) -> bool:
+        return self.kind is TrackType.VIDEO
 
 
-class ForwardPlan:
-    """Forward replay of several tracks, multiplexed in recorded order.
+class Plan:
+    """Replay of several tracks, multiplexed in recorded order; in reverse in the order of their groups of pictures.
 
     `next_units` returns what can be sent now; an empty list means that nothing more is known: `done` tells whether that
     is final or whether more may be recorded. Blocking; one caller at a time, on any thread.
@@ -47,34 +54,64 @@ class ForwardPlan:
     def __init__(self, tracks: Sequence[PlanTrack], timelines: Sequence[Timeline], selection: Selection) -> None:
         self.unreadable = 0
         """Fragments left out because they could not be read."""
-        self._tracks = tuple(tracks)
+        self.at_end = False
+        """The last `next_units` found nothing, and nothing is being recorded that might come."""
         self._skipped_ns = 0
-        self._cursors = self._open(timelines, selection)
-        for cursor, timeline in zip(self._cursors, timelines, strict=True):
+        played = [(t, timeline) for t, timeline in zip(tracks, timelines, strict=True) if _has_part(t, selection)]
+        self._has_part = tuple(_has_part(t, selection) for t in tracks)
+        opener = self._open_reverse if selection.reverse else self._open_forward
+        self._cursors: Sequence[Cursor] = opener(
+            [t for t, _ in played], [timeline for _, timeline in played], selection
+        )
+        for cursor, (_, timeline) in zip(self._cursors, played, strict=True):
             cursor.advance(timeline)
         heads = [c.head for c in self._cursors if c.head is not None]
         first = min(heads, key=_order) if heads else None
-        self.start_ns: UtcNs = first.utc_ns if first is not None else selection.start_ns
-        """Time of the first unit that will be sent; the requested start where none is known yet."""
+        self.start = first.position if first is not None else Position.at(selection.start_ns, selection.reverse)
+        """Where the first unit stands that will be sent; the requested start where none is known yet."""
 
-    def _open(self, timelines: Sequence[Timeline], selection: Selection) -> list[TrackCursor]:
-        firsts: dict[int, CleanPoint] = {}
-        for i, (track, timeline) in enumerate(zip(self._tracks, timelines, strict=True)):
+    def _open_forward(
+        self, tracks: Sequence[PlanTrack], timelines: Sequence[Timeline], selection: Selection
+    ) -> list[Cursor]:
+        firsts: dict[int, Beginning] = {}
+        for i, (track, timeline) in enumerate(zip(tracks, timelines, strict=True)):
             if track.video:
-                found = find_clean_point(track.footage, timeline, selection.start_ns, self._note_unreadable)
+                found = Course(track.footage, self._note_unreadable).beginning(timeline, selection.start_ns)
                 if found is not None and (selection.end_ns is None or found.utc_ns < selection.end_ns):
                     firsts[i] = found
         # Audio and metadata cover the same span as the picture (8.5.5): no sound before the first frame, and none of a
         # time that was skipped to reach it.
         common = min((f.utc_ns for f in firsts.values()), default=selection.start_ns)
-        cursors = []
-        for i, track in enumerate(self._tracks):
-            first = firsts.get(i)
-            from_ns = first.ref.start_ns if first is not None else selection.start_ns if track.video else common
-            cursors.append(
-                TrackCursor(track.stream, track.footage, track.video, selection, from_ns, first, self._note_unreadable)
+        return [
+            ForwardCursor(
+                track.stream,
+                track.footage,
+                track.video,
+                selection,
+                selection.start_ns if track.video else common,
+                firsts.get(i),
+                self._note_unreadable,
             )
-        return cursors
+            for i, track in enumerate(tracks)
+        ]
+
+    def _open_reverse(
+        self, tracks: Sequence[PlanTrack], timelines: Sequence[Timeline], selection: Selection
+    ) -> list[Cursor]:
+        def opened(i: int, start_ns: UtcNs) -> ReverseCursor:
+            track = tracks[i]
+            cursor = ReverseCursor(
+                track.stream, track.footage, track.video, selection, start_ns, timelines[i], self._note_unreadable
+            )
+            cursor.advance(timelines[i])
+            return cursor
+
+        cursors = {i: opened(i, selection.start_ns) for i, track in enumerate(tracks) if track.video}
+        # The others cover the span of the first pictures: the whole group that holds the start, or lies before it.
+        reached = [c.head.reach_ns for c in cursors.values() if c.head is not None]
+        common = max(reached) - 1 if reached else selection.start_ns
+        cursors |= {i: opened(i, common) for i, track in enumerate(tracks) if not track.video}
+        return [cursors[i] for i in range(len(tracks))]
 
     @property
     def empty(self) -> bool:
@@ -83,50 +120,59 @@ class ForwardPlan:
 
     @property
     def done(self) -> bool:
-        """The end of a closed range is reached in every track."""
+        """The end of a closed range, or in reverse that of the footage, is reached in every track."""
         return all(c.done and c.head is None for c in self._cursors)
 
     def next_units(self, timelines: Sequence[Timeline], maximum_bytes: int) -> list[Unit]:
-        """Units in the order of sending, at least one if one can be sent, about `maximum_bytes` at most."""
+        """Units in the order of sending, at least one if one can be sent, about `maximum_bytes` at most.
+
+        `timelines` are those of all tracks, taken just before.
+        """
+        played = [timeline for timeline, has_part in zip(timelines, self._has_part, strict=True) if has_part]
+        recording = [t.recording for t in played]
+        newest = max((t.latest for t in played if t.latest is not None), default=None) if any(recording) else None
         units: list[Unit] = []
         size = 0
         while size < maximum_bytes:
-            for cursor, timeline in zip(self._cursors, timelines, strict=True):
+            for cursor, timeline in zip(self._cursors, played, strict=True):
                 if cursor.head is None:
                     cursor.advance(timeline)
-            cursor_or_none = self._next_cursor(timelines)
-            if cursor_or_none is None:
+            found = self._next_cursor(recording, newest)
+            if found is None:
                 break
-            cursor = cursor_or_none
-            head = cursor.head
+            head = found.head
             assert head is not None
             if all(c.in_gap or (c.done and c.head is None) for c in self._cursors):
-                self._skip_gap(head)
-            unit = cursor.take()
-            unit.skipped_ns = self._skipped_ns
+                self._skip_gap(found)
+            unit = found.take()
+            unit.due_ns -= self._skipped_ns
+            unit.shown_ns -= self._skipped_ns
             units.append(unit)
             size += len(unit.data)
+        self.at_end = not units and (self.done or not any(recording))
         return units
 
-    def _next_cursor(self, timelines: Sequence[Timeline]) -> TrackCursor | None:
-        candidates = [(c.head, c) for c in self._cursors if c.head is not None]
-        if not candidates:
-            return None
-        head, cursor = min(candidates, key=lambda pair: _order(pair[0]))
-        newest = max((t.latest for t in timelines if t.latest is not None), default=head.decode_ns)
-        for other, timeline in zip(self._cursors, timelines, strict=True):
-            if other.head is not None or other.done or not timeline.recording:
+    def _next_cursor(self, recording: Sequence[bool], newest: UtcNs | None) -> Cursor | None:
+        found: Cursor | None = None
+        head: Unit | None = None
+        for cursor in self._cursors:
+            if cursor.head is not None and (head is None or _order(cursor.head) < _order(head)):
+                found, head = cursor, cursor.head
+        if head is None or newest is None:
+            return found
+        for other, is_recording in zip(self._cursors, recording, strict=True):
+            if other.head is not None or other.done or not is_recording:
                 continue
-            behind = newest - other.known_until_ns
-            if behind < EDGE_PATIENCE_NS and head.decode_ns >= other.known_until_ns:
+            behind = newest + other.shift_ns - other.known_until_ns
+            if behind < EDGE_PATIENCE_NS and head.due_ns >= other.known_until_ns:
                 return None  # its next fragment may hold older units
-        return cursor
+        return found
 
-    def _skip_gap(self, head: Unit) -> None:
+    def _skip_gap(self, cursor: Cursor) -> None:
         """Every track is between sections: leave the time without footage out of the playing time (8.6.4)."""
         ends = [c.section_end_ns for c in self._cursors if c.section_end_ns is not None]
         if ends:
-            self._skipped_ns += max(0, head.decode_ns - max(ends))
+            self._skipped_ns += max(0, cursor.head_from_ns - max(ends))
 
     def _note_unreadable(self, ref: FragmentRef, error: StorageError) -> None:
         self.unreadable += 1
@@ -135,5 +181,10 @@ class ForwardPlan:
         )
 
 
-def _order(unit: Unit) -> tuple[UtcNs, int]:
-    return unit.decode_ns, unit.stream
+def _has_part(track: PlanTrack, selection: Selection) -> bool:
+    """Sound is left out in reverse (8.6.2)."""
+    return not (selection.reverse and track.kind is TrackType.AUDIO)
+
+
+def _order(unit: Unit) -> tuple[int, int]:
+    return unit.due_ns, unit.stream

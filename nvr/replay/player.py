@@ -1,9 +1,9 @@
 """The player of one RTSP session: takes units from their source, paces them, gives them RTP time and sends them.
 
-Paced (Rate-Control yes, 8.5.3, 8.6.4): the playing time of a unit is its recorded time without the gaps that nothing
-was recorded in, divided by Scale; RTP time follows playing time. Unpaced (Rate-Control no): RTP time follows recorded
-time, gaps included, and the transport's back-pressure is the only brake. Live: units are sent as they come, RTP time
-follows UTC.
+Paced (Rate-Control yes, 8.5.3, 8.6.4): the playing time of a unit is its place on the line of the plan (recorded time
+in the direction of play, without the gaps that nothing was recorded in), divided by Scale; RTP time follows playing
+time, and so does delivery, faster or slower by Speed. Unpaced (Rate-Control no): RTP time follows recorded time, gaps
+included, and the transport's back-pressure is the only brake. Live: units are sent as they come, RTP time follows UTC.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from fractions import Fraction
 from typing import Final, Protocol
@@ -21,7 +21,7 @@ from nvr.model.time import NS, UtcNs, ntp_from_utc, ticks_from_ns
 from nvr.replay.clock import Clock
 from nvr.replay.reader import UnitSource
 from nvr.replay.sender import Buffer, RtpStream
-from nvr.replay.unit import Unit
+from nvr.replay.unit import Position, Unit
 
 log = logging.getLogger(__name__)
 
@@ -55,15 +55,28 @@ class Transport(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """From recorded time (gaps left out) to playing time: `playing_ns` at `recorded_ns`, with slope 1 / `scale`."""
+    """From places on the line of a plan to playing time: `playing_ns` at `place_ns`, with slope 1 / `scale`, above 0.
 
-    recorded_ns: UtcNs
+    `speed` is by how much delivery is faster than playing (RFC 2326 12.35).
+    """
+
+    place_ns: int
     playing_ns: int
     scale: Fraction
+    speed: Fraction = Fraction(1)
 
-    def at(self, recorded_ns: UtcNs) -> int:
-        elapsed = recorded_ns - self.recorded_ns
+    def at(self, place_ns: int) -> int:
+        elapsed = place_ns - self.place_ns
         return self.playing_ns + elapsed * self.scale.denominator // self.scale.numerator
+
+    def delivery(self, place_ns: int) -> int:
+        """Time of delivery since the start of the line."""
+        elapsed = self.at(place_ns) - self.playing_ns
+        return elapsed * self.speed.denominator // self.speed.numerator
+
+    def played(self, elapsed_ns: int) -> int:
+        """Playing time after so much time of delivery."""
+        return self.playing_ns + elapsed_ns * self.speed.numerator // self.speed.denominator
 
 
 @dataclass(slots=True)
@@ -71,15 +84,13 @@ class Playback:
     """One position in one source. Survives PAUSE; a PLAY with Range replaces it."""
 
     source: UnitSource
-    start_ns: UtcNs
-    """Recorded time of the first unit (Range of the answer to PLAY)."""
-    queue: deque[Unit]
+    position: Position
+    """Of the unit to be sent next; that of the last one sent while `behind`."""
+    queue: deque[Unit] = field(default_factory=deque)
     """Taken from the source and not yet sent."""
-    position_ns: UtcNs
-    """Recorded time of the unit to be sent next; that of the last one sent while `behind`."""
     end_ns: UtcNs | None = None
     """End of a closed range."""
-    skipped_ns: int = 0
+    reverse: bool = False
     exhausted: bool = False
     behind: bool = False
     """Everything taken has been sent, and what comes next is not known yet."""
@@ -94,7 +105,7 @@ class Playback:
             self.queue.extend(units)
             self.exhausted = not units
         if self.behind and self.queue:
-            self._stand_at(self.queue[0])
+            self.position = self.queue[0].position
             self.behind = False
         return bool(self.queue)
 
@@ -102,11 +113,8 @@ class Playback:
         """The unit to be sent next; the queue holds one."""
         unit = self.queue.popleft()
         self.behind = not self.queue
-        self._stand_at(self.queue[0] if self.queue else unit)
+        self.position = (self.queue[0] if self.queue else unit).position
         return unit
-
-    def _stand_at(self, unit: Unit) -> None:
-        self.position_ns, self.skipped_ns = unit.decode_ns, unit.skipped_ns
 
 
 class Player:
@@ -142,20 +150,18 @@ class Player:
         self._cseq = None if cseq is None else cseq & 0xFF
         self._cname = cname
         self._anchor_ns: int | None = None
-        """Monotonic time at which playing time is that of the line's start."""
+        """Monotonic time at which delivery is at the line's start."""
         self._report_due_ns = 0
 
     @property
     def playing_ns(self) -> int:
         """Playing time of the unit to be sent next: where the line of a following PLAY goes on."""
-        return self.line.at(self._playback.position_ns - self._playback.skipped_ns)
+        return self.line.at(self._playback.position.due_ns)
 
-    def rtp_time(self, stream: RtpStream, utc_ns: UtcNs, skipped_ns: int = 0) -> int:
-        """RTP time of a moment of the recording in this PLAY."""
-        if self.pacing is Pacing.PLAYING_TIME:
-            elapsed = self.line.at(utc_ns - skipped_ns)
-        else:
-            elapsed = utc_ns - self._reference_ns
+    def rtp_time(self, stream: RtpStream, utc_ns: UtcNs, shown_ns: int) -> int:
+        """RTP time of a moment of the recording in this PLAY, of which both time and place are given."""
+        paced = self.pacing is Pacing.PLAYING_TIME
+        elapsed = self.line.at(shown_ns) if paced else utc_ns - self._reference_ns
         return (stream.base_rtp_time + ticks_from_ns(elapsed, stream.clock_rate)) & 0xFFFF_FFFF
 
     async def run(self) -> None:
@@ -174,29 +180,33 @@ class Player:
         size = 0
         while queue and size < WRITE_BYTES:
             unit = queue[0]
-            if self.pause_at_ns is not None and unit.utc_ns >= self.pause_at_ns:
+            if self.pause_at_ns is not None and self._reached(unit, self.pause_at_ns):
                 self.paused = True
                 break
-            if horizon is not None and self.line.at(unit.decode_ns - unit.skipped_ns) > horizon:
+            if horizon is not None and self.line.delivery(unit.due_ns) > horizon:
                 break
             playback.take()
             size += len(unit.data)
             stream = self._streams.get(unit.stream)
             if stream is not None:
                 refused = stream.refused
-                stream.append(unit, self.rtp_time(stream, unit.utc_ns, unit.skipped_ns), self._cseq, out)
+                stream.append(unit, self.rtp_time(stream, unit.utc_ns, unit.shown_ns), self._cseq, out)
                 if stream.refused > refused and stream.refused.bit_count() == 1:
                     log.warning("%d access units could not be sent: %s", stream.refused, stream.last_refusal)
         if out:
             await self._transport.send(out)
 
+    def _reached(self, unit: Unit, at_ns: UtcNs) -> bool:
+        """Whether a pause point stands before this unit. In reverse the group that holds the point is sent whole."""
+        return unit.reach_ns <= at_ns if self._playback.reverse else unit.utc_ns >= at_ns
+
     async def _wait_until_due(self, unit: Unit) -> int:
-        """Returns the playing time up to which units may be sent now."""
-        due = self.line.at(unit.decode_ns - unit.skipped_ns)
+        """Returns the time of delivery up to which units may be sent now."""
+        due = self.line.delivery(unit.due_ns)
         now = self._clock.monotonic_ns()
-        if self._anchor_ns is None or now - self._anchor_ns > due - self.line.playing_ns + LATE_NS:
-            self._anchor_ns = now - (due - self.line.playing_ns)
-        wait = self._anchor_ns + due - self.line.playing_ns - now
+        if self._anchor_ns is None or now - self._anchor_ns > due + LATE_NS:
+            self._anchor_ns = now - due
+        wait = self._anchor_ns + due - now
         if wait > 0:
             await self._clock.sleep(wait)
         return due + TOGETHER_NS
@@ -213,7 +223,7 @@ class Player:
                 elapsed = utc - self._reference_ns
             else:
                 assert self._anchor_ns is not None
-                elapsed = self.line.playing_ns + now - self._anchor_ns
+                elapsed = self.line.played(now - self._anchor_ns)
             rtp_time = (stream.base_rtp_time + ticks_from_ns(elapsed, stream.clock_rate)) & 0xFFFF_FFFF
             report = SenderReport(stream.ssrc, ntp_from_utc(utc), rtp_time, stream.packets, stream.octets & 0xFFFF_FFFF)
             name = SourceDescription.cname(stream.ssrc, self._cname)

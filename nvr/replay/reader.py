@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor
 from typing import Final, Protocol
 
-from nvr.model.time import UtcNs
 from nvr.model.timeline import Timeline
 from nvr.model.tokens import TrackKey
-from nvr.replay.plan import ForwardPlan, PlanTrack
-from nvr.replay.unit import Footage, Selection, Unit
+from nvr.replay.plan import Plan, PlanTrack
+from nvr.replay.readers import Readers
+from nvr.replay.unit import Footage, Position, Selection, Unit
 from nvr.storage.rows import FragmentRef
 
 BATCH_BYTES: Final = 256 * 1024
@@ -37,23 +36,31 @@ class UnitSource(Protocol):
     async def units(self) -> Sequence[Unit]:
         """The next units, at least one; waits for them. Empty: nothing more will ever come."""
 
+    @property
+    def at_end(self) -> bool:
+        """All that there is has been given out, and nothing is being recorded that might come."""
+
+    def end_with_footage(self) -> None:
+        """Let that end be the end, instead of waiting for more (RFC 2326 10.5: something is queued behind it)."""
+
     def close(self) -> None:
         """Let go of everything. May be called twice."""
 
 
 class PlanReader:
-    """A forward plan as a unit source. Made by `open`; the threads of `executor` do all reading."""
+    """A plan as a unit source. Made by `open`; `readers` do all reading, in the lane of the recording."""
 
     def __init__(
-        self, store: FootageStore, keys: Sequence[TrackKey], plan: ForwardPlan, executor: Executor, poll_s: float
+        self, store: FootageStore, keys: Sequence[TrackKey], plan: Plan, readers: Readers, poll_s: float
     ) -> None:
         self._store = store
         self._keys = tuple(keys)
         self._plan = plan
-        self._executor = executor
+        self._readers = readers
         self._poll_s = poll_s
         self._reading: asyncio.Future[list[Unit]] | None = None
         self._appended = asyncio.Event()
+        self._to_the_end = False
         self._unsubscribe = [store.on_append(key, self._on_append) for key in self._keys]
 
     @classmethod
@@ -63,24 +70,37 @@ class PlanReader:
         keys: Sequence[TrackKey],
         tracks: Sequence[PlanTrack],
         selection: Selection,
-        executor: Executor,
+        readers: Readers,
         poll_s: float = EDGE_POLL_S,
     ) -> PlanReader:
-        """Plan the replay of `tracks`, whose keys are `keys`, and find its first unit."""
+        """Plan the replay of `tracks` of one recording, whose keys are `keys`, and find its first unit."""
         timelines = [store.timeline(key) for key in keys]
-        loop = asyncio.get_running_loop()
-        plan = await loop.run_in_executor(executor, ForwardPlan, tracks, timelines, selection)
-        return cls(store, keys, plan, executor, poll_s)
+        plan = await readers.run(keys[0].recording, lambda: Plan(tracks, timelines, selection))
+        return cls(store, keys, plan, readers, poll_s)
 
     @property
-    def start_ns(self) -> UtcNs:
-        """Time of the first unit, as the answer to PLAY states it."""
-        return self._plan.start_ns
+    def start(self) -> Position:
+        """Where the first unit stands, as the answer to PLAY states it."""
+        return self._plan.start
 
     @property
     def hopeless(self) -> bool:
         """There is nothing to send, and nothing is being recorded that might come."""
-        return self._plan.empty and not any(self._store.timeline(key).recording for key in self._keys)
+        return self._plan.empty and (
+            self._plan.done or not any(self._store.timeline(key).recording for key in self._keys)
+        )
+
+    @property
+    def at_end(self) -> bool:
+        return self._reading is None and self._plan.at_end
+
+    def end_with_footage(self) -> None:
+        """From now on the end of all footage is the end of the units: something is queued behind this (RFC 2326 10.5).
+
+        While something is being recorded it is not the end.
+        """
+        self._to_the_end = True
+        self._appended.set()
 
     async def units(self) -> Sequence[Unit]:
         while True:
@@ -94,7 +114,7 @@ class PlanReader:
             if units:
                 self._read()
                 return units
-            if self._plan.done:
+            if self._plan.done or (self._to_the_end and self._plan.at_end):
                 return ()
             try:
                 async with asyncio.timeout(self._poll_s):
@@ -107,14 +127,16 @@ class PlanReader:
             unsubscribe()
         self._unsubscribe.clear()
         if self._reading is not None:
-            # The thread finishes its batch; a failure nobody waits for any more is of no use to anybody.
+            # A thread that reads finishes its batch; a failure nobody waits for any more is of no use to anybody.
             self._reading.add_done_callback(lambda f: f.cancelled() or f.exception())
+            self._reading.cancel()
             self._reading = None
 
     def _read(self) -> None:
         timelines = [self._store.timeline(key) for key in self._keys]
-        loop = asyncio.get_running_loop()
-        self._reading = loop.run_in_executor(self._executor, self._plan.next_units, timelines, BATCH_BYTES)
+        self._reading = self._readers.run(
+            self._keys[0].recording, lambda: self._plan.next_units(timelines, BATCH_BYTES)
+        )
 
     def _on_append(self, ref: FragmentRef) -> None:
         self._appended.set()

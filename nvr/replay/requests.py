@@ -11,8 +11,8 @@ from typing import Final, TypeVar
 
 from nvr.media.rtsp.headers import Headers
 from nvr.media.rtsp.message import VERSION, Request
-from nvr.media.rtsp.play import format_tags, parse_frames, parse_scale, parse_tags, parse_yes_no
-from nvr.media.rtsp.range import ClockRange, NptRange, Range, parse_range
+from nvr.media.rtsp.play import format_tags, parse_frames, parse_scale, parse_speed, parse_tags, parse_yes_no
+from nvr.media.rtsp.range import NptRange, Range, parse_range
 from nvr.media.rtsp.session import parse_session
 from nvr.media.rtsp.transport import TransportSpec, parse_transport
 from nvr.model.errors import FormatError
@@ -27,7 +27,8 @@ FEATURES: Final = frozenset(("onvif-replay",))
 """Tags that Require may name (8.4). All else is 551."""
 SLOWEST: Final = Fraction(1, 4)
 FASTEST: Final = Fraction(32)
-"""Bounds of Scale; what lies beyond is played at the bound, and the answer says so (RFC 2326 12.34)."""
+"""Bounds of Scale, in both directions, and of Speed; what lies beyond is played at the bound, and the answer says so
+(RFC 2326 12.34, 12.35)."""
 
 _T = TypeVar("_T")
 
@@ -73,22 +74,26 @@ def transports_of(request: Request) -> tuple[TransportSpec, ...]:
 
 def play_request(headers: Headers) -> PlayRequest:
     """The headers of PLAY (8.5). They are evaluated anew on each PLAY; nothing is inherited but the position."""
-    value = headers.get("Range")
-    scale = headers.get("Scale")
+    value, scale, speed = headers.get("Range"), headers.get("Scale"), headers.get("Speed")
     rate_control = _read(400, lambda v: parse_yes_no("Rate-Control", v, True), headers.get("Rate-Control"))
-    # A PLAY with a Range takes effect at once, as if it said so (8.10 leaves the other case undefined).
-    _read(400, lambda v: parse_yes_no("Immediate", v, False), headers.get("Immediate"))
+    immediate = _read(400, lambda v: parse_yes_no("Immediate", v, False), headers.get("Immediate"))
     frames = _read(400, parse_frames, headers.get("Frames"))
     ratio = Fraction(1) if scale is None else _read(400, parse_scale, scale)
-    if ratio > 0 and rate_control:
-        ratio = min(max(ratio, SLOWEST), FASTEST)
+    faster = Fraction(1) if speed is None else _read(400, parse_speed, speed)
+    if rate_control:
+        ratio = _bounded(abs(ratio)) * (1 if ratio > 0 else -1)
+        faster = _bounded(faster)
+    else:
+        speed, faster = None, Fraction(1)  # it has no effect there (8.5.3), and the answer does not name it
     wanted: Range | None = None if value is None else _read(457, parse_range, value)
-    if isinstance(wanted, ClockRange) and None not in (wanted.start_ns, wanted.end_ns):
-        assert wanted.start_ns is not None
-        assert wanted.end_ns is not None
-        if wanted.start_ns == wanted.end_ns or (wanted.end_ns > wanted.start_ns) != (ratio > 0):
-            raise RequestRefused(457, f"the direction of {value!r} contradicts Scale")
-    return PlayRequest(wanted, ratio, scale is not None, rate_control, frames)
+    start, end = (None, None) if wanted is None else (wanted.start_ns, wanted.end_ns)
+    if start is not None and end is not None and (start == end or (end > start) != (ratio > 0)):
+        raise RequestRefused(457, f"the direction of {value!r} contradicts Scale")
+    return PlayRequest(wanted, ratio, scale is not None, faster, speed is not None, rate_control, frames, immediate)
+
+
+def _bounded(ratio: Fraction) -> Fraction:
+    return min(max(ratio, SLOWEST), FASTEST)
 
 
 def pause_point(headers: Headers) -> UtcNs | None:

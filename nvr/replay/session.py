@@ -1,4 +1,4 @@
-"""The RTSP session: its states (RFC 2326 A.2), its streams, and the player of its last PLAY.
+"""The RTSP session: its states (RFC 2326 A.2), its streams, what is played, and the PLAY requests queued behind it.
 
 The transitions are a table. An RTSP session belongs to the connection that set it up as long as its media travel on it.
 """
@@ -8,9 +8,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
+from fractions import Fraction
 from typing import Final
 
 from nvr.media.rtsp.range import ClockRange
@@ -32,6 +34,10 @@ JUMP_NS: Final = NS // 25
 SETTLE_S: Final = 0.2
 """How long a stopped player's next unit is waited for, so that the answer can name it. It takes milliseconds, but what
 is still being recorded may not be there yet."""
+
+
+QUEUE_LENGTH: Final = 16
+"""PLAY requests that wait for the one that is played (RFC 2326 10.5). Each holds a plan."""
 
 
 class SessionState(Enum):
@@ -64,11 +70,14 @@ def next_state(state: SessionState, method: str) -> SessionState:
 
 @dataclass(frozen=True, slots=True)
 class StreamStart:
-    """One entry of RTP-Info: the control name of the stream, its next sequence number, the RTP time of the start."""
+    """One entry of RTP-Info: the control name of the stream, its next sequence number, the RTP time of the start.
+
+    No numbers for a PLAY that is queued: they depend on when the ones before it end.
+    """
 
     name: str
-    sequence: int
-    rtp_time: int
+    sequence: int | None = None
+    rtp_time: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +88,16 @@ class Started:
     """None for a live source, which has no position."""
     end_ns: UtcNs | None
     streams: tuple[StreamStart, ...]
+
+
+@dataclass(slots=True)
+class _Queued:
+    """A PLAY that waits for its turn."""
+
+    request: PlayRequest
+    cseq: int | None
+    playback: Playback
+    pause_at_ns: UtcNs | None = None
 
 
 class RtspSession:
@@ -109,6 +128,8 @@ class RtspSession:
         self._playback: Playback | None = None
         self._player: Player | None = None
         self._task: asyncio.Task[None] | None = None
+        self._to_begin: Player | None = None
+        self._queue: deque[_Queued] = deque()
         self._playing_ns = 0
         self._has_played = False
 
@@ -118,15 +139,22 @@ class RtspSession:
         self.streams[index] = stream
 
     async def play(self, request: PlayRequest, cseq: int | None) -> Started:
-        """Start, resume or jump (8.5.1, 8.10). Returns before the first packet is sent; `begin` lets it go.
+        """Start, resume, jump, or queue (8.5.1, 8.10; RFC 2326 10.5). Returns before the first packet is sent; `begin`
+        lets it go.
 
-        Without a Range it goes on where it is. A Range replaces what is being played at once, with or without the
-        header Immediate. On a refusal the playing goes on unchanged.
+        A Range is queued behind what is being played, unless the request is Immediate. Without one it goes on where it
+        is, at once where something else is asked for than what is being played, and where nothing is nothing happens.
+        On a refusal the playing goes on unchanged.
         """
         state = next_state(self.state, "PLAY")
         pacing = self.mount.pacing(request)
         playback = self._playback
-        resumes = request.range is None and playback is not None and self._same_frames(request)
+        if self._busy and not request.immediate and playback is not None and self._player is not None:
+            if request.range is not None and pacing is not Pacing.LIVE:
+                return await self._enqueue(request, cseq)
+            if request.range is None and self._is_played(request):
+                return self._started(self._player, playback, pacing)
+        resumes = request.range is None and playback is not None and self._same_units(request)
         if not resumes:
             if request.range is None and playback is not None:
                 request = self._from_here(request, playback)
@@ -135,6 +163,7 @@ class RtspSession:
             assert playback is not None
             fresh = playback
         await self._stop()
+        self._drop_queue()
         if resumes and pacing is not Pacing.LIVE:
             await self._settle(fresh)
         if self.state is SessionState.INIT:
@@ -144,34 +173,36 @@ class RtspSession:
             self._playing_ns = self._player.playing_ns + (0 if resumes else JUMP_NS)
         if not resumes and playback is not None:
             playback.source.close()
-        self._playback = fresh
-        recorded = fresh.position_ns - fresh.skipped_ns
-        line = Line(recorded, self._playing_ns, request.scale)
-        transport, streams = self.transport, self.streams
-        reference = self.presentation.reference_ns
-        marked = cseq if self.presentation.extension else None
-        self._player = Player(fresh, streams, transport, self._clock, pacing, line, reference, marked, self._cname)
+        self._to_begin = self._player_of(fresh, request, cseq)
         self.state = state
-        self.last_request = request
-        self._has_played = True
-        return self._started(self._player, fresh, pacing)
+        return self._started(self._to_begin, fresh, pacing)
 
     def begin(self) -> None:
-        """Let the player go; the answer to PLAY has been written before."""
-        assert self._player is not None
-        self._task = asyncio.create_task(self._run(self._player), name=f"replay {self.path}")
+        """Let the player go, where PLAY has made one; the answer has been written before."""
+        player, self._to_begin = self._to_begin, None
+        if player is not None:
+            self._task = asyncio.create_task(self._run(player), name=f"replay {self.path}")
 
     async def pause(self, at_ns: UtcNs | None) -> UtcNs | None:
-        """Stop now, or at the pause point `at_ns` (RFC 2326 10.6). Returns the position, None for a live source."""
+        """Stop now, or at the pause point `at_ns` (RFC 2326 10.6). Returns the position, None for a live source.
+
+        What is queued is discarded; behind a pause point only what is queued behind the range that holds it.
+        """
         state = next_state(self.state, "PAUSE")
         playback, player = self._playback, self._player
         if at_ns is not None and self.state is SessionState.PLAYING and playback is not None and player is not None:
-            beyond = playback.end_ns is not None and at_ns >= playback.end_ns
-            if at_ns < playback.position_ns or beyond or playback.exhausted:
-                raise RequestRefused(457, f"the pause point {format_clock(at_ns)} lies outside of what is played")
-            player.pause_at_ns = at_ns
-            return at_ns
+            if not playback.exhausted and _holds(playback, at_ns):
+                player.pause_at_ns = at_ns
+                self._drop_queue()
+                return at_ns
+            for place, queued in enumerate(self._queue):
+                if _holds(queued.playback, at_ns):
+                    queued.pause_at_ns = at_ns
+                    self._drop_queue(place + 1)
+                    return at_ns
+            raise RequestRefused(457, f"the pause point {format_clock(at_ns)} lies outside of what is played")
         await self._stop()
+        self._drop_queue()
         self.state = state
         if playback is None:
             return None
@@ -180,20 +211,76 @@ class RtspSession:
             self._playback = None
             return None
         await self._settle(playback)
-        return playback.position_ns
+        return playback.position.utc_ns
 
     async def close(self) -> None:
         """Stop and let go of everything (TEARDOWN, expiry, loss of the connection)."""
         await self._stop()
+        self._let_go()
+
+    @property
+    def _busy(self) -> bool:
+        """Something is being played, and its end has not come."""
+        playback = self._playback
+        if self._task is None or self._task.done() or playback is None:
+            return False
+        return bool(playback.queue) or not playback.source.at_end
+
+    async def _enqueue(self, request: PlayRequest, cseq: int | None) -> Started:
+        if len(self._queue) >= QUEUE_LENGTH:
+            raise RequestRefused(503, f"{QUEUE_LENGTH} PLAY requests are queued already")
+        playback = await self.mount.play(self.presentation, sorted(self.streams), request, True)
+        if self.state is SessionState.INIT:
+            playback.source.close()
+            raise RequestRefused(454, f"session {self.id} has ended while a PLAY was prepared")
+        before = self._queue[-1].playback if self._queue else self._playback
+        assert before is not None
+        before.source.end_with_footage()
+        self._queue.append(_Queued(request, cseq, playback))
+        if self._task is None or self._task.done():  # the range before it has ended while this one was prepared
+            self._to_begin = self._next_player()
+        streams = tuple(StreamStart(self.presentation.streams[i].name) for i in sorted(self.streams))
+        return Started(playback.position.utc_ns, playback.end_ns, streams)
+
+    def _next_player(self) -> Player:
+        """The first of the queue becomes what is played."""
+        queued = self._queue.popleft()
+        if self._player is not None:
+            self._playing_ns = self._player.playing_ns + JUMP_NS
         if self._playback is not None:
             self._playback.source.close()
-            self._playback = None
-        self.transport.close()
-        self.state = SessionState.INIT
+        player = self._player_of(queued.playback, queued.request, queued.cseq)
+        player.pause_at_ns = queued.pause_at_ns
+        if self._queue:
+            queued.playback.source.end_with_footage()
+        return player
+
+    def _drop_queue(self, after: int = 0) -> None:
+        while len(self._queue) > after:
+            self._queue.pop().playback.source.close()
+
+    def _player_of(self, playback: Playback, request: PlayRequest, cseq: int | None) -> Player:
+        self._playback = playback
+        scale, speed = abs(request.scale), request.speed
+        if request.reverse:
+            # 8.6.4: there the times of rendering are scaled by both.
+            scale, speed = scale * speed, Fraction(1)
+        line = Line(playback.position.due_ns, self._playing_ns, scale, speed)
+        marked = cseq if self.presentation.extension else None
+        reference, pacing = self.presentation.reference_ns, self.mount.pacing(request)
+        self._player = Player(
+            playback, self.streams, self.transport, self._clock, pacing, line, reference, marked, self._cname
+        )
+        self.last_request = request
+        self._has_played = True
+        return self._player
 
     async def _run(self, player: Player) -> None:
         try:
             await player.run()
+            while self._queue and not player.paused:
+                player = self._next_player()
+                await player.run()
         except ConnectionError:
             return  # the connection notices by itself, and closes its sessions
         except NvrError as e:
@@ -207,12 +294,17 @@ class RtspSession:
 
     def _fail(self) -> None:
         """What cannot go on is not kept: the client's next request is answered 454."""
+        self._let_go()
+        self._on_failure(self)
+
+    def _let_go(self) -> None:
+        self._drop_queue()
         if self._playback is not None:
             self._playback.source.close()
             self._playback = None
+        self._to_begin = None
         self.transport.close()
         self.state = SessionState.INIT
-        self._on_failure(self)
 
     async def _stop(self) -> None:
         """Cancel the player and wait until it has let go. What it had not yet sent stays in the playback."""
@@ -234,21 +326,40 @@ class RtspSession:
         except NvrError as e:
             log.warning("%s: what follows cannot be read, and the next PLAY will say so: %s", self.path, e)
 
-    def _same_frames(self, request: PlayRequest) -> bool:
+    def _is_played(self, request: PlayRequest) -> bool:
         last = self.last_request
-        return last is not None and last.frames == request.frames
+        return last is not None and (last.rate_control, last.scale, last.speed, last.frames) == (
+            request.rate_control,
+            request.scale,
+            request.speed,
+            request.frames,
+        )
+
+    def _same_units(self, request: PlayRequest) -> bool:
+        last = self.last_request
+        return last is not None and last.frames == request.frames and last.reverse == request.reverse
 
     def _from_here(self, request: PlayRequest, playback: Playback) -> PlayRequest:
-        """Other frames from now on: a new plan from the present position to the same end."""
-        return replace(request, range=ClockRange(playback.position_ns, playback.end_ns))
+        """Other frames, or the other direction, from now on: a new plan from the present position, and to the same end
+        where that still lies ahead."""
+        end_ns = playback.end_ns if request.reverse == playback.reverse else None
+        return replace(request, range=ClockRange(playback.position.utc_ns, end_ns))
 
     def _started(self, player: Player, playback: Playback, pacing: Pacing) -> Started:
         if pacing is Pacing.LIVE:
-            at, skipped = self._clock.utc_ns(), 0
+            at = shown = self._clock.utc_ns()
         else:
-            at, skipped = playback.position_ns, playback.skipped_ns
+            at, _, shown = playback.position
         streams = tuple(
-            StreamStart(self.presentation.streams[i].name, stream.sequence, player.rtp_time(stream, at, skipped))
+            StreamStart(self.presentation.streams[i].name, stream.sequence, player.rtp_time(stream, at, shown))
             for i, stream in sorted(self.streams.items())
         )
         return Started(None if pacing is Pacing.LIVE else at, playback.end_ns, streams)
+
+
+def _holds(playback: Playback, at_ns: UtcNs) -> bool:
+    """Whether a pause point lies ahead in what is played."""
+    position, end_ns = playback.position.utc_ns, playback.end_ns
+    if playback.reverse:
+        return at_ns <= position and (end_ns is None or at_ns > end_ns)
+    return at_ns >= position and (end_ns is None or at_ns < end_ns)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from nvr.media.rtsp.play import FrameSet
 from nvr.media.unit import CodecConfiguration, Sample
@@ -16,7 +16,8 @@ from nvr.storage.rows import FragmentRef
 class Selection:
     """What one PLAY asks for, with its times already absolute.
 
-    `end_ns`: access units at or after it are not sent (8.5.2, half open); None plays on as footage is recorded.
+    `end_ns`: forward, access units at or after it are not sent (8.5.2, half open); in reverse, groups of pictures that
+    end at or before it are not (8.6.1). None plays on: forward as footage is recorded, in reverse to its beginning.
     `discontinuity`: the first unit of each track does not continue what was sent before it (8.10, flag D).
     `interval_ns`: least distance of successive intra frames on the timeline of the recording (8.5.4).
     """
@@ -26,21 +27,36 @@ class Selection:
     discontinuity: bool = False
     frames: FrameSet = FrameSet.ALL
     interval_ns: int = 0
+    reverse: bool = False
+
+
+class Position(NamedTuple):
+    """Where play stands: the time of a unit, and its two places on the line of the plan (see `Unit`)."""
+
+    utc_ns: UtcNs
+    due_ns: int
+    shown_ns: int
+
+    @classmethod
+    def at(cls, utc_ns: UtcNs, reverse: bool = False) -> Position:
+        """Where no unit is known yet."""
+        place = -utc_ns if reverse else utc_ns
+        return cls(utc_ns, place, place)
 
 
 @dataclass(slots=True)
 class Unit:
     """One access unit to send. Not frozen: the end of a section is known only when its successor is.
 
-    `stream` is the number of its stream in the presentation. `decode_ns` orders and paces the units of all tracks; it
-    rises in decode order where `utc_ns` (presentation) steps back for B-frames. `skipped_ns` is the time of all gaps
-    between the start of the plan and this unit in which no track has footage: `utc_ns - skipped_ns` is a time line
-    without these gaps.
+    `stream` is the number of its stream in the presentation. `due_ns` and `shown_ns` are places on the line of the
+    plan, which runs in the direction of play at the pace of the recording and leaves out what nothing was recorded in:
+    where the unit is to be sent, and where its picture is to be shown. `due_ns` never falls from unit to unit.
     """
 
     stream: int
     utc_ns: UtcNs
-    decode_ns: UtcNs
+    due_ns: int
+    shown_ns: int
     data: bytes
     configuration: CodecConfiguration
     clean_point: bool
@@ -50,14 +66,27 @@ class Unit:
     """D: does not continue what was sent before it (8.3.1)."""
     terminal: bool = False
     """T: no more data in the direction of play (8.3.1)."""
-    skipped_ns: int = 0
+    reach_ns: UtcNs = 0
+    """In reverse, where the group of pictures ends that it belongs to (exclusive): groups come with falling reach."""
+
+    @property
+    def position(self) -> Position:
+        return Position(self.utc_ns, self.due_ns, self.shown_ns)
 
 
 class Footage(Protocol):
-    """The stored fragments of one track. Every call may block."""
+    """The stored fragments of one track. Every call and every step of an iterator may block and raise StorageError."""
 
-    def fragments(self, from_ns: UtcNs, until_ns: UtcNs | None = None) -> Iterator[FragmentRef]:
-        """Ascending, lazily; the first is the one that holds `from_ns`, or the first behind it."""
+    def fragments(
+        self, from_ns: UtcNs, until_ns: UtcNs | None = None, *, run_id: str | None = None
+    ) -> Iterator[FragmentRef]:
+        """Ascending, lazily; the first is the one that holds `from_ns`, or the first behind it. One run's, or all."""
+
+    def fragments_after(self, ref: FragmentRef) -> Iterator[FragmentRef]:
+        """Ascending: what follows `ref` in its run now, whether `ref` itself is still there or not."""
+
+    def fragments_before(self, until_ns: UtcNs, *, run_id: str | None = None) -> Iterator[FragmentRef]:
+        """Descending: those that start before `until_ns`."""
 
     def read(self, ref: FragmentRef) -> list[Sample]:
-        """The samples in decode order. Raises StorageError for a fragment that is damaged or no longer there."""
+        """The samples in decode order; none where the fragment has been deleted. Raises StorageError."""

@@ -74,7 +74,7 @@ class ReplayService(Service):
         """The time-out of sessions is the operator's setting: a range of one value."""
         timeout_s = self._session_timeout_ns / NS
         return Capabilities(
-            ReversePlayback=False,
+            ReversePlayback=True,
             SessionTimeoutRange=(timeout_s, timeout_s),
             RTP_RTSP_TCP=TransportProtocol.RTSP in self._rtsp.transports,
             RTSPWebSocketUri=None if self._websocket_path is None else f"ws:{self._websocket_path}",

@@ -88,20 +88,54 @@ class Footage:
         self.key = key
         self._reader = reader
 
-    def fragments(self, from_ns: UtcNs, until_ns: UtcNs | None = None) -> Iterator[FragmentRef]:
+    def fragments(
+        self, from_ns: UtcNs, until_ns: UtcNs | None = None, *, run_id: str | None = None
+    ) -> Iterator[FragmentRef]:
         """Fragments in ascending order, each once: the one that holds `from_ns`, or the first behind it, and what
-        follows up to `until_ns` (exclusive) or to the last one there is.
+        follows up to `until_ns` (exclusive) or to the last one there is; of the run `run_id` only where one is given.
 
         Files that are deleted meanwhile are skipped. A file that cannot be read is logged and skipped: a reader shall
         get to what stands behind it.
         """
-        after: tuple[UtcNs, str] | None = None
+        return self._walk(from_ns, until_ns, None, run_id)
+
+    def fragments_after(self, ref: FragmentRef) -> Iterator[FragmentRef]:
+        """What follows `ref` in its run, ascending, up to the last one there is; the file of `ref` may be gone."""
+        reader = self._reader
+        growing = reader.growing.get(ref.file_id)
+        row = growing.row if growing is not None else reader.index.file(ref.file_id)
+        if row is None or row.state is FileState.DELETING:
+            yield from (r for r in self._walk(ref.end_ns, None, None, ref.run_id) if r.start_ns > ref.start_ns)
+            return
+        refs = self._stored(row) if growing is None else _GrowingWalk(growing)
+        yield from (r for r in refs if r.offset > ref.offset)
+        if growing is not None:
+            yield from refs  # it may have grown before the next file was begun
+        yield from self._walk(row.start_ns, None, (row.start_ns, row.file_id), ref.run_id)
+
+    def fragments_before(self, until_ns: UtcNs, *, run_id: str | None = None) -> Iterator[FragmentRef]:
+        """Fragments that start before `until_ns`, in descending order; otherwise as `fragments`. What is appended
+        meanwhile is not seen."""
+        before = (until_ns, "")
+        while page := self._reader.index.files_before(self.key, before, limit=_PAGE):
+            for row in page:
+                if run_id is None or row.run_id == run_id:
+                    growing = self._reader.growing.get(row.file_id)
+                    refs = list(_GrowingWalk(growing) if growing is not None else self._stored(row))
+                    yield from (ref for ref in reversed(refs) if ref.start_ns < until_ns)
+            before = (page[-1].start_ns, page[-1].file_id)
+
+    def _walk(
+        self, from_ns: UtcNs, until_ns: UtcNs | None, after: tuple[UtcNs, str] | None, run_id: str | None
+    ) -> Iterator[FragmentRef]:
         walk: _GrowingWalk | None = None
         while page := self._reader.index.files(self.key, from_ns, until_ns, after=after, limit=_PAGE):
             if walk is not None:
                 # The newest file of the page before may have grown until the first file of this page was begun.
                 yield from _within(walk, from_ns, until_ns)
             for row in page:
+                if run_id is not None and row.run_id != run_id:
+                    continue
                 growing = self._reader.growing.get(row.file_id)
                 walk = _GrowingWalk(growing) if growing is not None else None
                 yield from _within(walk if walk is not None else self._stored(row), from_ns, until_ns)

@@ -145,6 +145,17 @@ class SqlFootageIndex(FootageIndex):
             query = query.where(c.start_ns < max(-MAX_NS, min(until_ns, MAX_NS)))
         return self._rows(_behind(query, after).order_by(c.start_ns, c.file_id).limit(limit))
 
+    def files_before(self, key: TrackKey, before: tuple[UtcNs, str], *, limit: int = 64) -> list[TrackFileRow]:
+        c = track_files.c
+        start_ns, file_id = max(-MAX_NS, min(before[0], MAX_NS)), before[1]
+        query = sa.select(track_files).where(
+            _of(key),
+            c.state.in_([s.value for s in SHOWN]),
+            c.start_ns <= start_ns,
+            sa.or_(c.start_ns < start_ns, c.file_id < file_id),
+        )
+        return self._rows(query.order_by(c.start_ns.desc(), c.file_id.desc()).limit(limit))
+
     def newest(self, key: TrackKey) -> TrackFileRow | None:
         c = track_files.c
         query = sa.select(track_files).where(_of(key), c.state.in_([s.value for s in SHOWN]))

@@ -122,6 +122,12 @@ class FootageIndex(Protocol):
         must start before `until_ns`. `after` is the (start_ns, file_id) of the last row of the page before.
         """
 
+    def files_before(self, key: TrackKey, before: tuple[UtcNs, str], *, limit: int = 64) -> list[TrackFileRow]:
+        """OPEN and CLOSED rows of a track whose (start_ns, file_id) is less than `before`, the greatest first.
+
+        The last row of a page gives the `before` of the next one; (instant, "") asks for all that start before it.
+        """
+
     def newest(self, key: TrackKey) -> TrackFileRow | None:
         """The OPEN or CLOSED row with the greatest (start_ns, file_id)."""
 

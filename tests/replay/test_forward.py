@@ -388,11 +388,11 @@ async def test_a_replay_whose_footage_fails_ends_alone(serve: Serve, caplog: pyt
     answer = await bad.request("PLAY", PATH)
     assert answer.status == 200
 
-    def broken(from_ns: int, until_ns: int | None = None) -> Iterator[FragmentRef]:
+    def broken(ref: FragmentRef) -> Iterator[FragmentRef]:
         raise StorageError("the index is gone")
         yield
 
-    track.fragments = broken  # type: ignore[method-assign]
+    track.fragments_after = broken  # type: ignore[method-assign]
     await bad.request("PLAY", PATH, Rate_Control="no")
     track.with_end()
     async with asyncio.timeout(5):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections import deque
 from collections.abc import Sequence
 from fractions import Fraction
 
@@ -14,7 +13,7 @@ from nvr.media.unit import CodecConfiguration
 from nvr.model.time import NS
 from nvr.replay.player import LATE_NS, Line, Pacing, Playback, Player
 from nvr.replay.sender import Buffer, Origin, RtpStream
-from nvr.replay.unit import Unit
+from nvr.replay.unit import Position, Unit
 from tests.replay.conftest import TEN
 from tests.support.replay_store import HandTurnedClock, PlainAudio, PlainVideo, plain_packetizer
 
@@ -30,6 +29,10 @@ class Listed:
     async def units(self) -> Sequence[Unit]:
         units, self.left = self.left, []
         return units
+
+    at_end = False
+
+    def end_with_footage(self) -> None: ...
 
     def close(self) -> None: ...
 
@@ -63,7 +66,8 @@ class Recorded:
 
 def unit(second: float, name: str = "u", skipped_s: int = 0, configuration: CodecConfiguration | None = None) -> Unit:
     at = TEN + int(second * NS)
-    return Unit(0, at, at, name.encode(), configuration or PlainVideo(), True, skipped_ns=skipped_s * NS)
+    place = at - skipped_s * NS
+    return Unit(0, at, place, place, name.encode(), configuration or PlainVideo(), True)
 
 
 async def play(
@@ -77,7 +81,7 @@ async def play(
     transport = Recorded(clock, slow_ns)
     stream = RtpStream(PlainVideo(), 96, plain_packetizer(100), Origin(1, 65_535, base), None)
     start = units[0].utc_ns
-    playback = Playback(Listed(units), start, deque(), start)
+    playback = Playback(Listed(units), Position.at(start))
     line = Line(start, 0, scale)
     player = Player(playback, {0: stream}, transport, clock, pacing, line, TEN, 7, "here")
     async with asyncio.timeout(5):
@@ -145,7 +149,7 @@ async def test_units_that_are_due_together_are_written_together() -> None:
             u.stream = stream
             units.append(u)
     player = Player(
-        Playback(Listed(units), TEN, deque(), TEN), streams, transport, clock, Pacing.PLAYING_TIME,
+        Playback(Listed(units), Position.at(TEN)), streams, transport, clock, Pacing.PLAYING_TIME,
         Line(TEN, 0, Fraction(1)), TEN, 7, "here",
     )  # fmt: skip
     await player.run()
@@ -176,9 +180,9 @@ async def test_cancelling_at_any_moment_keeps_what_was_not_sent() -> None:
         clock = HandTurnedClock()
         transport = Recorded(clock)
         stream = RtpStream(PlainVideo(), 96, plain_packetizer(100), Origin(1, 0, 0), None)
-        playback = Playback(Listed([unit(i, str(i)) for i in range(10)]), TEN, deque(), TEN)
+        playback = Playback(Listed([unit(i, str(i)) for i in range(10)]), Position.at(TEN))
         for _ in range(2):
-            line = Line(playback.position_ns, 0, Fraction(1))
+            line = Line(playback.position.due_ns, 0, Fraction(1))
             player = Player(playback, {0: stream}, transport, clock, Pacing.PLAYING_TIME, line, TEN, 7, "here")
             task = asyncio.create_task(player.run())
             for _ in range(turns):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Sequence
 
 import pytest
@@ -16,7 +15,7 @@ from nvr.replay.player import Pacing, Playback
 from nvr.replay.sender import Buffer, RtpStream
 from nvr.replay.session import RtspSession, SessionState
 from nvr.replay.status import RequestRefused
-from nvr.replay.unit import Unit
+from nvr.replay.unit import Position, Unit
 from tests.support.replay_store import PlainVideo
 
 
@@ -30,6 +29,10 @@ class Source:
     async def units(self) -> Sequence[Unit]:
         await self.fails.wait()
         raise StorageError("the disk is gone")
+
+    at_end = False
+
+    def end_with_footage(self) -> None: ...
 
     def close(self) -> None:
         self.closed = True
@@ -50,7 +53,7 @@ class SlowMount:
     ) -> Playback:
         await self.plans.wait()
         self.sources.append(Source())
-        return Playback(self.sources[-1], 0, deque(), 0)
+        return Playback(self.sources[-1], Position.at(0))
 
     def pacing(self, request: PlayRequest) -> Pacing:
         return Pacing.UNTHROTTLED
@@ -105,6 +108,10 @@ class Batches:
             raise found
         return found
 
+    at_end = False
+
+    def end_with_footage(self) -> None: ...
+
     def close(self) -> None: ...
 
 
@@ -116,7 +123,7 @@ class ReadyMount(SlowMount):
     async def play(
         self, presentation: Presentation, streams: Sequence[int], request: PlayRequest, jump: bool
     ) -> Playback:
-        return Playback(self._source, 0, deque(), 0)
+        return Playback(self._source, Position.at(0))
 
 
 async def played(source: Batches) -> RtspSession:
@@ -134,7 +141,7 @@ async def played(source: Batches) -> RtspSession:
 
 
 def units(*times: int) -> list[Unit]:
-    return [Unit(0, t, t, b"", PlainVideo(), clean_point=True) for t in times]
+    return [Unit(0, t, t, t, b"", PlainVideo(), clean_point=True) for t in times]
 
 
 @pytest.mark.parametrize("ask", ["pause", "play"])
@@ -153,7 +160,7 @@ async def test_what_comes_next_is_named_and_not_what_was_sent_last(ask: str) -> 
 
 
 async def _start(session: RtspSession) -> int | None:
-    return (await session.play(PlayRequest(), 2)).start_ns
+    return (await session.play(PlayRequest(immediate=True), 2)).start_ns
 
 
 async def test_at_the_live_edge_a_pause_is_answered_without_what_is_not_recorded_yet(

@@ -145,7 +145,7 @@ async def test_capabilities_are_attributes_that_stay_and_promise_nothing_that_is
     assert (await house.send("<trp:GetServiceCapabilities/>")).xml == before.xml
     (capabilities,) = before.all("trp:Capabilities")
     assert dict(capabilities.attrib) == {
-        "ReversePlayback": "false",
+        "ReversePlayback": "true",
         "SessionTimeoutRange": "60.0 60.0",
         "RTP_RTSP_TCP": "true",
         "RTSPWebSocketUri": "ws:/websocket",

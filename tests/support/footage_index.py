@@ -105,6 +105,10 @@ class IndexInMemory:
         ]
         return found[:limit]
 
+    def files_before(self, key: TrackKey, before: tuple[UtcNs, str], *, limit: int = 64) -> list[TrackFileRow]:
+        found = [r for r in self._shown(key) if (r.start_ns, r.file_id) < before]
+        return found[::-1][:limit]
+
     def newest(self, key: TrackKey) -> TrackFileRow | None:
         return next(reversed(self._shown(key)), None)
 

@@ -44,6 +44,12 @@ class PlainAudio(PlainVideo):
 
 
 @dataclass(frozen=True, slots=True)
+class PlainMetadata(PlainVideo):
+    encoding: ClassVar[str] = "X-SCENE"
+    track_type: ClassVar[TrackType] = TrackType.METADATA
+
+
+@dataclass(frozen=True, slots=True)
 class ParameterVideo(PlainVideo):
     """With parameter sets in its fmtp, as H.264 has them; data in sample form."""
 
@@ -146,13 +152,25 @@ class MemoryTrack:
 
     # Footage
 
-    def fragments(self, from_ns: UtcNs, until_ns: UtcNs | None = None) -> Iterator[FragmentRef]:
-        for ref, _ in list(self.fragments_):
-            if ref.end_ns <= from_ns:
+    def fragments(
+        self, from_ns: UtcNs, until_ns: UtcNs | None = None, *, run_id: str | None = None
+    ) -> Iterator[FragmentRef]:
+        for ref, _ in sorted(self.fragments_, key=lambda pair: pair[0].start_ns):
+            if ref.end_ns <= from_ns or (run_id is not None and ref.run_id != run_id):
                 continue
             if until_ns is not None and ref.start_ns >= until_ns:
                 return
             yield ref
+
+    def fragments_after(self, ref: FragmentRef) -> Iterator[FragmentRef]:
+        for other, _ in list(self.fragments_):
+            if other.run_id == ref.run_id and other.offset > ref.offset:
+                yield other
+
+    def fragments_before(self, until_ns: UtcNs, *, run_id: str | None = None) -> Iterator[FragmentRef]:
+        for ref, _ in sorted(self.fragments_, key=lambda pair: pair[0].start_ns, reverse=True):
+            if ref.start_ns < until_ns and (run_id is None or ref.run_id == run_id):
+                yield ref
 
     def read(self, ref: FragmentRef) -> list[Sample]:
         self.reads += 1

@@ -1,0 +1,185 @@
+"""In which order the runs of a track are played, and where play begins in them (IEC 62676-2-32 8.5.5, 8.9).
+
+Runs are played whole, one after the other, in the order of their starts. After a clock was set back runs overlap: then
+the later one is played when the one before it has ended, and its times step back. Nothing is left out and nothing comes
+twice, and one instant may show two pictures, as it did happen twice.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from nvr.media.unit import Sample
+from nvr.model.errors import StorageError
+from nvr.model.time import NS, UtcNs
+from nvr.model.timeline import Run, Timeline
+from nvr.replay.unit import Footage
+from nvr.storage.rows import FragmentRef
+
+LONGEST_GROUP_NS: Final = 600 * NS
+"""A clean point is looked for this far away."""
+REFRESHING_NS: Final = 10 * NS
+"""A run of this length without any clean point comes from an encoder that refreshes its picture gradually. It is played
+without clean points: to hide it would be worse."""
+OVERLAPS: Final = 64
+"""How many runs back one is looked for that reaches over an instant: behind a clock set back there are a few."""
+
+Unreadable = Callable[[FragmentRef, StorageError], None]
+"""Is told of each fragment that could not be read; the plan goes on behind it."""
+
+
+def place(run: Run) -> tuple[UtcNs, str]:
+    """The place of a run in the order of play; it does not change while the run grows."""
+    return run.start_ns, run.run_id
+
+
+def next_run(timeline: Timeline, after: Run) -> Run | None:
+    runs = timeline.runs
+    at = bisect_left(runs, after.start_ns, key=_start)
+    behind = [r for r in _while(runs, at, after.start_ns) if place(r) > place(after)]
+    if behind:
+        return min(behind, key=place)
+    at = bisect_right(runs, after.start_ns, key=_start)
+    return min(_while(runs, at, runs[at].start_ns), key=place) if at < len(runs) else None
+
+
+def previous_run(timeline: Timeline, before: Run) -> Run | None:
+    runs = timeline.runs
+    at = bisect_left(runs, before.start_ns, key=_start)
+    ahead = [r for r in _while(runs, at, before.start_ns) if place(r) < place(before)]
+    if not ahead and at > 0:
+        start_ns = runs[at - 1].start_ns
+        ahead = list(_while(runs, bisect_left(runs, start_ns, key=_start), start_ns))
+    return max(ahead, key=place, default=None)
+
+
+def last_run_before(timeline: Timeline, at_ns: UtcNs) -> Run | None:
+    """The last run that starts at or before this instant."""
+    runs = timeline.runs
+    at = bisect_right(runs, at_ns, key=_start) - 1
+    if at < 0:
+        return None
+    start_ns = runs[at].start_ns
+    return max(_while(runs, bisect_left(runs, start_ns, key=_start), start_ns), key=place)
+
+
+def first_run_holding(timeline: Timeline, at_ns: UtcNs) -> Run | None:
+    """The first run in the order of play that holds this instant, or None in a gap."""
+    at = bisect_right(timeline.runs, at_ns, key=_start)
+    holding = [run for run in timeline.runs[max(at - OVERLAPS, 0) : at] if run.end_ns > at_ns]
+    return min(holding, key=place, default=None)
+
+
+def first_run_behind(timeline: Timeline, at_ns: UtcNs) -> Run | None:
+    """The first run that starts at or after this instant."""
+    runs = timeline.runs
+    at = bisect_left(runs, at_ns, key=_start)
+    return min(_while(runs, at, runs[at].start_ns), key=place) if at < len(runs) else None
+
+
+def current(timeline: Timeline, run: Run) -> Run | None:
+    """The run as it is now; None when it has been deleted. Retention may have moved its start."""
+    runs = timeline.runs
+    at = bisect_left(runs, run.start_ns, key=_start)
+    for known in _while(runs, at, run.start_ns):
+        if known.run_id == run.run_id:
+            return known
+    return next((r for r in reversed(runs) if r.run_id == run.run_id), None)
+
+
+def _start(run: Run) -> UtcNs:
+    return run.start_ns
+
+
+def _while(runs: tuple[Run, ...], at: int, start_ns: UtcNs) -> Iterator[Run]:
+    while at < len(runs) and runs[at].start_ns == start_ns:
+        yield runs[at]
+        at += 1
+
+
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """Where a track begins: the sample at `index` of the fragment `ref` of `run`. `samples` are those of the fragment,
+    already read."""
+
+    run: Run
+    ref: FragmentRef
+    index: int
+    samples: list[Sample]
+
+    @property
+    def utc_ns(self) -> UtcNs:
+        return self.samples[self.index].utc_ns
+
+
+class Course:
+    """Finds places in one track of video. Blocking."""
+
+    def __init__(self, footage: Footage, unreadable: Unreadable) -> None:
+        self._footage = footage
+        self._unreadable = unreadable
+
+    def read(self, ref: FragmentRef) -> list[Sample]:
+        """Empty where the fragment is deleted or cannot be read; the latter is told."""
+        try:
+            return self._footage.read(ref)
+        except StorageError as e:
+            self._unreadable(ref, e)
+            return []
+
+    def beginning(self, timeline: Timeline, start_ns: UtcNs) -> Beginning | None:
+        """Where forward play begins (8.5.5): in footage the last clean point at or before the start; in a gap, or where
+        the run has none that early, the first one behind it. None when nothing follows."""
+        run = first_run_holding(timeline, start_ns)
+        if run is not None:
+            found = self._clean_before(run, start_ns)
+            if found is not None:
+                return found
+        else:
+            run = first_run_behind(timeline, start_ns)
+        while run is not None:
+            found = self.first_clean(run, start_ns) or self.without_clean(run, start_ns)
+            if found is not None:
+                return found
+            run = next_run(timeline, run)
+        return None
+
+    def _clean_before(self, run: Run, at_ns: UtcNs) -> Beginning | None:
+        for ref in self._footage.fragments_before(at_ns + 1, run_id=run.run_id):
+            if ref.start_ns < at_ns - LONGEST_GROUP_NS:
+                return None
+            samples = self.read(ref)
+            for index in range(len(samples) - 1, -1, -1):
+                if samples[index].clean_point and samples[index].utc_ns <= at_ns:
+                    return Beginning(run, ref, index, samples)
+        return None
+
+    def first_clean(self, run: Run, from_ns: UtcNs) -> Beginning | None:
+        """The first clean point of a run at or after an instant."""
+        limit_ns: UtcNs | None = None
+        for ref in self._footage.fragments(from_ns, run_id=run.run_id):
+            limit_ns = ref.start_ns + LONGEST_GROUP_NS if limit_ns is None else limit_ns
+            if ref.start_ns >= limit_ns:
+                return None
+            samples = self.read(ref)
+            for index, sample in enumerate(samples):
+                if sample.clean_point and sample.utc_ns >= from_ns:
+                    return Beginning(run, ref, index, samples)
+        return None
+
+    def without_clean(self, run: Run, from_ns: UtcNs) -> Beginning | None:
+        """For a run that has no clean point anywhere near: its first unit at or behind an instant.
+
+        A short run of that kind is the rest of a group whose beginning is lost: it cannot be decoded (8.5.5).
+        """
+        if run.end_ns - run.start_ns < REFRESHING_NS:
+            return None
+        for ref in self._footage.fragments(from_ns, run_id=run.run_id):
+            samples = self.read(ref)
+            for index, sample in enumerate(samples):
+                if sample.utc_ns >= from_ns:
+                    return Beginning(run, ref, index, samples)
+        return None

@@ -1,0 +1,165 @@
+"""A track as groups of pictures, the latest first (IEC 62676-2-32 8.6.2). Blocking.
+
+A group is a clean point and the units up to the next one. Where every unit stands alone (sound, metadata, pictures that
+are all intra) each is a group. Fragments are read backwards, each once where groups are no longer than a fragment; of a
+longer group the end is kept in memory up to a bound, and what is beyond it is read again when it is sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from nvr.media.unit import Sample
+from nvr.model.time import UtcNs
+from nvr.model.timeline import Run, Timeline
+from nvr.replay import course
+from nvr.replay.course import LONGEST_GROUP_NS, REFRESHING_NS, Course
+from nvr.replay.unit import Footage
+from nvr.storage.rows import FragmentRef
+
+HELD_BYTES: Final = 2 << 20
+"""Samples kept of a group whose clean point has not been found yet."""
+
+
+@dataclass(slots=True)
+class Part:
+    """Samples `first` to `last` (exclusive) of one fragment; `samples` are all of it, or None: to be read again."""
+
+    ref: FragmentRef
+    first: int
+    last: int
+    samples: list[Sample] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """One group of pictures in decode order. `end_ns` is where it ends, `latest_ns` its latest time of presentation."""
+
+    section: int
+    """Number of the contiguous section that it belongs to, in the order of play."""
+    parts: list[Part]
+    start_ns: UtcNs
+    latest_ns: UtcNs
+    end_ns: UtcNs
+
+
+class Groups:
+    """The groups of one track from `start_ns` backwards: the first is the one that holds it, or the last before it.
+
+    `alone`: no unit needs another. Then `start_ns` is the latest time that a unit may have.
+    """
+
+    def __init__(self, footage: Footage, course_: Course, timeline: Timeline, start_ns: UtcNs, alone: bool) -> None:
+        self._footage = footage
+        self._course = course_
+        self._timeline = timeline
+        self._start_ns = start_ns
+        self._alone = alone
+        self._section = 0
+        self._below_ns: UtcNs | None = None
+        """Where the run begins that was walked last: the next one down belongs to the same section if it touches."""
+
+    def __iter__(self) -> Iterator[Group]:
+        """Each with the fragments not wanted left unread where `wanted` says so."""
+        return self.walk(lambda ref: True)
+
+    def walk(self, wanted: Callable[[FragmentRef], bool]) -> Iterator[Group]:
+        """As iteration. A fragment that is not wanted is not read: it has no group worth sending."""
+        run = course.last_run_before(self._timeline, self._start_ns)
+        while run is not None:
+            if self._below_ns is not None and run.end_ns < self._below_ns:
+                self._section += 1
+            yield from self._run(run, wanted)
+            self._below_ns = run.start_ns
+            run = course.previous_run(self._timeline, run)
+
+    def _run(self, run: Run, wanted: Callable[[FragmentRef], bool]) -> Iterator[Group]:
+        until_ns, cut, sent = self._boundary(run)
+        held: list[Part] = []
+        refreshing = False
+        stepped = self._below_ns is None
+        for ref in self._footage.fragments_before(until_ns, run_id=run.run_id):
+            if not wanted(ref):
+                held = []
+                continue
+            samples = self._course.read(ref)
+            if not samples:  # what stands behind it up to the next clean point cannot be decoded
+                held = []
+                self._section += 1
+                continue
+            if not stepped:
+                stepped = True
+                assert self._below_ns is not None
+                if run.end_ns > self._below_ns and max(s.utc_ns for s in samples) >= self._below_ns:
+                    self._section += 1  # the clock was set back: the time steps up here
+            last = len(samples)
+            if cut is not None and cut[0] == (ref.file_id, ref.offset):
+                last, cut = cut[1], None
+            if self._alone:
+                last = sum(s.utc_ns <= self._start_ns for s in samples)
+            for first in range(last - 1, -1, -1):
+                if samples[first].clean_point or self._alone:
+                    yield self._group([Part(ref, first, last, samples), *held], samples)
+                    sent = True
+                    held, last = [], first
+            if last:
+                held.insert(0, Part(ref, 0, last, samples))
+                _let_go(held)
+                if held[-1].ref.end_ns - ref.start_ns > LONGEST_GROUP_NS:
+                    yield self._group(held, samples)
+                    refreshing, held = True, []
+        if held and (refreshing or not sent) and run.end_ns - run.start_ns >= REFRESHING_NS:
+            first_samples = held[0].samples
+            assert first_samples is not None
+            yield self._group(held, first_samples)
+
+    def _boundary(self, run: Run) -> tuple[UtcNs, tuple[tuple[str, int], int] | None, bool]:
+        """Up to where a run is read: an instant, of one fragment the index behind the last sample, and whether the run
+        has a clean point there.
+
+        The group that holds the start is sent whole.
+        """
+        if run.end_ns <= self._start_ns:
+            return run.end_ns, None, False
+        if self._alone:
+            return self._start_ns + 1, None, False
+        for ref in self._footage.fragments(self._start_ns, run_id=run.run_id):
+            if ref.clean_point and ref.start_ns > self._start_ns:
+                return ref.start_ns, None, True
+            if ref.start_ns > self._start_ns + LONGEST_GROUP_NS:
+                return ref.start_ns, None, False
+            for index, sample in enumerate(self._course.read(ref)):
+                if sample.clean_point and sample.utc_ns > self._start_ns:
+                    return ref.end_ns, ((ref.file_id, ref.offset), index), True
+        return run.end_ns, None, False
+
+    def _group(self, parts: list[Part], samples: list[Sample]) -> Group:
+        """`samples` are those of the first part."""
+        head, tail = parts[0], parts[-1]
+        inside = samples[head.first : head.last]
+        latest_ns = max(s.utc_ns for s in inside)
+        if tail is not head:
+            latest_ns = max(latest_ns, tail.ref.end_ns - 1 if tail.samples is None else _latest(tail, tail.samples))
+        if self._alone:
+            end_ns = latest_ns + 1
+        elif tail.last < tail.ref.samples and tail.samples is not None:
+            end_ns = max(tail.samples[tail.last].utc_ns, latest_ns + 1)
+        else:
+            end_ns = max(tail.ref.end_ns, latest_ns + 1)
+        return Group(self._section, list(parts), min(s.utc_ns for s in inside), latest_ns, end_ns)
+
+
+def _latest(part: Part, samples: list[Sample]) -> UtcNs:
+    return max(s.utc_ns for s in samples[part.first : part.last])
+
+
+def _let_go(held: list[Part]) -> None:
+    """Forget samples beyond the bound, the latest first: they are sent last. Those of the first part are needed."""
+    kept = 0
+    for part in held:
+        if part.samples is not None:
+            kept += sum(len(s.data) for s in part.samples)
+            if kept > HELD_BYTES and part is not held[0]:
+                part.samples = None
