@@ -85,7 +85,7 @@ def measure_index(directory: Path, cameras: int, days: int) -> None:
     for place in (0, days * 144, days * 288 - 1):
         timed(f"index: page of files from file {place}", lambda at=place * FILE_NS: index.files(key, at), 20)  # type: ignore[misc]
     timed("index: runs of one track", lambda: index.runs(key), 20)
-    timed("index: all tracks", index.tracks, 3)
+    timed("index: all runs of all tracks", index.all_runs, 3)
     opened = (replace(rows[0], file_id=f"{n:032x}", state=FileState.OPEN) for n in range(200))
     timed("index: insert one row", lambda: index.insert_open(next(opened)), 200)
     index.shut()

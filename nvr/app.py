@@ -13,6 +13,7 @@ import logging
 import os
 import signal
 import ssl
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
@@ -44,7 +45,7 @@ from nvr.http.consumer import Notifier
 from nvr.http.listener import Address, Listener
 from nvr.ingest.engine import IngestEngine
 from nvr.lifecycle import Parts
-from nvr.model.errors import OperatorError, Refused, UnknownToken
+from nvr.model.errors import NvrError, OperatorError, Refused, UnknownToken
 from nvr.model.receiver import Receiver, TransportProtocol
 from nvr.model.recording import Recording
 from nvr.model.time import NS
@@ -160,7 +161,7 @@ class Daemon:
         index = await asyncio.to_thread(SqlFootageIndex.open, self._directory.index)
         parts.started("index of footage", index.shut)
         storage = StorageEngine(settings.storage, index)
-        await storage.start()
+        await storage.start(recover=False)
         parts.started("volumes", storage.stop, VOLUMES_STOP_S)
         await asyncio.to_thread(configuration.write_snapshots)  # volumes are there now
 
@@ -236,7 +237,7 @@ class Daemon:
             lockout,
         )
         soap = Soap((device, *services, SubscriptionService(broker)), security, settings.http.body_bytes)
-        storage_observation = StorageObservation(storage, configuration)
+        storage_observation = StorageObservation(storage, configuration, index)
         listener = Listener(
             settings.http,
             soap,
@@ -265,6 +266,8 @@ class Daemon:
         commands = ControlSocket(self._directory.path, Operations(users, control, receivers, remark=ingest.remark))
         await commands.start()
         parts.started("control socket", commands.stop)
+        storage.recover()  # now that cameras are recorded
+        await parts.enter("check of the index", _checking(index))
         await discovery.start(self._served())  # its Hello says that everything else answers
         parts.started("discovery", discovery.stop)
 
@@ -394,6 +397,29 @@ async def _running(work: Coroutine[object, object, None], name: str) -> AsyncIte
     finally:
         task.cancel()
         await asyncio.wait([task])
+
+
+@asynccontextmanager
+async def _checking(index: SqlFootageIndex) -> AsyncIterator[None]:
+    """Checks an index beside its use that was too large to be checked before."""
+    ending = threading.Event()
+
+    async def check() -> None:
+        begin = time.monotonic()
+        try:
+            await asyncio.to_thread(index.check, lambda: not ending.is_set())
+        except NvrError as e:
+            log.error("%s", e)
+        else:
+            log.info("the index of footage has been checked in %.1f s", time.monotonic() - begin)
+
+    task = asyncio.create_task(check(), name="check of the index") if index.unchecked else None
+    try:
+        yield
+    finally:
+        ending.set()
+        if task is not None:
+            await asyncio.wait([task])
 
 
 @asynccontextmanager

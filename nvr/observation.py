@@ -17,6 +17,7 @@ from nvr.replay.relay import RelayMounts
 from nvr.replay.server import RtspServer
 from nvr.storage.configuration import ConfigurationStore
 from nvr.storage.engine import StorageEngine
+from nvr.storage.index import SqlFootageIndex
 from nvr.storage.volume import VolumeState
 from nvr.web.metrics import Metric, Sample
 
@@ -26,24 +27,53 @@ class StorageObservation:
 
     name = "storage"
 
-    def __init__(self, storage: StorageEngine, configuration: ConfigurationStore) -> None:
+    def __init__(self, storage: StorageEngine, configuration: ConfigurationStore, index: SqlFootageIndex) -> None:
         self._storage = storage
         self._configuration = configuration
+        self._index = index
 
     def problems(self) -> Sequence[str]:
         """A volume that does not take footage is a problem as long as no other one does."""
+        if self._index.damage:
+            return (self._index.damage,)
         volumes = self._storage.volumes()
         if any(v.state is VolumeState.ONLINE for v in volumes):
             return ()
         return [f"volume {v.root} is {v.state}: {v.why}" for v in volumes]
 
     def warnings(self) -> Sequence[str]:
-        """Volumes that do not take footage, or whose footage cannot be reached, while others do."""
-        return [
+        """Volumes that do not take footage, or whose footage cannot be reached, while others do; footage that is not
+        shown, or that is not there."""
+        found = [
             f"volume {v.root} is {v.state}: {v.why}"
             for v in self._storage.volumes()
             if v.state is not VolumeState.ONLINE
         ]
+        for c in self._storage.checking():
+            if c.pending > c.failed:
+                found.append(
+                    f"volume {c.root}: {c.pending - c.failed} files that a crash left open are still being "
+                    "checked; their footage is shown when that is done"
+                )
+            if c.failed:
+                found.append(f"volume {c.root}: {c.failed} files that were open cannot be recovered; the log says why")
+            if c.missing:
+                found.append(
+                    f"volume {c.root}: {c.missing} files of the index are not there, such as {c.first_missing}; "
+                    "`nvr check` names them"
+                )
+        return found
+
+    def notes(self) -> Sequence[str]:
+        """Checks that are under way beside recording."""
+        found = [
+            f"volume {c.root}: the files of {c.days} days of tracks are still being checked against the index"
+            for c in self._storage.checking()
+            if c.days
+        ]
+        if self._index.unchecked and not self._index.damage:
+            found.append("the index of footage is still being checked")
+        return found
 
     def metrics(self) -> Iterator[Metric]:
         volumes = self._storage.volumes()
@@ -58,6 +88,30 @@ class StorageObservation:
             "Free space of a volume.",
             "gauge",
             [Sample(float(v.free), {"root": str(v.root)}) for v in volumes if v.free is not None],
+        )
+        checking = self._storage.checking()
+        for name, text, values in (
+            (
+                "nvr_volume_pending_files",
+                "Files left open by a crash that are not shown yet.",
+                [c.pending for c in checking],
+            ),
+            (
+                "nvr_volume_unchecked_days",
+                "Days of tracks still to be compared with the index.",
+                [c.days for c in checking],
+            ),
+            ("nvr_volume_missing_files", "Files of the index that are not there.", [c.missing for c in checking]),
+            (
+                "nvr_volume_unknown_files",
+                "Files that have no row in the index and get none.",
+                [c.strange for c in checking],
+            ),
+        ):
+            samples = [Sample(float(n), {"root": str(c.root)}) for c, n in zip(checking, values, strict=True)]
+            yield Metric(name, text, "gauge", samples)
+        yield _single(
+            "nvr_index_unchecked", "Whether the index is still being checked.", "gauge", self._index.unchecked
         )
         yield _single("nvr_storage_queued_bytes", "Bytes that wait to be written.", "gauge", self._storage.queued_bytes)
         yield _single(

@@ -11,7 +11,7 @@ import logging
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -27,6 +27,11 @@ log = logging.getLogger(__name__)
 
 HEADER = b"SQLite format 3\0"
 BUSY_TIMEOUT_MS = 5_000
+WHOLE_CHECK_BYTES = 64 << 20
+"""An index up to this size is checked as a whole when it is opened, which takes a tenth of a second. One of a million
+track files takes 12 s where the kernel has to read it from the disk: recording does not wait for that."""
+_STEPS_BETWEEN_LOOKS = 200_000
+"""Of SQLite's machine, between two questions whether a check shall go on: some milliseconds."""
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 
@@ -37,7 +42,7 @@ class History(StrEnum):
     INDEX = "index"
 
 
-HEADS = {History.CONFIGURATION: "c0003", History.INDEX: "i0002"}
+HEADS = {History.CONFIGURATION: "c0003", History.INDEX: "i0003"}
 """Newest revision of each history, so that a database that has it opens without loading Alembic. A test compares."""
 
 
@@ -56,11 +61,13 @@ class Database:
         self.path = path
         self.history = history
         self._write_lock = threading.Lock()
-        _prepare_file(path)
+        self.unchecked = _prepare_file(path) > WHOLE_CHECK_BYTES and history is History.INDEX
+        """Whether it is still to be checked as a whole, by `check`."""
         self._engine = _engine(path, synchronous)
         self._durable = self._engine if synchronous == "FULL" else _engine(path, "FULL")
         try:
-            self._check()
+            if not self.unchecked:
+                self._check()
             self._migrate(revision)
         except (StorageError, UnicodeDecodeError) as e:  # the driver's own messages quote what it found in the file
             self._engine.dispose()
@@ -113,6 +120,26 @@ class Database:
         if answer != "ok":
             raise DatabaseDamaged(f"{self.path} is damaged: {answer}")
 
+    def check(self, going_on: Callable[[], bool]) -> None:
+        """Checks an open database as a whole, beside its use; returns early when `going_on` says no.
+
+        Raises DatabaseDamaged, StorageError when it cannot be read.
+        """
+        try:
+            with contextlib.closing(sqlite3.connect(self.path, timeout=BUSY_TIMEOUT_MS / 1000)) as connection:
+                connection.set_progress_handler(lambda: not going_on(), _STEPS_BETWEEN_LOOKS)
+                answer = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        except sqlite3.Error as e:
+            code = getattr(e, "sqlite_errorcode", 0) & 0xFF
+            if code == sqlite3.SQLITE_INTERRUPT:
+                return
+            if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+                raise DatabaseDamaged(f"{self.path} is damaged: {e}") from e
+            raise StorageError(f"cannot read {self.path}: {e}") from e
+        if answer != "ok":
+            raise DatabaseDamaged(f"{self.path} is damaged: {answer}")
+        self.unchecked = False
+
     def revision(self) -> str | None:
         """The revision of the schema; None for an empty database."""
         with self._errors("read"), self._engine.connect() as connection:
@@ -161,16 +188,21 @@ def keep_aside(path: Path) -> Path:
     return kept
 
 
-def _prepare_file(path: Path) -> None:
-    """Creates the file for its owner only (SQLite gives the log the same mode), and looks at the header."""
+def _prepare_file(path: Path) -> int:
+    """Creates the file for its owner only (SQLite gives the log the same mode), and looks at the header.
+
+    Returns its size.
+    """
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "rb") as file:
             header = file.read(len(HEADER))
+            size = os.fstat(file.fileno()).st_size
     except OSError as e:
         raise OperatorError(f"{path} cannot be opened: {e.strerror}") from e
     if header and header != HEADER:
         raise DatabaseDamaged(f"{path} is damaged: it does not begin as an SQLite database")
+    return size
 
 
 def _engine(path: Path, synchronous: str) -> sa.Engine:

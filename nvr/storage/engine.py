@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -23,6 +24,7 @@ from nvr.model.timeline import Extent, GapReason, Run, Timeline
 from nvr.model.tokens import RecordingToken, TrackKey
 from nvr.storage.disk import Disk
 from nvr.storage.footage import Footage, FootageReader
+from nvr.storage.later import Checking, LaterRecovery
 from nvr.storage.orders import (
     Append,
     Appended,
@@ -45,6 +47,9 @@ from nvr.storage.writer import VolumeWriter
 from nvr.storage.writer_thread import WriterThread
 
 log = logging.getLogger(__name__)
+
+_HEADS_AT_ONCE = 8
+"""Heads of files read at once at a start: a disk that turns sorts them."""
 
 
 class Watcher(Protocol):
@@ -91,6 +96,9 @@ class StorageEngine:
         self._refused = 0
         self._growing: dict[str, GrowingFile] = {}
         self._threads: list[WriterThread] = []
+        self._recoveries: list[LaterRecovery] = []
+        self._loading: set[TrackKey] | None = None
+        """While the runs are loaded: tracks whose runs have changed meanwhile."""
         self._tracks: dict[TrackKey, TrackFootage] = {}
         self._recorders: dict[TrackKey, TrackRecorder] = {}
         self._reader = FootageReader(index, self._growing, self._root_of, decode)
@@ -98,8 +106,10 @@ class StorageEngine:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._left_out: list[VolumeStatus] = []
 
-    async def start(self) -> None:
-        """Opens and recovers the volumes, then loads the runs of all tracks.
+    async def start(self, *, recover: bool = True) -> None:
+        """Opens the volumes and loads the runs of all tracks. From then on footage is taken; files that were open when
+        the daemon before this one died are examined meanwhile (`checking`, `settled`), and shown when they have been;
+        without `recover` only once that is called for.
 
         Raises OperatorError when a volume is in use by another process or the registry is damaged, StorageError when
         the index cannot be read. A volume with another fault does not hinder the start: `volumes()` says what it has.
@@ -109,7 +119,11 @@ class StorageEngine:
         for volume_settings in self._settings.volumes:
             volume = Volume(volume_settings, registry, self._disk)
             writer = VolumeWriter(volume, self._index, self._settings, self._growing, self._now, self._utc)
-            self._threads.append(WriterThread(writer, self._settings.queue_bytes, self._publish, self._now))
+            thread = WriterThread(writer, self._settings.queue_bytes, self._publish, self._now)
+            self._threads.append(thread)
+            later = LaterRecovery(volume, self._index, thread.order, partial(_is_busy, thread, self._settings))
+            writer.later = later.take_up
+            self._recoveries.append(later)
         for thread in self._threads:
             thread.start()
         try:
@@ -118,14 +132,42 @@ class StorageEngine:
             ):
                 if isinstance(outcome, BaseException):
                     raise outcome
-            for key, runs, configuration in await asyncio.to_thread(self._load):
-                track = self._track(key)
-                track.keep(runs, None)
-                track.configuration = configuration
+            await self._load_tracks()
             self._left_out = _left_out(registry, [t.writer.volume for t in self._threads])
         except BaseException:
             await asyncio.to_thread(self._stop_threads)
             raise
+        if recover:
+            self.recover()
+
+    def recover(self) -> None:
+        """Begins the part of the recovery for which recording does not wait. Called once."""
+        for recovery in self._recoveries:
+            recovery.begin()
+
+    async def _load_tracks(self) -> None:
+        await asyncio.sleep(0)  # what the opening of the volumes told is in the index already
+        self._loading = set()
+        for key, runs, configuration, awaited in await asyncio.to_thread(self._load):
+            track = self._track(key)
+            track.keep(runs, None)
+            track.configuration = configuration
+            track.awaited = awaited
+        while self._loading:
+            key = self._loading.pop()
+            self._track(key).keep(await asyncio.to_thread(self._index.runs, key), None)
+        self._loading = None
+
+    async def settled(self) -> None:
+        """Returns when all that can be recovered now is, or the engine stops."""
+        await self.flush()  # a volume that is back has been opened before this
+        for recovery in self._recoveries:
+            await asyncio.to_thread(recovery.wait_until_done)
+        await self.flush()
+
+    def checking(self) -> list[Checking]:
+        """How far the recovery of each volume is."""
+        return [r.checking for r in self._recoveries]
 
     async def stop(self) -> None:
         """Writes what is queued, closes all files with reason DAEMON_STOPPED, gives the volumes back.
@@ -250,21 +292,33 @@ class StorageEngine:
             found = self._tracks[key] = TrackFootage(key)
         return found
 
-    def _load(self) -> list[tuple[TrackKey, list[Run], CodecConfiguration | None]]:
-        """Blocking. A track whose newest file cannot be read is there without its configuration."""
-        loaded = []
-        for key in self._index.tracks():
+    def _load(self) -> list[tuple[TrackKey, list[Run], CodecConfiguration | None, dict[str, UtcNs]]]:
+        """Blocking. Runs, configuration, and the runs that are awaited. A track whose newest file cannot be read is
+        there without its configuration."""
+        runs = self._index.all_runs()
+        awaited: dict[TrackKey, dict[str, UtcNs]] = {}
+        for row in (row for thread in self._threads for row in list(thread.writer.pending.values())):
+            awaited.setdefault(row.key, {})[row.run_id] = row.start_ns
+        keys = sorted(runs.keys() | awaited.keys())
+        with ThreadPoolExecutor(_HEADS_AT_ONCE, "heads") as pool:
+            configurations = list(pool.map(self._newest_configuration, keys))
+        return [
+            (key, runs.get(key, []), configuration, awaited.get(key, {}))
+            for key, configuration in zip(keys, configurations, strict=True)
+        ]
+
+    def _newest_configuration(self, key: TrackKey) -> CodecConfiguration | None:
+        try:
             newest = self._index.newest(key)
-            configuration = None
-            try:
-                configuration = self._reader.configuration(newest) if newest is not None else None
-            except StorageError as e:
-                log.error("the encoding of %s is not known: %s", key, e)
-            loaded.append((key, self._index.runs(key), configuration))
-        return loaded
+            return self._reader.configuration(newest) if newest is not None else None
+        except StorageError as e:
+            log.error("the encoding of %s is not known: %s", key, e)
+            return None
 
     def _stop_threads(self) -> None:
         """Blocking. All are told before the first is waited for: a disk that hangs costs the others nothing."""
+        for recovery in self._recoveries:
+            recovery.begin_stop()
         for thread in self._threads:
             thread.begin_stop()
         end = self._now() + self._stop_timeout_ns
@@ -277,6 +331,8 @@ class StorageEngine:
                     self._stop_timeout_ns / NS,
                     thread.queued_bytes,
                 )
+        for recovery in self._recoveries:
+            recovery.wait(max(end - self._now(), 0) / NS)
 
     async def _done(self, thread: WriterThread, order: Delete | Barrier) -> Exception | None:
         """Waits until the writer has done the order; what went wrong."""
@@ -316,6 +372,8 @@ class StorageEngine:
                 case Recovered(runs):
                     for key, run_id, run in runs:
                         self._track(key).settle(run_id, run)
+                        if self._loading is not None:
+                            self._loading.add(key)
 
     def _on_appended(self, file: GrowingFile, ref: FragmentRef) -> None:
         track = self._track(file.row.key)
@@ -341,6 +399,11 @@ class StorageEngine:
             what(self.watcher)
         except Exception:  # who is told of footage must not hinder its recording
             log.exception("a change of the footage could not be told")
+
+
+def _is_busy(thread: WriterThread, settings: StorageSettings) -> bool:
+    """Whether footage waits for the disk: then nothing else reads from it."""
+    return thread.queued_bytes > settings.queue_bytes // 8
 
 
 def _left_out(registry: VolumeRegistry, volumes: Sequence[Volume]) -> list[VolumeStatus]:

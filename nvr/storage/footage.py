@@ -173,6 +173,13 @@ class Footage:
     def _stored(self, row: TrackFileRow) -> Iterator[FragmentRef]:
         """The fragments of a file that nobody writes any more."""
         reader = self._reader
+        if row.state is FileState.OPEN and row.end_ns == row.start_ns:
+            # Closed since the row was read; or left open by a daemon that died, and not shown before it is examined.
+            # (One that was closed and gets another end reason is OPEN for that time and keeps its figures.)
+            now = reader.index.file(row.file_id)
+            if now is None or now.state is not FileState.CLOSED:
+                return
+            row = now
         try:
             head = reader.head(row.volume_id, row.path)
             entries = _entries(reader.path(row.volume_id, row.path))

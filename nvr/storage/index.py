@@ -6,9 +6,9 @@ no loss: opening it names the command.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -22,6 +22,7 @@ from nvr.storage.schema import track_files
 
 COLUMNS = tuple(column.name for column in track_files.columns)
 SHOWN = (FileState.OPEN, FileState.CLOSED)
+_ADVICE = "run `nvr catalog rebuild` to make it again from the track files"
 BATCH = 500
 """Ids in one statement: databases bound the number of parameters."""
 MAX_NS = (1 << 63) - 1
@@ -33,6 +34,8 @@ class SqlFootageIndex(FootageIndex):
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self.damage = ""
+        """What `check` has found wrong with the file."""
 
     @classmethod
     def open(cls, path: Path) -> SqlFootageIndex:
@@ -40,7 +43,7 @@ class SqlFootageIndex(FootageIndex):
         try:
             return cls(Database(path, History.INDEX, synchronous="NORMAL"))
         except DatabaseDamaged as e:
-            raise OperatorError(f"{e}; run `nvr catalog rebuild` to make it again from the track files") from e
+            raise OperatorError(f"{e}; {_ADVICE}") from e
 
     @classmethod
     def open_for_rebuild(cls, path: Path) -> tuple[SqlFootageIndex, Path | None]:
@@ -50,6 +53,19 @@ class SqlFootageIndex(FootageIndex):
         except DatabaseDamaged:
             kept = keep_aside(path)
             return cls(Database(path, History.INDEX, synchronous="NORMAL")), kept
+
+    @property
+    def unchecked(self) -> bool:
+        """Whether the file was too large to be checked as a whole when it was opened; `check` does it."""
+        return self._database.unchecked
+
+    def check(self, going_on: Callable[[], bool]) -> None:
+        """Beside the use of the index. Raises OperatorError for a damaged file, StorageError when it cannot be read."""
+        try:
+            self._database.check(going_on)
+        except DatabaseDamaged as e:
+            self.damage = f"{e}; {_ADVICE}"
+            raise OperatorError(self.damage) from e
 
     def shut(self) -> None:
         """Closes the database (`close` is the closing of a track file)."""
@@ -162,42 +178,35 @@ class SqlFootageIndex(FootageIndex):
         rows = self._rows(query.order_by(c.start_ns.desc(), c.file_id.desc()).limit(1))
         return rows[0] if rows else None
 
-    def tracks(self) -> list[TrackKey]:
-        c = track_files.c
-        shown = c.state.in_([s.value for s in SHOWN])
-        query = sa.select(c.recording, c.track).where(shown).distinct().order_by(c.recording, c.track)
-        with self._database.read() as connection:
-            return [TrackKey(RecordingToken(r), TrackToken(t)) for r, t in connection.execute(query)]
-
     def runs(self, key: TrackKey) -> list[Run]:
+        return self._runs(_of(key)).get(key, [])
+
+    def all_runs(self) -> dict[TrackKey, list[Run]]:
+        return self._runs()
+
+    def _runs(self, *chosen: sa.ColumnElement[bool]) -> dict[TrackKey, list[Run]]:
+        """Two walks of track_files_by_run. A window query would say it in one and sort a million rows for it."""
         c = track_files.c
-        placed = (
-            sa.select(
-                c.run_id,
-                c.end_reason,
-                sa.func.min(c.start_ns).over(partition_by=c.run_id).label("start_ns"),
-                sa.func.max(c.end_ns).over(partition_by=c.run_id).label("end_ns"),
-                sa.func.max(c.gap_before).over(partition_by=c.run_id).label("gap_before"),
-                sa.func.row_number()
-                .over(partition_by=c.run_id, order_by=(c.run_place.desc(), c.file_id.desc()))
-                .label("from_last"),
-            )
-            .where(_of(key), c.state == FileState.CLOSED.value)
-            .subquery()
+        closed = (*chosen, c.state == FileState.CLOSED.value)
+        run = (c.recording, c.track, c.run_id)
+        bounds = sa.select(
+            *run,
+            sa.func.min(c.start_ns),
+            sa.func.max(c.end_ns),
+            sa.func.max(c.gap_before),
+            sa.func.max(c.run_place),
         )
-        p = placed.c
-        query = (
-            sa.select(p.run_id, p.start_ns, p.end_ns, p.end_reason, p.gap_before)
-            .where(p.from_last == 1)
-            .order_by(p.start_ns, p.end_ns, p.run_id)
-        )
+        ends = sa.select(*run, c.run_place, c.end_reason).where(*closed, c.end_reason.is_not(None))
         with self._database.read() as connection:
-            found = list(connection.execute(query))
-        runs = []
-        for i, (run_id, start_ns, end_ns, end_reason, _) in enumerate(found):
-            following = found[i + 1].gap_before if i + 1 < len(found) else None
-            runs.append(Run(run_id, start_ns, end_ns, GapReason(end_reason or following or GapReason.UNKNOWN)))
-        return runs
+            found = connection.execute(bounds.where(*closed).group_by(*run).order_by(*run)).all()
+            reasons = {
+                tuple(row[:4]): row[4] for row in connection.execute(ends.order_by(*run, c.run_place, c.file_id))
+            }
+        by_track: dict[TrackKey, list[_Bounds]] = {}
+        for recording, track, run_id, start_ns, end_ns, gap_before, last_place in found:
+            bound = _Bounds(start_ns, end_ns, run_id, reasons.get((recording, track, run_id, last_place)), gap_before)
+            by_track.setdefault(TrackKey(RecordingToken(recording), TrackToken(track)), []).append(bound)
+        return {key: _as_runs(bounds) for key, bounds in by_track.items()}
 
     def oldest(self, volume_id: str, *, after: tuple[UtcNs, str] | None = None, limit: int = 64) -> list[TrackFileRow]:
         c = track_files.c
@@ -220,6 +229,14 @@ class SqlFootageIndex(FootageIndex):
         query = sa.select(track_files).where(c.volume_id == volume_id, c.file_id > after)
         return self._rows(query.order_by(c.file_id).limit(limit))
 
+    def started_in(self, key: TrackKey, volume_id: str, from_ns: UtcNs, until_ns: UtcNs) -> dict[str, FileState]:
+        c = track_files.c
+        query = sa.select(c.file_id, c.state).where(
+            _of(key), c.volume_id == volume_id, c.start_ns >= from_ns, c.start_ns < until_ns
+        )
+        with self._database.read() as connection:
+            return {file_id: FileState(state) for file_id, state in connection.execute(query)}
+
     def replace_volume(self, volume_id: str, rows: Sequence[TrackFileRow]) -> None:
         with self._database.write() as connection:
             connection.execute(sa.delete(track_files).where(track_files.c.volume_id == volume_id))
@@ -239,6 +256,25 @@ def _behind(query: sa.Select[Any], after: tuple[UtcNs, str] | None) -> sa.Select
     start_ns, file_id = after
     # The first term alone lets the index seek; the second settles files that start together.
     return query.where(c.start_ns >= start_ns, sa.or_(c.start_ns > start_ns, c.file_id > file_id))
+
+
+class _Bounds(NamedTuple):
+    """One run as the rows tell it, in the order in which runs follow each other."""
+
+    start_ns: UtcNs
+    end_ns: UtcNs
+    run_id: str
+    end_reason: str | None
+    gap_before: str | None
+
+
+def _as_runs(bounds: list[_Bounds]) -> list[Run]:
+    bounds.sort(key=lambda b: b[:3])
+    runs = []
+    for i, b in enumerate(bounds):
+        following = bounds[i + 1].gap_before if i + 1 < len(bounds) else None
+        runs.append(Run(b.run_id, b.start_ns, b.end_ns, GapReason(b.end_reason or following or GapReason.UNKNOWN)))
+    return runs
 
 
 def _of(key: TrackKey) -> sa.ColumnElement[bool]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TypeAlias
 
 from nvr.media.bmff.fragment import FragmentEntry
@@ -11,6 +14,7 @@ from nvr.model.time import UtcNs
 from nvr.model.timeline import GapReason, Run
 from nvr.model.tokens import TrackKey
 from nvr.storage.rows import FragmentRef, TrackFileRow
+from nvr.storage.settling import Examined
 
 
 @dataclass(slots=True, eq=False)
@@ -82,7 +86,25 @@ class Barrier:
     """Done when everything queued before it is done."""
 
 
-Order: TypeAlias = Append | Close | CorrectEnd | Delete | Barrier
+@dataclass(frozen=True, slots=True, eq=False)
+class Settle:
+    """A file that was left open has been examined: close it. `examined` None: it holds no whole fragment."""
+
+    row: TrackFileRow
+    examined: Examined | None
+    done: threading.Event = field(default_factory=threading.Event)
+    """Set when the writer has done it, or cannot."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Adopt:
+    """Files that have no row, by their path."""
+
+    found: Sequence[tuple[Path, Examined]]
+    done: threading.Event = field(default_factory=threading.Event)
+
+
+Order: TypeAlias = Append | Close | CorrectEnd | Delete | Barrier | Settle | Adopt
 
 
 @dataclass(frozen=True, slots=True)

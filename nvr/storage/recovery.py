@@ -1,265 +1,164 @@
-"""Files that nobody closed: adopted, never thrown away; and the index made again from the files alone."""
+"""What a start owes the files that nobody closed; and the index made again from the files alone.
+
+Before anything is recorded only what recording needs is done (`begin_recovery`): files that can be settled at a glance
+are, and the others are named. Reading them, and looking for files that have no row, is left to `later.py`.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from nvr.media.bmff.closing import Closing, build_tail
-from nvr.media.bmff.fragment import FragmentEntry
-from nvr.media.bmff.init import Head, Identity
 from nvr.model.errors import FormatError, StorageError
-from nvr.model.time import NS
 from nvr.model.timeline import GapReason
-from nvr.model.tokens import RecordingToken, TrackKey, TrackToken
+from nvr.model.tokens import TrackKey
 from nvr.storage.disk import Disk
 from nvr.storage.rows import FileState, FootageIndex, TrackFileRow
-from nvr.storage.track_file import FOOTAGE, SUFFIX, Figures, open_for_reading, read_closing, read_head, scan
+from nvr.storage.settling import (
+    Examined,
+    Settled,
+    file_id_of,
+    finish,
+    has_footage,
+    remove_empty,
+    row_of,
+    settle,
+)
+from nvr.storage.track_file import FOOTAGE, SUFFIX, read_closing, read_head
 from nvr.storage.volume import Volume
 
 log = logging.getLogger(__name__)
 
 UNREADABLE = ".unreadable"
 """Put behind the name of a file that holds fragments and whose head is destroyed: kept for an expert, not indexed."""
-_VERIFY_BACK_NS = 120 * NS
-"""At a start only what was written last is read whole: older data has been on its way to the disk for longer than the
-kernel holds it back (30 s), and each fragment is checked again when it is read. Forty cameras would otherwise cost
-gigabytes of reading before the first frame is recorded."""
+
+Changed = set[tuple[TrackKey, str]]
+"""Track and id of runs whose rows have changed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Settled:
-    """A file that is closed now, whether it was before or not."""
+@dataclass(slots=True)
+class Begun:
+    """What `begin_recovery` has done and left."""
 
-    identity: Identity
-    figures: Figures
-    end_reason: GapReason | None
-    adopted: bool
-    """The tail was missing and has been written now."""
-
-    def row_figures(self) -> dict[str, int]:
-        """As `FootageIndex.close` takes them."""
-        f = self.figures
-        return {
-            "end_ns": f.end_ns,
-            "size": f.size,
-            "samples": f.samples,
-            "lost_packets": f.lost_packets,
-            "dropped_units": f.dropped_units,
-        }
+    changed: Changed = field(default_factory=set)
+    pending: list[TrackFileRow] = field(default_factory=list)
+    """OPEN rows whose files hold footage that is still to be examined. None of it is shown until then."""
 
 
-def settle(
-    disk: Disk,
-    path: Path,
-    end_reason: GapReason,
-    *,
-    verify_all: bool = False,
-    keep: bool = False,
-    correct: bool = False,
-) -> Settled | None:
-    """Makes the file at `path` a closed one: cut behind its last whole fragment, its tail written.
+def begin_recovery(
+    disk: Disk, volume: Volume, index: FootageIndex, corrections: Mapping[str, GapReason] | None = None
+) -> Begun:
+    """Looks at every file of a volume that the index believes open: head, tail and first fragment, nothing else.
 
-    None when it holds no whole fragment; it is removed then, unless `keep`. A file that is closed is only read; with
-    `correct`, one that says that its run goes on says from now on that the run ended with it. The index must call it
-    OPEN meanwhile: its tail is written anew.
-    Raises FileNotFoundError, OSError, StorageError; FormatError when it is no file of ours or its head is destroyed (it
-    is left as it is).
+    A file with a good tail gets its row closed, one without a whole fragment is removed, one whose head is destroyed is
+    set aside. `corrections`: closed files with which a run ended, and why, as in `finish`. Errors of single files are
+    logged and leave their rows; StorageError of the index is raised. May be repeated, and cut short anywhere.
     """
-    fd = open_for_reading(path)
+    assert volume.id is not None
+    begun = Begun()
+    for row in index.open_files(volume.id):
+        try:
+            settled = _glance(disk, volume, index, row, (corrections or {}).get(row.file_id))
+        except OSError as e:
+            log.error("%s cannot be recovered at a glance: %s", volume.path(row.path), e)
+            settled = False
+        if settled:
+            begun.changed.add((row.key, row.run_id))
+        else:
+            begun.pending.append(row)
+    return begun
+
+
+def _glance(disk: Disk, volume: Volume, index: FootageIndex, row: TrackFileRow, correction: GapReason | None) -> bool:
+    """Whether the file is settled by that."""
+    path = volume.path(row.path)
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        log.warning("%s is not there: it was begun and never written, or the volume is an older copy", path)
+        index.forget([row.file_id])
+        return True
     try:
         head = read_head(fd)
         closing = read_closing(fd) if head is not None else None
         size = os.fstat(fd).st_size
-        if head is not None and closing is not None:
-            reason = _reason(closing.end_reason)
-            if correct and reason is None:
-                last = closing.entries[-1]
-                figures = _write_tail(disk, path, closing.entries, last.offset + last.length, end_reason)
-                return Settled(head.identity, figures, end_reason, adopted=False)
-            return Settled(head.identity, Figures.of(closing.entries, size), reason, adopted=False)
-        entries = _entries(fd, head, verify_all)
+        footage = closing is not None or (head is not None and has_footage(fd, head.size))
+    except FormatError as e:
+        set_aside(disk, path, e)
+        index.forget([row.file_id])
+        return True
     finally:
         os.close(fd)
-    if head is not None and entries:
-        end = entries[-1].offset + entries[-1].length
-        figures = _write_tail(disk, path, entries, end, end_reason)
-        log.warning(
-            "adopted %s: %d fragments, %d bytes behind the last whole one cut off", path, len(entries), size - end
-        )
-        return Settled(head.identity, figures, end_reason, adopted=True)
-    if not keep:
-        log.warning("removed %s: no whole fragment in its %d bytes", path, size)
-        disk.unlink(path)
-        disk.sync_directory(path.parent)
-    return None
+    if head is not None and closing is not None:
+        examined = Examined(head.identity, closing.entries, size, closing)
+        settled = finish(disk, path, examined, correction or GapReason.UNKNOWN, correct=correction is not None)
+        index.close(row.file_id, **settled.row_figures(), end_reason=settled.end_reason)
+        return True
+    if not footage:
+        remove_empty(disk, path)
+        index.forget([row.file_id])
+        return True
+    return False
 
 
-def _write_tail(disk: Disk, path: Path, entries: Sequence[FragmentEntry], end: int, end_reason: GapReason) -> Figures:
-    """Cuts the file at `end` and closes it as `TrackFileWriter.close` does."""
-    figures = Figures.of(entries, end)
-    tail = build_tail(Closing(figures.end_ns, end_reason, tuple(entries)))
-    fd = disk.reopen(path)
-    try:
-        disk.truncate(fd, end)
-        disk.write(fd, [tail], end)
-        disk.sync(fd)
-        disk.sync_directory(path.parent)
-    finally:
-        disk.close(fd)
-    return replace(figures, size=end + len(tail))
+def set_aside(disk: Disk, path: Path, cause: FormatError) -> None:
+    log.error("%s cannot be adopted, it is kept as %s%s: %s", path, path.name, UNREADABLE, cause)
+    disk.rename(path, path.with_name(path.name + UNREADABLE))
+    disk.sync_directory(path.parent)
 
 
-def _entries(fd: int, head: Head | None, verify_all: bool) -> list[FragmentEntry]:
-    if head is None:
-        return []
-    if verify_all:
-        return list(scan(fd, head.size))
-    boxes = list(scan(fd, head.size, verify_from_ns=1 << 63))
-    if not boxes:
-        return []
-    return list(scan(fd, head.size, verify_from_ns=boxes[-1].end_ns - _VERIFY_BACK_NS))
-
-
-def _reason(text: str | None) -> GapReason | None:
-    if text is None:
-        return None
-    try:
-        return GapReason(text)
-    except ValueError:  # written by a newer version
-        return GapReason.UNKNOWN
-
-
-def recover_volume(
+def finish_open(
     disk: Disk,
     volume: Volume,
     index: FootageIndex,
-    reasons: Mapping[str, GapReason] | None = None,
-    corrections: Mapping[str, GapReason] | None = None,
-) -> set[tuple[TrackKey, str]]:
-    """Settles every file of a volume that the index believes open, and files that it does not know.
+    row: TrackFileRow,
+    examined: Examined | None,
+    reason: GapReason,
+) -> None:
+    """Closes a file that has been examined, and its row. On the writer thread. Raises OSError, StorageError."""
+    path = volume.path(row.path)
+    if examined is None:
+        remove_empty(disk, path)
+        index.forget([row.file_id])
+        return
+    settled = finish(disk, path, examined, reason)
+    index.close(row.file_id, **settled.row_figures(), end_reason=settled.end_reason)
 
-    `reasons`: why single files were left open; a daemon that died is the reason of all others. `corrections`: closed
-    files with which a run ended, and why, as in `settle`.
-    Returns track and id of each run whose rows changed. Errors of single files are logged and leave their rows;
-    StorageError of the index is raised.
+
+def adopt(disk: Disk, volume: Volume, index: FootageIndex, path: Path, examined: Examined) -> TrackFileRow | None:
+    """Gives a file that has no row one. On the writer thread. None: it has one by now, or is gone.
+
+    Raises OSError, StorageError.
     """
     assert volume.id is not None
-    changed = set()
-    for row in index.open_files(volume.id):
-        correct = (corrections or {}).get(row.file_id)
-        reason = correct or (reasons or {}).get(row.file_id, GapReason.DAEMON_STOPPED)
-        if _recover_file(disk, volume, index, row, reason, correct is not None):
-            changed.add((row.key, row.run_id))
-    for path in _strays(volume, index):
-        adopted = _adopt_stray(disk, volume, index, path)
-        if adopted is not None:
-            changed.add((adopted.key, adopted.run_id))
-    return changed
-
-
-def _recover_file(
-    disk: Disk, volume: Volume, index: FootageIndex, row: TrackFileRow, reason: GapReason, correct: bool
-) -> bool:
-    path = volume.path(row.path)
-    try:
-        settled = settle(disk, path, reason, correct=correct)
-    except FileNotFoundError:
-        log.warning("%s was begun and never written", path)
-        settled = None
-    except FormatError as e:
-        log.error("%s cannot be adopted, it is kept as %s%s: %s", path, path.name, UNREADABLE, e)
-        disk.rename(path, path.with_name(path.name + UNREADABLE))
-        disk.sync_directory(path.parent)
-        settled = None
-    except (OSError, StorageError) as e:
-        log.error("%s cannot be recovered now: %s", path, e)
-        return False
-    if settled is None:
-        index.forget([row.file_id])
-        return True
-    index.close(row.file_id, **settled.row_figures(), end_reason=settled.end_reason)
-    return True
-
-
-def _strays(volume: Volume, index: FootageIndex) -> Iterator[Path]:
-    """Files in the two newest day directories of each track that have no row.
-
-    A power cut may take the last rows from the index (it is synchronous NORMAL) and leave their files: two, because
-    the last rows of a day may be lost when the next day has a file already.
-    """
-    for recording in _directories(volume.path(FOOTAGE)):
-        for track in _directories(recording):
-            days = _directories(track)[-2:]
-            paths = {p.stem.rpartition("-")[2]: p for day in days for p in day.glob(f"*{SUFFIX}")}
-            ids = sorted(paths)
-            for i in range(0, len(ids), 500):
-                known = index.known(ids[i : i + 500])
-                yield from (paths[f] for f in ids[i : i + 500] if f not in known)
-
-
-def _directories(path: Path) -> list[Path]:
-    if not path.is_dir():
-        return []
-    return sorted(p for p in path.iterdir() if p.is_dir())
-
-
-def _adopt_stray(disk: Disk, volume: Volume, index: FootageIndex, path: Path) -> TrackFileRow | None:
-    row = _row_of_file(disk, volume, path, verify_all=False)
-    if row is None:
+    if index.known([examined.identity.file]) or not path.exists():
         return None
+    settled = finish(disk, path, examined, GapReason.DAEMON_STOPPED)
+    row = row_of(volume.id, path.relative_to(volume.root).as_posix(), settled)
     index.insert_open(replace(row, state=FileState.OPEN, end_ns=row.start_ns))
-    index.close(
-        row.file_id,
-        end_ns=row.end_ns,
-        size=row.size,
-        samples=row.samples,
-        lost_packets=row.lost_packets,
-        dropped_units=row.dropped_units,
-        end_reason=row.end_reason,
-    )
-    log.warning("%s had no row in the index and has one now", path)
+    index.close(row.file_id, **settled.row_figures(), end_reason=settled.end_reason)
     return row
 
 
-def _row_of_file(disk: Disk, volume: Volume, path: Path, *, verify_all: bool) -> TrackFileRow | None:
+def _row_of_file(disk: Disk, volume: Volume, path: Path) -> TrackFileRow | None:
     """The row that a file on the volume asks for. What cannot be read is logged and left as it is."""
     assert volume.id is not None
     try:
-        settled = settle(disk, path, GapReason.DAEMON_STOPPED, verify_all=verify_all, keep=True)
+        settled: Settled | None = settle(disk, path, GapReason.DAEMON_STOPPED, verify_all=True, keep=True)
     except (FormatError, StorageError, OSError) as e:
         log.error("%s cannot be read and is left out: %s", path, e)
         return None
     if settled is None:
         log.error("%s holds no whole fragment and is left out", path)
         return None
-    identity, figures = settled.identity, settled.figures
-    if path.stem.rpartition("-")[2] != identity.file:
-        log.error("%s says of itself that it is file %s: a copy, left out", path, identity.file)
+    if file_id_of(path) != settled.identity.file:
+        log.error("%s says of itself that it is file %s: a copy, left out", path, settled.identity.file)
         return None
-    return TrackFileRow(
-        file_id=identity.file,
-        volume_id=volume.id,
-        recording=RecordingToken(identity.recording),
-        track=TrackToken(identity.track),
-        run_id=identity.run,
-        run_place=identity.place,
-        path=path.relative_to(volume.root).as_posix(),
-        start_ns=identity.start_ns,
-        end_ns=figures.end_ns,
-        state=FileState.CLOSED,
-        encoding=identity.encoding,
-        size=figures.size,
-        samples=figures.samples,
-        lost_packets=figures.lost_packets,
-        dropped_units=figures.dropped_units,
-        gap_before=_reason(identity.gap_before),
-        end_reason=settled.end_reason,
-    )
+    return row_of(volume.id, path.relative_to(volume.root).as_posix(), settled)
 
 
 def delete_files(disk: Disk, volume: Volume, index: FootageIndex, rows: Sequence[TrackFileRow]) -> None:
@@ -294,7 +193,7 @@ def rebuild_index(volumes: Sequence[Volume], index: FootageIndex, progress: Call
         delete_files(disk, volume, index, index.deleting_files(volume.id))
         rows: dict[str, TrackFileRow] = {}
         for path in sorted(volume.path(FOOTAGE).rglob(f"*{SUFFIX}")):
-            row = _row_of_file(disk, volume, path, verify_all=True)
+            row = _row_of_file(disk, volume, path)
             if row is not None and row.file_id in rows:
                 log.error("%s is a copy of %s and is left out", path, rows[row.file_id].path)
             elif row is not None:

@@ -131,13 +131,13 @@ class FootageIndex(Protocol):
     def newest(self, key: TrackKey) -> TrackFileRow | None:
         """The OPEN or CLOSED row with the greatest (start_ns, file_id)."""
 
-    def tracks(self) -> list[TrackKey]:
-        """All tracks that have rows in state OPEN or CLOSED."""
-
     def runs(self, key: TrackKey) -> list[Run]:
         """The runs that CLOSED rows make up, ascending: from the least start_ns to the greatest end_ns of each run_id;
         the end reason is that of its last file (greatest run_place). Where that is None, it is the `gap_before` of the
         run that follows, else UNKNOWN: a run that is in the index only is not being recorded."""
+
+    def all_runs(self) -> dict[TrackKey, list[Run]]:
+        """What `runs` gives, of every track that has any."""
 
     def oldest(self, volume_id: str, *, after: tuple[UtcNs, str] | None = None, limit: int = 64) -> list[TrackFileRow]:
         """CLOSED rows of a volume, of all tracks, ordered by (start_ns, file_id); `after` as in `files`."""
@@ -150,6 +150,9 @@ class FootageIndex(Protocol):
 
     def volume_files(self, volume_id: str, *, after: str = "", limit: int = 1000) -> list[TrackFileRow]:
         """Rows of a volume in any state, ordered by file_id, those above `after`."""
+
+    def started_in(self, key: TrackKey, volume_id: str, from_ns: UtcNs, until_ns: UtcNs) -> dict[str, FileState]:
+        """Ids and states of all rows of a track on a volume whose files start in [from_ns, until_ns)."""
 
     def replace_volume(self, volume_id: str, rows: Sequence[TrackFileRow]) -> None:
         """All rows of a volume replaced by these, in one transaction (`nvr catalog rebuild`)."""

@@ -44,6 +44,9 @@ class TrackFootage:
         self._extent: Extent | None = None
         self._open: set[str] = set()
         """Ids of the runs that have not ended."""
+        self.awaited: dict[str, UtcNs] = {}
+        """Runs that a daemon before this one did not end, and where their open files start: not shown until they have
+        been examined, and known to have ended with that daemon."""
 
     def timeline(self) -> Timeline:
         if self._timeline is None:
@@ -90,6 +93,7 @@ class TrackFootage:
             self._runs[run_id] = run
         else:
             self._runs.pop(run_id, None)
+        self.awaited.pop(run_id, None)
         self._changed()
 
     def grow(self, run_id: str, start_ns: UtcNs, end_ns: UtcNs) -> bool:
@@ -128,6 +132,8 @@ class TrackFootage:
     def last_reason(self) -> GapReason | None:
         """Why the last run ended; None when there was none."""
         runs = self.timeline().runs
+        if any(not runs or at_ns >= runs[-1].start_ns for at_ns in self.awaited.values()):
+            return GapReason.DAEMON_STOPPED
         return runs[-1].end_reason if runs else None
 
 

@@ -126,6 +126,13 @@ class Volume:
     def path(self, relative: str) -> Path:
         return self.root / relative
 
+    def present(self) -> bool:
+        """Whether the directory holds this volume now, looked at now."""
+        try:
+            return self.id is not None and _read_identity(self.root / IDENTITY_FILE) == self.id
+        except (OSError, StorageError):
+            return False
+
     def _take_identity(self, now_ns: UtcNs) -> None:
         identity = self.root / IDENTITY_FILE
         if self._lock_fd is not None and identity.exists():

@@ -18,6 +18,7 @@ from nvr.model.time import NS, UtcNs
 from nvr.model.timeline import GapReason
 from nvr.model.tokens import TrackKey
 from nvr.storage.orders import (
+    Adopt,
     Append,
     Appended,
     Barrier,
@@ -32,10 +33,12 @@ from nvr.storage.orders import (
     Lost,
     Order,
     Recovered,
+    Settle,
 )
-from nvr.storage.recovery import delete_files, recover_volume, settle
+from nvr.storage.recovery import Changed, adopt, begin_recovery, delete_files, finish_open
 from nvr.storage.rows import FileState, FootageIndex, TrackFileRow
 from nvr.storage.settings import FsyncPolicy, StorageSettings
+from nvr.storage.settling import examine, settle
 from nvr.storage.track_file import TrackFileWriter, track_directory
 from nvr.storage.volume import Volume, VolumeState
 
@@ -74,6 +77,10 @@ class VolumeWriter:
         self._index = index
         self._settings = settings
         self._growing = growing
+        self.pending: dict[str, TrackFileRow] = {}
+        """Files that were open and wait to be examined; none of them is shown."""
+        self.later: Callable[[list[TrackFileRow]], None] = lambda rows: None
+        """Told of `pending` when the volume has been opened or is back (`LaterRecovery.take_up`)."""
         self._now = now
         self._utc = utc
         self._files: dict[str, TrackFileWriter] = {}
@@ -113,6 +120,16 @@ class VolumeWriter:
                 self._delete(order)
             case Barrier():
                 self.events.append(Done(order, None))
+            case Settle():
+                try:
+                    self._settle(order)
+                finally:
+                    order.done.set()
+            case Adopt():
+                try:
+                    self._adopt(order)
+                finally:
+                    order.done.set()
 
     def tick(self) -> None:
         """What is due: syncing by interval, another try of a volume that failed."""
@@ -145,6 +162,8 @@ class VolumeWriter:
             self._retry()
         for file_id in list(self._files):
             self._close(self._growing[file_id], GapReason.DAEMON_STOPPED)
+        for row in [r for r in self.pending.values() if r.file_id in self._left]:
+            self._settle_at_once(row)
         self._postpone_unlinking()
         self.volume.close()
 
@@ -260,16 +279,64 @@ class VolumeWriter:
         log.warning("volume %s (%s) takes footage again", self.volume.id, self.volume.root)
 
     def _recover(self) -> None:
-        changed = recover_volume(self.volume.disk, self.volume, self._index, self._left, self._uncorrected)
-        for file_id in self._left:
-            self._growing.pop(file_id, None)
-        self._left.clear()
-        self._uncorrected.clear()
+        begun = begin_recovery(self.volume.disk, self.volume, self._index, self._uncorrected)
+        self.pending = {row.file_id: row for row in begun.pending}
+        self._uncorrected = {f: r for f, r in self._uncorrected.items() if f in self.pending}
+        for file_id in [f for f in self._left if f not in self.pending]:
+            self._no_longer_left(file_id)
         assert self.volume.id is not None
         self._postpone_unlinking()
         deleting = self._index.deleting_files(self.volume.id)
         if deleting:
             self._unlinking.append(Unlinking(deleting, None))
+        self._tell_recovered(begun.changed)
+        self.later(begun.pending)
+
+    def _settle(self, order: Settle) -> None:
+        """A file that has been examined; what has happened to it since counts more."""
+        file_id = order.row.file_id
+        if file_id not in self.pending or self.volume.state not in (VolumeState.ONLINE, VolumeState.FULL):
+            return
+        try:
+            now = self._index.file(file_id)
+            if now is not None and now.state is FileState.OPEN:
+                reason = self._uncorrected.get(file_id) or self._left.get(file_id, GapReason.DAEMON_STOPPED)
+                finish_open(self.volume.disk, self.volume, self._index, now, order.examined, reason)
+        except (OSError, StorageError) as e:
+            log.error("%s cannot be recovered now: %s", order.row.path, e)
+            return
+        del self.pending[file_id]
+        self._uncorrected.pop(file_id, None)
+        self._no_longer_left(file_id)
+        self._tell_recovered({(order.row.key, order.row.run_id)})
+
+    def _settle_at_once(self, row: TrackFileRow) -> None:
+        """At a stop: a file of this daemon that could not be closed is not left for the next start."""
+        try:
+            examined = examine(self.volume.path(row.path))
+        except (OSError, StorageError, FormatError) as e:
+            log.error("%s is left for the next start: %s", row.path, e)
+            return
+        self._settle(Settle(row, examined))
+
+    def _adopt(self, order: Adopt) -> None:
+        if self.volume.state not in (VolumeState.ONLINE, VolumeState.FULL):
+            return
+        changed: Changed = set()
+        try:
+            for path, examined in order.found:
+                row = adopt(self.volume.disk, self.volume, self._index, path, examined)
+                if row is not None:
+                    changed.add((row.key, row.run_id))
+        except (OSError, StorageError) as e:
+            log.error("files without a row on %s are not adopted now: %s", self.volume.root, e)
+        self._tell_recovered(changed)
+
+    def _no_longer_left(self, file_id: str) -> None:
+        if self._left.pop(file_id, None) is not None:
+            self._growing.pop(file_id, None)
+
+    def _tell_recovered(self, changed: Changed) -> None:
         if changed:
             runs = {key: {run.run_id: run for run in self._index.runs(key)} for key in {key for key, _ in changed}}
             self.events.append(Recovered([(key, run_id, runs[key].get(run_id)) for key, run_id in changed]))

@@ -26,9 +26,13 @@ class Part(Protocol):
     def warnings(self) -> Sequence[str]:
         """What is wrong while the part still does its work."""
 
+    def notes(self) -> Sequence[str]:
+        """What an observer may want to know while nothing is wrong, such as a check that is under way."""
+
 
 def health_route(parts: Sequence[Part], observer: Callable[[web.Request], bool]) -> web.RouteDef:
-    """503 and the problems by part, else 200: {"status": "ok"}, or "degraded" with the warnings by part.
+    """503 and the problems by part, else 200: {"status": "ok"}, or "degraded" with the warnings by part. With either,
+    what the parts note.
 
     The reasons name directories: who is no `observer` is told the status alone.
     """
@@ -38,7 +42,9 @@ def health_route(parts: Sequence[Part], observer: Callable[[web.Request], bool])
         warned = _told((part.name, part.warnings) for part in parts) if not failing else {}
         answer: dict[str, object] = {"status": "failing" if failing else "degraded" if warned else "ok"}
         if observer(request):
+            notes = _told((part.name, part.notes) for part in parts)
             answer |= {"problems": failing} if failing else {"warnings": warned} if warned else {}
+            answer |= {"notes": notes} if notes else {}
         return web.json_response(answer, status=503 if failing else 200, headers=_FRESH)
 
     return web.get(PATH, handle)

@@ -73,6 +73,7 @@ def crash(directory: Path, times: int, rng: random.Random) -> None:
             daemon = stack.enter_context(DaemonProcess(data, CONFIG))
             flow = Flow(daemon)
             flow.set_idle(job, recording)
+            until(lambda daemon=daemon: "being checked" not in daemon.health(), "all that was open is checked")
             units = check(data, flow.replay_uri(recording), video, audio)
             newest_ns = units[len(video) - 1].utc_ns
             assert killed_ns - newest_ns < LOSS_NS, f"{(killed_ns - newest_ns) / 1e9:.2f} s are lost"

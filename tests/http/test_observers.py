@@ -22,6 +22,9 @@ class Storage:
     def warnings(self) -> Sequence[str]:
         return ()
 
+    def notes(self) -> Sequence[str]:
+        return ()
+
 
 async def ask(path: str, peer: str, observers: Observers) -> web.Response:
     soap, contract = Mock(paths=(), service=Mock()), Mock(schemas=())

@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nvr.model.errors import OperatorError, StorageError
+from nvr.storage import database as database_module
 from nvr.storage import schema
 from nvr.storage.database import HEADS, MIGRATIONS, Database, DatabaseDamaged, History, keep_aside
 
@@ -193,3 +194,34 @@ def test_a_damaged_database_is_kept_aside_with_its_log(tmp_path: Path) -> None:
         f"{kept.name}-wal": "-wal",
         f"{kept.name}-shm": "-shm",
     }
+
+
+def test_a_large_index_opens_unchecked_and_is_checked_beside_its_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.db"
+    database = Database(path, History.INDEX, "NORMAL")
+    assert not database.unchecked
+    with database.write() as connection:
+        connection.exec_driver_sql("CREATE TABLE filler (text TEXT)")
+        for _ in range(200):
+            connection.exec_driver_sql("INSERT INTO filler VALUES (?)", ("x" * 4000,))
+    database.close()
+    monkeypatch.setattr(database_module, "WHOLE_CHECK_BYTES", 4096)
+    monkeypatch.setattr(database_module, "_STEPS_BETWEEN_LOOKS", 10)
+    database = Database(path, History.INDEX, "NORMAL")
+    assert database.unchecked
+    database.check(lambda: False)
+    assert database.unchecked, "a check that was broken off has found nothing"
+    database.check(lambda: True)
+    assert not database.unchecked
+    database.close()
+    assert not Database(path.with_name("b.db"), History.CONFIGURATION, "FULL").unchecked
+    data = bytearray(path.read_bytes())
+    data[-4096:] = bytes(4096)
+    path.write_bytes(data)
+    database = Database(path, History.INDEX, "NORMAL")
+    with pytest.raises(DatabaseDamaged, match=r"a\.db is damaged"):
+        database.check(lambda: True)
+    assert database.unchecked
+    database.close()

@@ -40,6 +40,7 @@ class House:
     async def start(self) -> StorageEngine:
         self.engine = StorageEngine(self.settings, self.index, disk=self.disk)
         await self.engine.start()
+        await self.engine.settled()
         for key in (CAMERA, SOUND):
             self.engine.on_append(key, self.told[key].append)
         return self.engine

@@ -126,7 +126,7 @@ def test_a_tombstone_is_seen_by_the_deleting_side_only(index: FootageIndex) -> N
     index.forget(["a", "nosuch"])
     assert index.file("a") is None
     index.mark_deleting(["b"])
-    assert index.tracks() == []
+    assert index.all_runs() == {}
     assert index.newest(KEY) is None
 
 
@@ -205,7 +205,7 @@ def test_replacing_a_volume_leaves_the_others(index: FootageIndex) -> None:
     fill(index, a_file("b", 0, 1))
     assert ids(index.volume_files("w")) == ["w"]
     assert ids(index.volume_files("v")) == ["b"]
-    assert index.tracks() == [KEY]
+    assert list(index.all_runs()) == [KEY]
 
 
 def test_runs_take_their_end_from_the_last_file_or_from_the_gap_that_follows(index: FootageIndex) -> None:
@@ -275,6 +275,7 @@ def test_files_and_runs_agree_with_their_rules(
     ]
     assert sql_index.files(KEY, from_ns, until_ns) == touching
     assert sql_index.runs(KEY) == expected_runs(rows)
+    assert sql_index.all_runs().get(KEY, []) == expected_runs(rows)
 
 
 def test_a_damaged_index_names_the_command_that_mends_it(tmp_path: Path) -> None:
@@ -285,5 +286,5 @@ def test_a_damaged_index_names_the_command_that_mends_it(tmp_path: Path) -> None
     index, kept = SqlFootageIndex.open_for_rebuild(path)
     assert kept is not None
     assert kept.read_bytes() == b"no database at all"
-    assert index.tracks() == []
+    assert index.all_runs() == {}
     index.shut()

@@ -58,6 +58,7 @@ class Life:
     async def start(self) -> None:
         self.engine = StorageEngine(settings_in(self.here, rotation_ns=2 * NS), self.index, disk=self.disk)
         await self.engine.start()
+        await self.engine.settled()
         self.engine.on_append(CAMERA, self.told[CAMERA].append)
 
     async def step(self, kind: str, value: object, flag: object) -> None:
@@ -111,7 +112,7 @@ class Life:
     async def online(self) -> None:
         self.disk.mend()
         await until(lambda: self.engine.volumes()[0].state is VolumeState.ONLINE)
-        await self.engine.flush()
+        await self.engine.settled()
 
     def check(self) -> None:
         check_invariants(self.engine, self.index, [CAMERA], {CAMERA: self.handed}, self.told)

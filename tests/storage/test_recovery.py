@@ -22,9 +22,10 @@ from nvr.model.time import NS
 from nvr.model.timeline import GapReason
 from nvr.storage.disk import Disk
 from nvr.storage.engine import StorageEngine
-from nvr.storage.recovery import UNREADABLE, rebuild_index, settle
+from nvr.storage.recovery import UNREADABLE, rebuild_index
 from nvr.storage.rows import FileState, TrackFileRow
 from nvr.storage.settings import VolumeSettings
+from nvr.storage.settling import settle
 from nvr.storage.track_file import (
     TrackFileWriter,
     read_closing,
@@ -210,6 +211,7 @@ async def _crashed(data: Path, index: IndexInMemory) -> None:
     rows = IndexInMemory()
     engine = StorageEngine(settings_in(live), rows)
     await engine.start()
+    await engine.settled()
     script = a_track().with_gop(count=20).with_gap().with_gop(count=20)
     script.feed(engine.recorder(CAMERA, TrackType.VIDEO))
     await engine.flush()
@@ -226,6 +228,7 @@ async def test_a_daemon_that_was_killed_finds_all_it_wrote_and_says_when_it_was_
         file.write(b"\0\0\x10\0uuid the write that the kill cut short")
     engine = StorageEngine(settings_in(tmp_path), index)
     await engine.start()
+    await engine.settled()
     script = a_track().with_gop(count=20).with_gap().with_gop(count=20)
     assert [same(s) for _, s in read_all(engine.footage(CAMERA))] == [same(f.samples) for f in script.fragments]
     assert [r.end_reason for r in engine.timeline(CAMERA).runs] == [GapReason.SOURCE_LOST, GapReason.DAEMON_STOPPED]
@@ -244,6 +247,7 @@ async def test_rows_that_a_power_cut_took_come_back_with_the_next_start(midnight
         (tmp_path / "default" / newest.path).parent.with_name("29990101").mkdir()
     engine = StorageEngine(settings_in(tmp_path), index)
     await engine.start()
+    await engine.settled()
     assert len(list(engine.footage(CAMERA).fragments(0))) == 40
     await engine.stop()
     check_settled(tmp_path / "default", index, [CAMERA])
@@ -260,6 +264,7 @@ async def test_rows_whose_file_was_never_made_and_empty_files_are_gone_after_a_s
     (tmp_path / "default" / path).write_bytes(b"\0\0\0")
     engine = StorageEngine(settings_in(tmp_path), index)
     await engine.start()
+    await engine.settled()
     assert len(list(engine.footage(CAMERA).fragments(0))) == 40
     await engine.stop()
     check_settled(tmp_path / "default", index, [CAMERA])
@@ -276,6 +281,7 @@ async def test_an_open_file_with_a_destroyed_head_is_set_aside_and_not_thrown_aw
     path.write_bytes(data)
     engine = StorageEngine(settings_in(tmp_path), index)
     await engine.start()
+    await engine.settled()
     assert index.file(open_row.file_id) is None
     assert path.with_name(path.name + UNREADABLE).read_bytes() == data
     await engine.stop()
@@ -285,6 +291,7 @@ async def test_the_index_made_again_from_the_files_is_the_index(tmp_path: Path) 
     index = IndexInMemory()
     engine = StorageEngine(settings_in(tmp_path), index)
     await engine.start()
+    await engine.settled()
     script = a_track().with_gop(count=30).with_gap(5, GapReason.PACKET_LOSS).with_gop(lost_packets=2, count=30)
     script.feed(engine.recorder(CAMERA, TrackType.VIDEO))
     await engine.stop()

@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import threading
+import urllib.error
+import urllib.request
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -71,6 +73,14 @@ class DaemonProcess:
     def service(self, name: str) -> str:
         """Address of a service: device, recording, search, replay, receiver."""
         return f"{self.http}/onvif/{name}_service"
+
+    def health(self) -> str:
+        """The answer of /healthz, as it comes."""
+        try:
+            with urllib.request.urlopen(f"{self.http}/healthz", timeout=self._timeout_s) as answer:
+                return str(answer.read().decode())
+        except urllib.error.HTTPError as e:
+            return e.read().decode()
 
     def stop(self) -> int:
         """SIGTERM, and the exit status. Kills a daemon that does not end in time, which fails the test."""

@@ -112,9 +112,6 @@ class IndexInMemory:
     def newest(self, key: TrackKey) -> TrackFileRow | None:
         return next(reversed(self._shown(key)), None)
 
-    def tracks(self) -> list[TrackKey]:
-        return sorted({r.key for r in self._all() if r.state in SHOWN})
-
     def runs(self, key: TrackKey) -> list[Run]:
         groups: dict[str, list[TrackFileRow]] = {}
         for row in self._shown(key):
@@ -141,9 +138,17 @@ class IndexInMemory:
     def volume_bytes(self, volume_id: str) -> int:
         return sum(r.size for r in self._all() if r.volume_id == volume_id)
 
+    def all_runs(self) -> dict[TrackKey, list[Run]]:
+        keys = {r.key for r in self._all() if r.state is FileState.CLOSED}
+        return {key: self.runs(key) for key in sorted(keys)}
+
     def volume_files(self, volume_id: str, *, after: str = "", limit: int = 1000) -> list[TrackFileRow]:
         rows = sorted((r for r in self._all() if r.volume_id == volume_id), key=lambda r: r.file_id)
         return [r for r in rows if r.file_id > after][:limit]
+
+    def started_in(self, key: TrackKey, volume_id: str, from_ns: UtcNs, until_ns: UtcNs) -> dict[str, FileState]:
+        rows = (r for r in self._all() if r.key == key and r.volume_id == volume_id)
+        return {r.file_id: r.state for r in rows if from_ns <= r.start_ns < until_ns}
 
     def replace_volume(self, volume_id: str, rows: Sequence[TrackFileRow]) -> None:
         self._change("replace_volume")

@@ -19,12 +19,16 @@ class Room:
     name: str
     found: Sequence[str] = ()
     warned: Sequence[str] = ()
+    noted: Sequence[str] = ()
 
     def problems(self) -> Sequence[str]:
         return self.found
 
     def warnings(self) -> Sequence[str]:
         return self.warned
+
+    def notes(self) -> Sequence[str]:
+        return self.noted
 
 
 @dataclass
@@ -58,6 +62,13 @@ async def test_health_is_200_and_degraded_with_the_warnings_by_part() -> None:
         assert await response.json() == {"status": "degraded", "warnings": {"storage": ["volume b is missing"]}}
 
 
+async def test_health_is_ok_with_what_the_parts_note() -> None:
+    parts = [Room("storage", noted=["volume a is being checked"]), Room("rtsp")]
+    async with a_device(parts=parts) as device, device.session.get(device.base + "/healthz") as response:
+        assert response.status == 200
+        assert await response.json() == {"status": "ok", "notes": {"storage": ["volume a is being checked"]}}
+
+
 async def test_metrics_are_text_of_prometheus_with_those_of_http_and_soap() -> None:
     source = Counting([Metric("nvr_frames_total", "Frames\nkept.", "counter", [Sample(3, {"track": 'a"b\\c'})])])
     async with a_device(sources=[source]) as device:
@@ -82,6 +93,9 @@ class Broken:
         raise KeyError("secret")
 
     def warnings(self) -> Sequence[str]:
+        return ()
+
+    def notes(self) -> Sequence[str]:
         return ()
 
     def metrics(self) -> Iterable[Metric]:
