@@ -295,7 +295,7 @@ class Daemon:
         deliveries = Deliveries(broker, notifier)
         parts.started("event subscriptions", deliveries.stop)
         publisher = Publisher(broker, control, storage.timeline, ingest.changed_receivers)
-        publisher.start(state.receivers.values())
+        publisher.start(state.now.receivers.values())
         state.watcher = publisher.changed
         storage.watcher = ingest.watcher = publisher
         await parts.enter("job states", _running(publisher.run(), "states of recording jobs"))

@@ -20,15 +20,15 @@ class Receivers:
 
     def receivers(self) -> tuple[Receiver, ...]:
         """All receivers, those made for jobs too, in the order of their creation."""
-        return tuple(self._state.receivers.values())
+        return tuple(self._state.now.receivers.values())
 
     def receiver(self, token: ReceiverToken) -> Receiver:
         """Raises UnknownToken."""
-        return self._state.receiver(token)
+        return self._state.now.receiver(token)
 
     def state(self, token: ReceiverToken) -> ReceiverState:
         """Raises UnknownToken."""
-        receiver = self._state.receiver(token)
+        receiver = self._state.now.receiver(token)
         try:
             return self._state.engine.receiver_state(receiver.token)
         except UnknownToken:  # the engine has not been started yet
@@ -40,38 +40,34 @@ class Receivers:
         configuration = checks.receiver_configuration(configuration, state.settings)
         if not configuration.media_uri:
             raise BadConfiguration("MediaUri: is empty")
-        async with state.changing:
-            if len(state.receivers) >= state.settings.receivers:
-                raise LimitReached("Receiver", state.settings.receivers)
-            receiver = Receiver(new_receiver_token(), configuration)
-            await state.commit([Save(receiver)])
+        if len(state.coming.receivers) >= state.settings.receivers:
+            raise LimitReached("Receiver", state.settings.receivers)
+        receiver = Receiver(new_receiver_token(), configuration)
+        await state.commit([Save(receiver)])
         return receiver
 
     async def delete(self, token: ReceiverToken) -> None:
         """Raises UnknownToken, and CannotDelete while a recording job refers to the receiver (10.5.4)."""
         state = self._state
-        async with state.changing:
-            receiver = state.receiver(token)
-            users = state.jobs_of_receiver(receiver.token)
-            if users:
-                raise CannotDelete("Receiver", token, f"recording job {users[0].token} refers to it")
-            await state.commit([DeleteReceiver(receiver.token)])
+        receiver = state.coming.receiver(token)
+        users = state.coming.jobs_of_receiver(receiver.token)
+        if users:
+            raise CannotDelete("Receiver", token, f"recording job {users[0].token} refers to it")
+        await state.commit([DeleteReceiver(receiver.token)])
 
     async def configure(self, token: ReceiverToken, configuration: ReceiverConfiguration) -> None:
         """Raises UnknownToken, BadConfiguration."""
         state = self._state
-        async with state.changing:
-            receiver = state.receiver(token)
-            configuration = checks.receiver_configuration(configuration, state.settings)
-            await self._save(receiver, configuration)
+        receiver = state.coming.receiver(token)
+        configuration = checks.receiver_configuration(configuration, state.settings)
+        await self._save(receiver, configuration)
 
     async def set_mode(self, token: ReceiverToken, mode: ReceiverMode) -> None:
         """Raises UnknownToken, BadConfiguration."""
         state = self._state
-        async with state.changing:
-            receiver = state.receiver(token)
-            await self._save(receiver, replace(receiver.configuration, mode=checks.receiver_mode(mode)))
+        receiver = state.coming.receiver(token)
+        await self._save(receiver, replace(receiver.configuration, mode=checks.receiver_mode(mode)))
 
     async def _save(self, receiver: Receiver, configuration: ReceiverConfiguration) -> None:
-        if configuration != receiver.configuration:
-            await self._state.commit([Save(replace(receiver, configuration=configuration))])
+        changed = replace(receiver, configuration=configuration)
+        await self._state.commit([Save(changed)] if changed != receiver else ())

@@ -1,31 +1,25 @@
 """What recording control and receivers share: the configuration in memory, and the one way to change it.
 
-A change is checked, written to the disk, taken into memory, and handed to the engine, in this order and under one lock:
-two clients at once see two changes, one after the other, and a refusal leaves nothing behind. An answer to a client
-comes after the write.
+A change is checked, written to the disk, taken into memory, and handed to the engine, in this order. Two clients at
+once see two changes, one after the other, and a refusal leaves nothing behind. An answer to a client comes after the
+write, and nobody is told of what is not written.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias, TypeVar
+from typing import Protocol, TypeVar
 
-from nvr.model.errors import UnknownToken
-from nvr.model.job import RECEIVER_TYPE, JobState, RecordingJob, RecordingJobConfiguration
+from nvr.control.objects import Configured, Objects
+from nvr.model.job import JobState, RecordingJob
 from nvr.model.receiver import Receiver, ReceiverState, TransportProtocol
 from nvr.model.recording import Recording, TrackType
 from nvr.model.tokens import JobToken, ReceiverToken, RecordingToken, TrackKey
 from nvr.storage.changes import (
     Change,
-    Deleted,
-    DeleteJob,
-    DeleteReceiver,
-    DeleteRecording,
-    Deletion,
-    Save,
     StoredConfiguration,
 )
 
@@ -108,9 +102,6 @@ class SourceStream(Protocol):
         """Whether its encoding can be stored."""
 
 
-Configured: TypeAlias = Recording | RecordingJob | Receiver
-
-
 class Watcher(Protocol):
     """Who wants to know of changes (`nvr.events`)."""
 
@@ -118,22 +109,32 @@ class Watcher(Protocol):
         """An object is new (no `before`), another, or gone (no `after`); on the disk and in memory. Must not block."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Waiting:
+    """Changes that somebody has made and that are not on the disk yet. `written` tells their fate."""
+
+    changes: tuple[Change, ...]
+    written: asyncio.Future[None]
+
+
 class ControlState:
-    """The configuration in memory. Reading is free; `commit` is called with `changing` held."""
+    """The configuration in memory: `now`, which is on the disk and may be told, and `coming`, on which changes build.
+
+    A change is decided on `coming` and handed to `commit` without waiting in between, so that no other comes between.
+    """
 
     def __init__(self, stored: StoredConfiguration, store: Store, engine: Engine, settings: ControlSettings) -> None:
         self.settings = settings
         self.engine = engine
-        self.recordings = {r.token: r for r in stored.recordings}
-        self.jobs = {j.token: j for j in stored.jobs}
-        self.receivers = {r.token: r for r in stored.receivers}
-        self.deletions = dict.fromkeys(stored.deletions)
+        self.now = Objects(stored)
+        self.coming = self.now.copy()
         self.streams: dict[ReceiverToken, tuple[SourceStream, ...]] = {}
         """What each source offered when it was connected last, since the start."""
-        self.changing = asyncio.Lock()
         self.watcher: Watcher = lambda before, after: None
-        """Told of every change, in order, while `changing` is held."""
+        """Told of every change, in order."""
         self._store = store
+        self._waiting: list[_Waiting] = []
+        self._writer: asyncio.Task[None] | None = None
 
     @classmethod
     async def load(cls, store: Store, engine: Engine, settings: ControlSettings | None = None) -> ControlState:
@@ -141,101 +142,99 @@ class ControlState:
         stored = await asyncio.to_thread(store.load)
         return cls(stored, store, engine, settings or ControlSettings())
 
-    def recording(self, token: str) -> Recording:
-        """Raises UnknownToken."""
-        return _known("Recording", self.recordings, RecordingToken(token))
-
-    def job(self, token: str) -> RecordingJob:
-        """Raises UnknownToken."""
-        return _known("RecordingJob", self.jobs, JobToken(token))
-
-    def receiver(self, token: str) -> Receiver:
-        """Raises UnknownToken."""
-        return _known("Receiver", self.receivers, ReceiverToken(token))
-
-    def jobs_of_receiver(self, token: ReceiverToken) -> list[RecordingJob]:
-        return [job for job in self.jobs.values() if token in receivers_of(job.configuration)]
-
-    def next_activation(self) -> int:
-        """Larger than that of every job: the order of activation survives a restart."""
-        return max((job.activation for job in self.jobs.values()), default=0) + 1
-
-    def unused_receivers(self, jobs: Mapping[JobToken, RecordingJob]) -> list[DeleteReceiver]:
-        """Auto-created receivers to which none of these jobs refers: the standard has them deleted (5.1)."""
-        used = {token for job in jobs.values() for token in receivers_of(job.configuration)}
-        return [DeleteReceiver(r.token) for r in self.receivers.values() if r.auto_created and r.token not in used]
-
     async def commit(self, changes: Sequence[Change]) -> None:
-        """Writes the changes, takes them into memory, tells the engine. Raises StorageError; then nothing has changed.
+        """Takes the changes into `coming` at once; returns when they are on the disk, in `now` and told to the engine.
+
+        Without changes it returns when everything before is. What is committed while a transaction is being written
+        goes into the next one, together: each costs the disk a sync. Raises StorageError; then nothing has changed, and
+        whatever was decided on top of it has failed, too.
 
         A caller that is cancelled (its client hung up) is told so only afterwards: what is on the disk is in memory.
         """
-        await unbroken(asyncio.to_thread(self._store.apply, changes), then=lambda: self._take(changes))
+        if not changes and self._writer is None:
+            return
+        for change in changes:
+            self.coming.take(change)
+        loop = asyncio.get_running_loop()
+        waiting = _Waiting(tuple(changes), loop.create_future())
+        self._waiting.append(waiting)
+        if self._writer is None:
+            self._writer = loop.create_task(self._write())
+        await _ended(waiting.written)
+
+    def tell_engine(self) -> None:
+        """Hands the whole desired state to the engine."""
+        now = self.now
+        self.engine.apply(tuple(now.recordings.values()), tuple(now.jobs.values()), tuple(now.receivers.values()))
+
+    async def _write(self) -> None:
+        batch: list[_Waiting] = []
+        try:
+            while self._waiting:
+                batch, self._waiting = self._waiting, []
+                await self._write_together(batch)
+        finally:
+            self._writer = None
+            for waiting in (*batch, *self._waiting):
+                waiting.written.cancel()  # without effect on those whose fate is told
+
+    async def _write_together(self, batch: Sequence[_Waiting]) -> bool:
+        """One transaction; where that fails one for each, so that a bad change does not take its neighbours along."""
+        changes = [change for waiting in batch for change in waiting.changes]
+        try:
+            if changes:
+                await asyncio.to_thread(self._store.apply, changes)
+        except Exception as e:  # whoever committed the changes is told
+            if len(batch) == 1:
+                self._undo(batch, e)
+                return False
+            for place, waiting in enumerate(batch):
+                if not await self._write_together([waiting]):
+                    self._undo(batch[place + 1 :], e)
+                    return False
+            return True
+        self._take(changes)
+        for waiting in batch:
+            waiting.written.set_result(None)
+        return True
+
+    def _undo(self, failed: Sequence[_Waiting], error: Exception) -> None:
+        """These have failed, and so has what was decided after them."""
+        behind, self._waiting = self._waiting, []
+        self.coming = self.now.copy()
+        for waiting in (*failed, *behind):
+            waiting.written.set_exception(error)
 
     def _take(self, changes: Sequence[Change]) -> None:
-        told: list[tuple[Configured | None, Configured | None]] = []
-        for change in changes:
-            match change:
-                case Save(Recording() as recording):
-                    told.append((self.recordings.get(recording.token), recording))
-                    self.recordings[recording.token] = recording
-                case Save(RecordingJob() as job):
-                    told.append((self.jobs.get(job.token), job))
-                    self.jobs[job.token] = job
-                case Save(Receiver() as receiver):
-                    told.append((self.receivers.get(receiver.token), receiver))
-                    self.receivers[receiver.token] = receiver
-                case Save(Deletion() as deletion):
-                    self.deletions[deletion] = None
-                case DeleteRecording(token):
-                    told.append((self.recordings.pop(token), None))
-                case DeleteJob(token):
-                    told.append((self.jobs.pop(token), None))
-                case DeleteReceiver(token):
-                    told.append((self.receivers.pop(token), None))
-                    self.streams.pop(token, None)
-                case Deleted(deletion):
-                    self.deletions.pop(deletion, None)
-                case _:
-                    raise AssertionError(f"{change} is none of recording control")
+        told = [difference for c in changes if (difference := self.now.take(c)) is not None]
         for before, after in told:
+            if isinstance(before, Receiver) and after is None:
+                self.streams.pop(before.token, None)
             try:
                 self.watcher(before, after)
             except Exception:  # the change stands: who is told of it must not undo it
                 log.exception("a change of the configuration could not be told")
         self.tell_engine()
 
-    def tell_engine(self) -> None:
-        """Hands the whole desired state to the engine."""
-        self.engine.apply(tuple(self.recordings.values()), tuple(self.jobs.values()), tuple(self.receivers.values()))
-
-
-def receivers_of(configuration: RecordingJobConfiguration) -> set[ReceiverToken]:
-    """The receivers to which a job refers."""
-    return {
-        ReceiverToken(source.source.token)
-        for source in configuration.sources
-        if source.source is not None and source.source.type == RECEIVER_TYPE
-    }
-
 
 async def unbroken(work: Coroutine[object, object, None], then: Callable[[], None]) -> None:
     """Runs `work` to its end, and `then` behind it if it did not raise, even while the caller is being cancelled."""
-    task = asyncio.ensure_future(work)
+
+    async def both() -> None:
+        await work
+        then()
+
+    await _ended(asyncio.ensure_future(both()))
+
+
+async def _ended(future: asyncio.Future[None]) -> None:
+    """Waits for it to its end, also while the caller is being cancelled, and raises what it raises."""
     cancelled: asyncio.CancelledError | None = None
-    while not task.done():
+    while not future.done():
         try:
-            await asyncio.wait([task])
+            await asyncio.wait([future])
         except asyncio.CancelledError as e:
             cancelled = e
-    task.result()
-    then()
+    future.result()
     if cancelled is not None:
         raise cancelled
-
-
-def _known(kind: str, objects: Mapping[K, V], token: K) -> V:
-    found = objects.get(token)
-    if found is None:
-        raise UnknownToken(kind, token)
-    return found

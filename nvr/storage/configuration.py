@@ -35,12 +35,20 @@ from nvr.storage.changes import (
     Save,
     StoredConfiguration,
 )
-from nvr.storage.database import Database, DatabaseDamaged, History, keep_aside, upgrade
+from nvr.storage.database import Database, DatabaseDamaged, History, Statement, keep_aside, upgrade
 from nvr.storage.records import Sealer
 from nvr.storage.snapshot import Snapshot
 from nvr.storage.snapshot_writer import SnapshotWriter
 
 log = logging.getLogger(__name__)
+
+
+_COUNT = Statement(
+    sa.update(schema.facts)
+    .where(schema.facts.c.name == sa.literal_column("'serial'"))
+    .values(value=sa.cast(sa.cast(schema.facts.c.value, sa.Integer) + sa.literal_column("1"), sa.Text))
+)
+"""Raises the number of changes."""
 
 
 class ConfigurationStore:
@@ -101,8 +109,7 @@ class ConfigurationStore:
         with self._database.write() as connection:
             for change in changes:
                 self._apply(connection, change)
-            serial = int(_fact(connection, "serial", "0")) + 1
-            connection.execute(sa.update(schema.facts).where(schema.facts.c.name == "serial").values(value=str(serial)))
+            _COUNT.run(connection)
         self._snapshots.request()
 
     def _apply(self, connection: sa.Connection, change: Change) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections import defaultdict
-from collections.abc import Mapping
+from functools import cache
 from typing import Any, Protocol
 
 import sqlalchemy as sa
@@ -41,8 +41,18 @@ from nvr.model.recording import (
 )
 from nvr.model.tokens import JobToken, ReceiverToken, RecordingToken, TrackToken
 from nvr.storage import schema
+from nvr.storage.database import Statement, insert, put
 
 log = logging.getLogger(__name__)
+
+
+_PUT_RECORDING = put(schema.recordings, "token")
+_PUT_JOB = put(schema.jobs, "token")
+_PUT_RECEIVER = put(schema.receivers, "token")
+_PUT_USER = put(schema.users, "name")
+_INSERT_TRACK = insert(schema.tracks)
+_INSERT_JOB_SOURCE = insert(schema.job_sources)
+_INSERT_JOB_TRACK = insert(schema.job_tracks)
 
 
 class Sealer(Protocol):
@@ -56,11 +66,10 @@ class Sealer(Protocol):
 
 def save_recording(connection: sa.Connection, recording: Recording) -> None:
     configuration, source = recording.configuration, recording.configuration.source
-    _upsert(
+    _PUT_RECORDING.run(
         connection,
-        schema.recordings.c.token,
-        recording.token,
         {
+            "token": recording.token,
             "source_id": source.source_id,
             "name": source.name,
             "location": source.location,
@@ -84,7 +93,7 @@ def save_recording(connection: sa.Connection, recording: Recording) -> None:
         for place, track in enumerate(recording.tracks)
     ]
     if rows:
-        connection.execute(sa.insert(schema.tracks), rows)
+        _INSERT_TRACK.run(connection, *rows)
 
 
 def load_recordings(connection: sa.Connection) -> tuple[Recording, ...]:
@@ -110,11 +119,10 @@ def load_recordings(connection: sa.Connection) -> tuple[Recording, ...]:
 
 def save_job(connection: sa.Connection, job: RecordingJob) -> None:
     configuration = job.configuration
-    _upsert(
+    _PUT_JOB.run(
         connection,
-        schema.jobs.c.token,
-        job.token,
         {
+            "token": job.token,
             "recording": configuration.recording,
             "mode": configuration.mode.value,
             "priority": configuration.priority,
@@ -125,8 +133,8 @@ def save_job(connection: sa.Connection, job: RecordingJob) -> None:
     )
     delete(connection, schema.job_sources.c.job, job.token)
     for place, source in enumerate(configuration.sources):
-        connection.execute(
-            sa.insert(schema.job_sources),
+        _INSERT_JOB_SOURCE.run(
+            connection,
             {
                 "job": job.token,
                 "place": place,
@@ -148,7 +156,7 @@ def save_job(connection: sa.Connection, job: RecordingJob) -> None:
             for track_place, track in enumerate(source.tracks)
         ]
         if rows:
-            connection.execute(sa.insert(schema.job_tracks), rows)
+            _INSERT_JOB_TRACK.run(connection, *rows)
 
 
 def load_jobs(connection: sa.Connection) -> tuple[RecordingJob, ...]:
@@ -195,11 +203,10 @@ def save_receiver(connection: sa.Connection, receiver: Receiver, sealer: Sealer)
     public = configuration.public_uri
     extensions = _json(configuration.extensions)
     sealed = None if extensions is None else sealer.seal(extensions, _extensions_of(receiver.token))
-    _upsert(
+    _PUT_RECEIVER.run(
         connection,
-        schema.receivers.c.token,
-        receiver.token,
         {
+            "token": receiver.token,
             "mode": configuration.mode.value,
             "media_uri": public,
             "media_uri_sealed": None if public == uri else sealer.seal(uri, _purpose(receiver.token)),
@@ -272,7 +279,7 @@ def _extensions(text: str | None) -> Extensions:
 
 
 def save_user(connection: sa.Connection, user: User) -> None:
-    _upsert(connection, schema.users.c.name, user.name, {"role": user.role.value, "secret": user.secret})
+    _PUT_USER.run(connection, {"name": user.name, "role": user.role.value, "secret": user.secret})
 
 
 def load_users(connection: sa.Connection) -> tuple[User, ...]:
@@ -309,12 +316,9 @@ def load_device(connection: sa.Connection) -> DeviceState:
 
 def delete(connection: sa.Connection, column: sa.Column[str], value: str) -> None:
     """Rows gone; none is no error."""
-    connection.execute(sa.delete(column.table).where(column == value))
+    _deletion(column).run(connection, {"value": value})
 
 
-def _upsert(connection: sa.Connection, key: sa.Column[str], value: str, values: Mapping[str, object]) -> None:
-    """Update, or insert when there was nothing to update: the order of creation is kept."""
-    table = key.table
-    assert isinstance(table, sa.Table)
-    if connection.execute(sa.update(table).where(key == value).values(**values)).rowcount == 0:
-        connection.execute(sa.insert(table), {key.name: value, **values})
+@cache
+def _deletion(column: sa.Column[str]) -> Statement:
+    return Statement(sa.delete(column.table).where(column == sa.bindparam("value")))

@@ -142,7 +142,7 @@ async def test_deleting_a_recording_takes_jobs_auto_receivers_and_data_and_leave
     assert c.control.jobs() == (survivor,)
     assert [r.token for r in c.receivers.receivers()] == [manual.token, shared_reference.token]
     assert c.footage.deleted == [doomed.token]
-    assert c.state.deletions == {}
+    assert c.state.now.deletions == {}
     assert c.engine.jobs == (survivor,)
     with pytest.raises(UnknownToken, match="Recording "):
         c.control.recording(doomed.token)
@@ -180,14 +180,14 @@ async def test_data_that_cannot_be_deleted_now_are_deleted_at_the_next_start(cap
     c.footage.failing = True
     await c.control.delete_recording(recording.token)
     assert c.control.recordings() == ()
-    assert list(c.state.deletions) == [Deletion(recording.token)]
+    assert list(c.state.now.deletions) == [Deletion(recording.token)]
     assert "the volume is missing" in caplog.text
 
-    again = Controlled(FakeStore(StoredConfiguration(deletions=tuple(c.state.deletions))))
+    again = Controlled(FakeStore(StoredConfiguration(deletions=tuple(c.state.now.deletions))))
     again.control.start()
     await again.control.stop()
     assert again.footage.deleted == [recording.token]
-    assert again.state.deletions == {}
+    assert again.state.now.deletions == {}
 
 
 async def test_a_client_that_hangs_up_does_not_break_a_change_apart() -> None:
@@ -211,14 +211,14 @@ async def test_a_client_that_hangs_up_does_not_break_a_change_apart() -> None:
     proceed.set()
     await control.stop()
     assert footage.deleted == [recording.token]
-    assert c.state.deletions == {}
+    assert c.state.now.deletions == {}
 
 
 async def test_a_change_whose_client_hangs_up_during_the_write_is_in_memory_when_it_is_on_the_disk() -> None:
     c = Controlled()
     request = asyncio.create_task(c.control.create_recording(a_configuration()))
     while not c.store.applied:
-        request.cancel() if c.state.changing.locked() else None
+        request.cancel() if c.state.coming.recordings else None
         await asyncio.sleep(0)
     with pytest.raises(asyncio.CancelledError):
         await request
@@ -311,7 +311,7 @@ async def test_deleting_a_track_takes_its_data_and_its_line_in_every_job() -> No
     assert [t.destination for t in c.control.job(jobs[0].token).configuration.sources[0].tracks] == [AUDIO001]
     assert c.control.job(jobs[1].token) == jobs[1]
     assert c.footage.deleted == [TrackKey(recording.token, VIDEO001)]
-    assert c.state.deletions == {}
+    assert c.state.now.deletions == {}
 
 
 async def test_the_token_of_a_track_whose_data_are_still_there_is_not_given_again() -> None:

@@ -107,5 +107,5 @@ async def test_footage_that_cannot_be_deleted_now_stays_noted_for_the_next_start
     house = await a_house()
     house.controlled.footage.failing = True
     await house.system().hard_default("anna")
-    assert len(house.controlled.state.deletions) == 2
+    assert len(house.controlled.state.now.deletions) == 2
     assert house.restarts == ["restart"]

@@ -101,7 +101,7 @@ class Controlled:
             self.control.recordings(),
             self.control.jobs(),
             self.receivers.receivers(),
-            tuple(self.state.deletions),
+            tuple(self.state.now.deletions),
             len(self.store.applied),
             self.engine.applications,
         )
