@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol, TypeAlias
 
 from nvr.events.broker import Broker
@@ -116,8 +116,8 @@ class Publisher:
                 self._uris[receiver.token] = receiver.configuration.public_uri
             case (Receiver() as gone, None):
                 self._uris.pop(gone.token, None)
-        # Which job feeds a track depends on all others (5.3.3).
-        self._touch(self._jobs.jobs())
+        for item in (before, after):
+            self._touch(_concerned(item, self._jobs.jobs()))
 
     def _recording_changed(self, old: Recording, new: Recording) -> None:
         if old.configuration != new.configuration:
@@ -240,6 +240,18 @@ class Publisher:
                 await asyncio.sleep(0)
                 pause = time.perf_counter() + _SLICE_S
         self._wake.clear()
+
+
+def _concerned(item: Configured | None, jobs: Iterable[RecordingJob]) -> Iterator[RecordingJob]:
+    """Jobs whose state can be another one: it shares the tracks of its recording with others (5.3.3)."""
+    match item:
+        case Recording(token):
+            return (j for j in jobs if j.configuration.recording == token)
+        case RecordingJob(_, configuration):
+            return (j for j in jobs if j.configuration.recording == configuration.recording)
+        case Receiver(token):
+            return (j for j in jobs if token in _receivers(j))
+    return iter(())
 
 
 def _receivers(job: RecordingJob) -> set[str]:
