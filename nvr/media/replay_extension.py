@@ -34,8 +34,9 @@ PACK: Final = Struct(">HHQBBH")
 """Profile, words, NTP, flags, CSeq byte, padding: for hot paths, `PACK.pack(PROFILE, WORDS, ntp, flags, cseq, 0)`."""
 _WORDS_ONLY = Struct(">QBBH")
 _JPEG_HEAD = Struct(">HH")
-_JPEG_FIRST: Final = 0xFFD8
-_JPEG_LATER: Final = 0xFFFF
+JPEG_FIRST: Final = 0xFFD8
+JPEG_LATER: Final = 0xFFFF
+"""Profiles of a JPEG extension without the replay extension, as in live streaming: first and other packets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ class JpegExtension:
 
     def __bytes__(self) -> bytes:
         padded = self.data + b"\xff" * (-len(self.data) % 4)
-        return _JPEG_HEAD.pack(_JPEG_FIRST if self.first else _JPEG_LATER, len(padded) // 4) + padded
+        return _JPEG_HEAD.pack(JPEG_FIRST if self.first else JPEG_LATER, len(padded) // 4) + padded
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +113,7 @@ class ReplayExtension:
             bool(flags & DISCONTINUITY),
             bool(flags & TERMINAL),
             cseq,
-            _jpeg(data[_WORDS_ONLY.size :]),
+            jpeg_part(data),
         )
 
     def extension(self) -> RtpExtension:
@@ -121,13 +122,18 @@ class ReplayExtension:
         return RtpExtension(PROFILE, _WORDS_ONLY.pack(self.ntp, self.flags, self.cseq, 0) + jpeg)
 
 
-def _jpeg(data: bytes) -> JpegExtension | None:
+def jpeg_part(data: bytes) -> JpegExtension | None:
+    """The JPEG extension in the content of a replay extension: behind its three words, where there are more (8.3.3).
+
+    Raises FormatError for one that ends too early.
+    """
+    data = data[_WORDS_ONLY.size :]
     if len(data) < _JPEG_HEAD.size:
         return None
     code, words = _JPEG_HEAD.unpack_from(data)
-    if code not in (_JPEG_FIRST, _JPEG_LATER):
+    if code not in (JPEG_FIRST, JPEG_LATER):
         return None
     end = _JPEG_HEAD.size + 4 * words
     if end > len(data):
         raise FormatError(f"a JPEG extension claims {4 * words} of {len(data) - _JPEG_HEAD.size} bytes")
-    return JpegExtension(code == _JPEG_FIRST, data[_JPEG_HEAD.size : end])
+    return JpegExtension(code == JPEG_FIRST, data[_JPEG_HEAD.size : end])

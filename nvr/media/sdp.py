@@ -72,6 +72,7 @@ class PayloadFormat:
 
 _LOWER_CASE = {
     "MPEG4-GENERIC",
+    "OPUS",
     "VND.ONVIF.METADATA",
     "VND.ONVIF.METADATA.GZIP",
     "VND.ONVIF.METADATA+GZIP",

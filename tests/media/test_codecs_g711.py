@@ -41,7 +41,7 @@ def test_a_payload_that_is_no_whole_number_of_samples_is_dropped() -> None:
     made = depacketizer_for("PCMU", 8000, 2)
     assert feed(made, [Packet(b"abc", 0, False)]) == []
     assert made.dropped == 1
-    assert made.last_error == "a payload of 3 bytes for 2 channels of PCMU"
+    assert made.last_error == "a payload of 3 bytes of PCMU/8000/2, whose samples come in 2"
 
 
 def test_a_packet_of_padding_alone_is_no_unit() -> None:

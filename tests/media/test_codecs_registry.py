@@ -6,8 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nvr.media import codecs
 from nvr.media.bmff.boxes import box
 from nvr.media.codecs import UnsupportedCodec, depacketizer_for, from_sample_entry, packetizer_for, track_type_of
+from nvr.media.codecs.esds import esds_box
 from nvr.media.codecs.g711 import PcmaConfiguration
 from nvr.media.sdp import SessionDescription
 from nvr.model.errors import FormatError
@@ -23,6 +25,13 @@ from tests.support.rtp_streams import feed, packets_of
         ("mpeg4-generic", TrackType.AUDIO),
         ("PCMU", TrackType.AUDIO),
         ("PCMA", TrackType.AUDIO),
+        ("jpeg", TrackType.VIDEO),
+        ("MP4V-ES", TrackType.VIDEO),
+        ("av1", TrackType.VIDEO),
+        ("L16", TrackType.AUDIO),
+        ("G726-40", TrackType.AUDIO),
+        ("aal2-g726-16", TrackType.AUDIO),
+        ("opus", TrackType.AUDIO),
         ("vnd.onvif.metadata", TrackType.METADATA),
         ("vnd.onvif.metadata.gzip", TrackType.METADATA),
         ("vnd.onvif.metadata+gzip", TrackType.METADATA),
@@ -32,7 +41,7 @@ def test_each_encoding_has_its_track_type(encoding: str, track_type: TrackType) 
     assert track_type_of(encoding) is track_type
 
 
-@pytest.mark.parametrize("encoding", ["JPEG", "VP8", "G726-32", "", "MP4V-ES"])
+@pytest.mark.parametrize("encoding", ["JPEG2000", "VP8", "G726-48", "", "MP4A-LATM"])
 def test_an_unknown_encoding_is_refused_by_name(encoding: str) -> None:
     for ask in (track_type_of, lambda name: depacketizer_for(name, 90000)):
         with pytest.raises(UnsupportedCodec, match=f"encoding '{encoding}' is not supported"):
@@ -48,7 +57,12 @@ def test_a_refusal_is_an_error_of_the_peers_format() -> None:
     [
         (b"", "0 bytes are not one sample entry"),
         (b"\0\0\0\x08avc3", "8 bytes are not one sample entry"),
-        (box(b"mp4v", bytes(78)), "type b'mp4v'"),
+        (box(b"vp08", bytes(78)), "type b'vp08'"),
+        (box(b"mp4v", bytes(78)), "without the descriptor of tag 3"),
+        (box(b"mp4v", bytes(78), esds_box(0x61, 4)), "mp4v with object type 0x61"),
+        (box(b"av01", bytes(78)), "without an av1C"),
+        (box(b"Opus", bytes(28)), "without dOps"),
+        (box(b"ms\0\x45", bytes(28)), "G.726 with 0 channels"),
         (box(b"avc3", bytes(78)), "without avcC"),
         (box(b"hev1", bytes(78)), "without hvcC"),
         (box(b"avc3", bytes(20)), "cut short"),
@@ -64,9 +78,12 @@ def test_a_sample_entry_of_another_kind_is_refused(entry: bytes, why: str) -> No
 @given(
     st.one_of(
         st.binary(max_size=120),
-        st.tuples(st.sampled_from([b"avc3", b"hev1", b"mp4a", b"ulaw", b"alaw", b"metx"]), st.binary(max_size=150)).map(
-            lambda parts: box(*parts)
-        ),
+        st.tuples(
+            st.sampled_from(
+                [b"avc3", b"hev1", b"mp4a", b"mp4v", b"av01", b"twos", b"Opus", b"ms\0\x45", b"ulaw", b"metx"]
+            ),
+            st.binary(max_size=150),
+        ).map(lambda parts: box(*parts)),
     )
 )
 def test_any_sample_entry_is_read_or_refused(entry: bytes) -> None:
@@ -79,11 +96,12 @@ def test_any_sample_entry_is_read_or_refused(entry: bytes) -> None:
 NAMES = (
     "packetization-mode", "sprop-parameter-sets", "sprop-vps", "sprop-sps", "sprop-pps", "sprop-max-don-diff",
     "tx-mode", "mode", "config", "sizelength", "indexlength", "indexdeltalength", "maxdisplacement",
+    "sprop-stereo", "x-dimensions", "framesize",
 )  # fmt: skip
 
 
 @given(
-    st.sampled_from(["H264", "H265", "MPEG4-GENERIC", "PCMU", "PCMA", "VND.ONVIF.METADATA", "VND.ONVIF.METADATA.GZIP"]),
+    st.sampled_from(sorted(codecs.ENCODINGS)),
     st.sampled_from([0, 8000, 48000, 90000, 2**31]),
     st.sampled_from([None, 0, 1, 2, 100_000]),
     st.dictionaries(

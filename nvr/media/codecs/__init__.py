@@ -7,15 +7,19 @@ here.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import NamedTuple, TypeAlias
 
-from nvr.media.codecs import aac, g711, h264, h265, metadata
-from nvr.media.codecs.sample_entry import sample_entry_body
+from nvr.media.codecs import aac, av1, g711, g726, h264, h265, jpeg, jpeg_depacketizer, l16, metadata, mpeg4, opus, pcm
+from nvr.media.codecs.esds import JPEG as JPEG_OBJECT
+from nvr.media.codecs.esds import MPEG4_VISUAL, parse_esds
+from nvr.media.codecs.sample_entry import parse_sample_entry, sample_entry_body
 from nvr.media.unit import CodecConfiguration, Depacketizer, Packetizer
 from nvr.model.errors import UnsupportedCodec
 from nvr.model.recording import TrackType
 
 __all__ = [
+    "ENCODINGS",
     "Parameters",
     "UnsupportedCodec",
     "depacketizer_for",
@@ -39,11 +43,36 @@ def _aac(clock_rate: int, channels: int, parameters: Parameters) -> Depacketizer
 
 
 def _pcmu(clock_rate: int, channels: int, parameters: Parameters) -> Depacketizer:
-    return g711.G711Depacketizer(g711.PcmuConfiguration(clock_rate, channels))
+    return pcm.SampleDepacketizer(g711.PcmuConfiguration(clock_rate, channels))
 
 
 def _pcma(clock_rate: int, channels: int, parameters: Parameters) -> Depacketizer:
-    return g711.G711Depacketizer(g711.PcmaConfiguration(clock_rate, channels))
+    return pcm.SampleDepacketizer(g711.PcmaConfiguration(clock_rate, channels))
+
+
+def _l16(clock_rate: int, channels: int, parameters: Parameters) -> Depacketizer:
+    return pcm.SampleDepacketizer(l16.L16Configuration(clock_rate, channels))
+
+
+def _g726(encoding: str) -> Callable[[int, int, Parameters], Depacketizer]:
+    return lambda clock_rate, channels, _: g726.G726Depacketizer(g726.configuration(encoding, clock_rate, channels))
+
+
+def _opus(clock_rate: int, channels: int, parameters: Parameters) -> Depacketizer:
+    return opus.OpusDepacketizer(opus.configuration(clock_rate, parameters))
+
+
+def _jpeg(clock_rate: int, channels: int, parameters: Parameters) -> Depacketizer:
+    return jpeg_depacketizer.depacketizer(clock_rate, parameters)
+
+
+def _mpeg4(clock_rate: int, channels: int, parameters: Parameters) -> Depacketizer:
+    return mpeg4.Mpeg4Depacketizer(clock_rate, parameters)
+
+
+def _av1(clock_rate: int, channels: int, parameters: Parameters) -> Depacketizer:
+    _video_clock("AV1", clock_rate)
+    return av1.Av1Depacketizer()
 
 
 def _metadata(clock_rate: int, channels: int, parameters: Parameters) -> Depacketizer:
@@ -72,28 +101,59 @@ def _video_clock(encoding: str, clock_rate: int) -> None:
 _CODECS = {
     "H264": _Codec(TrackType.VIDEO, _h264),
     "H265": _Codec(TrackType.VIDEO, _h265),
+    "JPEG": _Codec(TrackType.VIDEO, _jpeg),
+    "MP4V-ES": _Codec(TrackType.VIDEO, _mpeg4),
+    "AV1": _Codec(TrackType.VIDEO, _av1),
     "MPEG4-GENERIC": _Codec(TrackType.AUDIO, _aac),
     "PCMU": _Codec(TrackType.AUDIO, _pcmu),
     "PCMA": _Codec(TrackType.AUDIO, _pcma),
+    "L16": _Codec(TrackType.AUDIO, _l16),
+    **{name: _Codec(TrackType.AUDIO, _g726(name)) for name in g726.CONFIGURATIONS},
+    "OPUS": _Codec(TrackType.AUDIO, _opus),
     "VND.ONVIF.METADATA": _Codec(TrackType.METADATA, _metadata),
     "VND.ONVIF.METADATA.GZIP": _Codec(TrackType.METADATA, _gzip_metadata),
     "VND.ONVIF.METADATA+GZIP": _Codec(TrackType.METADATA, _gzip_metadata),
 }
 
+ENCODINGS = tuple(_CODECS)
+"""RTP encoding names that are taken, in upper case."""
+
 _PACKETIZERS: dict[str, Callable[[int], Packetizer]] = {
     "H264": h264.H264Packetizer,
     "H265": h265.H265Packetizer,
+    "JPEG": jpeg.JpegPacketizer,
+    "MP4V-ES": mpeg4.Mpeg4Packetizer,
+    "AV1": av1.Av1Packetizer,
     "MPEG4-GENERIC": aac.AacPacketizer,
-    "PCMU": g711.G711Packetizer,
-    "PCMA": g711.G711Packetizer,
+    "PCMU": pcm.SamplePacketizer,
+    "PCMA": pcm.SamplePacketizer,
+    "L16": pcm.SamplePacketizer,
+    **{name: partial(g726.G726Packetizer, kind) for name, kind in g726.CONFIGURATIONS.items()},
+    "OPUS": opus.OpusPacketizer,
     "VND.ONVIF.METADATA": metadata.MetadataPacketizer,
     "VND.ONVIF.METADATA.GZIP": metadata.MetadataPacketizer,
 }
+
+
+def _mp4v(entry: bytes) -> CodecConfiguration:
+    """MPEG-4 Visual and JPEG share a sample entry (ISO/IEC 14496-14 5.6)."""
+    found = parse_esds(parse_sample_entry(entry, visual=True).boxes.get(b"esds", b""))
+    if found.object_type == JPEG_OBJECT:
+        return jpeg.JpegConfiguration.from_sample_entry(entry)
+    if found.object_type == MPEG4_VISUAL:
+        return mpeg4.Mpeg4Configuration.from_sample_entry(entry)
+    raise UnsupportedCodec(f"a sample entry mp4v with object type {found.object_type:#04x}")
+
 
 _SAMPLE_ENTRIES: dict[bytes, Callable[[bytes], CodecConfiguration]] = {
     **dict.fromkeys(h264.SAMPLE_ENTRIES, h264.H264Configuration.from_sample_entry),
     **dict.fromkeys(h265.SAMPLE_ENTRIES, h265.H265Configuration.from_sample_entry),
     aac.SAMPLE_ENTRY: aac.AacConfiguration.from_sample_entry,
+    av1.SAMPLE_ENTRY: av1.Av1Configuration.from_sample_entry,
+    jpeg.SAMPLE_ENTRY: _mp4v,
+    l16.SAMPLE_ENTRY: l16.L16Configuration.from_sample_entry,
+    g726.SAMPLE_ENTRY: g726.from_sample_entry,
+    opus.SAMPLE_ENTRY: opus.OpusConfiguration.from_sample_entry,
     g711.PcmuConfiguration.SAMPLE_ENTRY: g711.from_sample_entry,
     g711.PcmaConfiguration.SAMPLE_ENTRY: g711.from_sample_entry,
     metadata.SAMPLE_ENTRY: metadata.from_sample_entry,

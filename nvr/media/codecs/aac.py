@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from nvr.media.bmff.boxes import full_box
 from nvr.media.codecs.bits import Bits
+from nvr.media.codecs.esds import AAC, STREAM_AUDIO, esds_box, parse_esds
 from nvr.media.codecs.sample_entry import audio_sample_entry, parse_sample_entry
 from nvr.media.unit import AccessUnit, CodecConfiguration
 from nvr.model.errors import FormatError, UnsupportedCodec
@@ -35,9 +35,6 @@ _REFUSED = (
     "streamstateindication",
     "auxiliarydatasizelength",
 )
-
-_ES, _DECODER_CONFIG, _DECODER_SPECIFIC, _SL_CONFIG = 3, 4, 5, 6
-_OBJECT_AAC, _STREAM_AUDIO = 0x40, 5
 
 HBR_MAXIMUM = (1 << 13) - 1
 """Bytes of a frame that the 13 bits of AAC-hbr can tell."""
@@ -138,56 +135,22 @@ class AacConfiguration:
         )
 
     def sample_entry(self) -> bytes:
-        decoder = struct.pack(">BB3xII", _OBJECT_AAC, _STREAM_AUDIO << 2 | 1, 0, 0)
-        decoder += _descriptor(_DECODER_SPECIFIC, self.config)
-        es = b"\0\0\0" + _descriptor(_DECODER_CONFIG, decoder) + _descriptor(_SL_CONFIG, b"\2")
-        esds = full_box(b"esds", 0, 0, _descriptor(_ES, es))
+        esds = esds_box(AAC, STREAM_AUDIO, self.config)
         return audio_sample_entry(SAMPLE_ENTRY, self.channels, self.clock_rate, esds)
 
     @classmethod
     def from_sample_entry(cls, entry: bytes) -> AacConfiguration:
         """Inverse of `sample_entry`. Raises FormatError."""
         found = parse_sample_entry(entry, visual=False)
-        es = _take(found.boxes.get(b"esds", b"")[4:], _ES)
-        at = 3
-        if len(es) > 2:  # ISO/IEC 14496-1 7.2.6.5: what the flags announce stands before the decoder's part
-            flags = es[2]
-            at += 2 if flags & 0x80 else 0
-            if flags & 0x40:
-                at += 1 + int.from_bytes(es[at : at + 1], "big")
-            at += 2 if flags & 0x20 else 0
-        decoder = _take(es[at:], _DECODER_CONFIG)
-        if not decoder or decoder[0] != _OBJECT_AAC:
+        decoder = parse_esds(found.boxes.get(b"esds", b""))
+        if decoder.object_type != AAC:
             raise UnsupportedCodec("a sample entry mp4a with other audio than MPEG-4 AAC")
-        config = _take(decoder[13:], _DECODER_SPECIFIC)
+        config = decoder.specific
         rate = found.sample_rate
         if not rate:
             specific = AudioSpecificConfig.parse(config)
             rate = max(specific.frequency, specific.extension_frequency or 0)
         return cls(config, rate, found.channels)
-
-
-def _descriptor(tag: int, body: bytes) -> bytes:
-    """A descriptor with its expandable size (ISO/IEC 14496-1 8.3.3)."""
-    size = len(body)
-    length = bytes((size & 0x7F,))
-    while size := size >> 7:
-        length = bytes((size & 0x7F | 0x80,)) + length
-    return bytes((tag,)) + length + body
-
-
-def _take(data: bytes, tag: int) -> bytes:
-    """Contents of the descriptor at the start of `data`. Raises FormatError."""
-    if not data or data[0] != tag:
-        raise FormatError(f"an esds box without the descriptor of tag {tag}")
-    size, at = 0, 1
-    while at < min(len(data), 5):
-        size, at = size << 7 | data[at] & 0x7F, at + 1
-        if not data[at - 1] & 0x80:
-            break
-    if at + size > len(data):
-        raise FormatError("an esds box cut short")
-    return data[at : at + size]
 
 
 def configuration(clock_rate: int, channels: int, parameters: Mapping[str, str | None]) -> AacConfiguration:

@@ -25,6 +25,8 @@ class Entry(NamedTuple):
     channels: int
     sample_rate: int
     """Integer part of samplerate, Hz; 0 when the rate does not fit 16 bits."""
+    sample_size: int
+    """Bits of a sample."""
     boxes: dict[bytes, bytes]
     """Contents of the boxes within, by type."""
 
@@ -35,10 +37,10 @@ def visual_sample_entry(kind: bytes, width: int, height: int, *boxes: bytes) -> 
     return box(kind, _ENTRY.pack(1), head, *boxes)
 
 
-def audio_sample_entry(kind: bytes, channels: int, sample_rate: int, *boxes: bytes) -> bytes:
+def audio_sample_entry(kind: bytes, channels: int, sample_rate: int, *boxes: bytes, sample_size: int = 16) -> bytes:
     """AudioSampleEntry, version 0. A rate above 65535 Hz does not fit: 0 is written, the codec's box has it."""
     rate = sample_rate << 16 if sample_rate <= 0xFFFF else 0
-    return box(kind, _ENTRY.pack(1), _AUDIO.pack(channels, 16, 0, 0, rate), *boxes)
+    return box(kind, _ENTRY.pack(1), _AUDIO.pack(channels, sample_size, 0, 0, rate), *boxes)
 
 
 def parse_sample_entry(entry: bytes, *, visual: bool) -> Entry:
@@ -50,9 +52,9 @@ def parse_sample_entry(entry: bytes, *, visual: bool) -> Entry:
     inner = {found.type: body[found.body : found.end] for found in iter_boxes(body, head.size)}
     if visual:
         width, height = head.unpack_from(body)[:2]
-        return Entry(kind, width, height, 0, 0, inner)
-    channels, _, _, _, rate = head.unpack_from(body)
-    return Entry(kind, 0, 0, channels, rate >> 16, inner)
+        return Entry(kind, width, height, 0, 0, 0, inner)
+    channels, bits, _, _, rate = head.unpack_from(body)
+    return Entry(kind, 0, 0, channels, rate >> 16, bits, inner)
 
 
 def sample_entry_body(entry: bytes) -> tuple[bytes, bytes]:

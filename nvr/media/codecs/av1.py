@@ -1,0 +1,490 @@
+"""AV1 ("RTP Payload Format For AV1" 1.0 of AOM; in files `av01` with av1C, "AV1 Codec ISO Media File Format Binding").
+
+A unit is a temporal unit: its OBUs, each with its size, without temporal delimiters. On the wire OBUs have no sizes of
+their own; the aggregation header and lengths between them tell where they end. Clean points are temporal units whose
+first frame is a key frame that is shown. The configuration is the sequence header, which comes in the stream only.
+
+Behind a loss nothing but a sequence header proves that a temporal unit is whole from its beginning: a packet may begin
+with any OBU of it. One unit without is passed over; those behind it are `damaged` up to the next clean point.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import ClassVar, NamedTuple
+
+from nvr.media.bmff.boxes import box
+from nvr.media.codecs.bits import Bits
+from nvr.media.codecs.sample_entry import parse_sample_entry, visual_sample_entry
+from nvr.media.unit import AccessUnit, CodecConfiguration
+from nvr.model.errors import FormatError
+from nvr.model.recording import TrackType
+
+SAMPLE_ENTRY = b"av01"
+
+MAXIMUM_UNIT = 16 << 20
+"""Bytes of a temporal unit; a camera that never ends its units cannot take the memory."""
+MAXIMUM_OBUS = 4096
+"""OBUs of a temporal unit: a packet of empty ones must not become a unit of millions."""
+
+SEQUENCE_HEADER, TEMPORAL_DELIMITER, FRAME_HEADER, FRAME, TILE_LIST = 1, 2, 3, 6, 8
+_Z, _Y, _N = 0x80, 0x40, 0x08
+_HAS_SIZE, _HAS_EXTENSION = 0x02, 0x04
+KEY_FRAME, _SELECT, _IDENTITY, _SRGB, _BT709 = 0, 2, 0, 13, 1
+_NO_TIME = -1
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceHeader:
+    """What the recorder needs of a sequence header OBU (AV1 specification 5.5)."""
+
+    profile: int
+    level: int
+    tier: int
+    width: int
+    height: int
+    reduced: bool
+    """reduced_still_picture_header: its frames say nothing of their type."""
+    colour: int
+    """The third octet of av1C: tier, bit depth, monochrome, subsampling, sample position."""
+
+    @classmethod
+    def parse(cls, data: bytes) -> SequenceHeader:
+        """From the contents of the OBU. Raises FormatError."""
+        bits = Bits(data[:256], "AV1 sequence header")
+        profile = bits.u(3)
+        if profile > 2:
+            raise FormatError(f"an AV1 sequence header of profile {profile}")
+        bits.skip(1)  # still_picture
+        reduced = bits.flag()
+        level, tier = (bits.u(5), 0) if reduced else _operating_point(bits)
+        wide, high = bits.u(4) + 1, bits.u(4) + 1
+        width, height = bits.u(wide) + 1, bits.u(high) + 1
+        _skip_tools(bits, reduced)
+        return cls(profile, level, tier, width, height, reduced, tier << 7 | _colour(bits, profile))
+
+
+def _operating_point(bits: Bits) -> tuple[int, int]:
+    """Level and tier of the first operating point; what stands before and between them is passed over."""
+    delay = 0
+    if bits.flag():  # timing_info
+        bits.skip(64)
+        if bits.flag():
+            bits.ue()  # uvlc (4.10.3) is ue(v)
+        if bits.flag():  # decoder_model_info
+            delay = bits.u(5) + 1
+            bits.skip(32 + 5 + 5)
+    display_delay = bits.flag()
+    first = None
+    for _ in range(bits.u(5) + 1):
+        bits.skip(12)
+        level = bits.u(5)
+        tier = bits.u(1) if level > 7 else 0
+        first = first or (level, tier)
+        if delay and bits.flag():
+            bits.skip(2 * delay + 1)
+        if display_delay and bits.flag():
+            bits.skip(4)
+    assert first is not None
+    return first
+
+
+def _skip_tools(bits: Bits, reduced: bool) -> None:
+    if not reduced and bits.flag():  # frame_id_numbers_present_flag
+        bits.skip(4 + 3)
+    bits.skip(3)  # 128x128 superblocks, filter intra, intra edge filter
+    if not reduced:
+        bits.skip(4)  # interintra and masked compound, warped motion, dual filter
+        order_hint = bits.flag()
+        if order_hint:
+            bits.skip(2)  # joint compound, reference frame motion vectors
+        screen_content = _SELECT if bits.flag() else bits.u(1)
+        if screen_content and not bits.flag():
+            bits.skip(1)  # seq_force_integer_mv
+        if order_hint:
+            bits.skip(3)
+    bits.skip(3)  # superres, cdef, restoration
+
+
+def _colour(bits: Bits, profile: int) -> int:
+    """color_config (5.5.2) as the lower seven bits of the third octet of av1C."""
+    high = bits.u(1)
+    twelve = bits.u(1) if profile == 2 and high else 0
+    mono = 0 if profile == 1 else bits.u(1)
+    description = (bits.u(8), bits.u(8), bits.u(8)) if bits.flag() else (2, 2, 2)
+    position = 0
+    if mono:
+        bits.skip(1)
+        x = y = 1
+    elif description == (_BT709, _SRGB, _IDENTITY):
+        x = y = 0
+    else:
+        bits.skip(1)
+        if profile == 0:
+            x = y = 1
+        elif profile == 1:
+            x = y = 0
+        elif twelve:
+            x = bits.u(1)
+            y = bits.u(1) if x else 0
+        else:
+            x, y = 1, 0
+        if x and y:
+            position = bits.u(2)
+    return high << 6 | twelve << 5 | mono << 4 | x << 3 | y << 2 | position
+
+
+@dataclass(frozen=True, slots=True)
+class Av1Configuration:
+    """`sequence` is the content of the sequence header OBU."""
+
+    encoding: ClassVar[str] = "AV1"
+    track_type: ClassVar[TrackType] = TrackType.VIDEO
+
+    sequence: bytes
+    picture: SequenceHeader = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "picture", SequenceHeader.parse(self.sequence))
+
+    @property
+    def clock_rate(self) -> int:
+        return 90_000
+
+    @property
+    def width(self) -> int:
+        return self.picture.width
+
+    @property
+    def height(self) -> int:
+        return self.picture.height
+
+    def rtpmap(self) -> str:
+        return "AV1/90000"
+
+    def fmtp(self) -> str:
+        p = self.picture
+        return f"profile={p.profile};level-idx={p.level};tier={p.tier}"
+
+    def obu(self) -> bytes:
+        """The sequence header in sample form."""
+        return bytes((SEQUENCE_HEADER << 3 | _HAS_SIZE,)) + leb128(len(self.sequence)) + self.sequence
+
+    def sample_entry(self) -> bytes:
+        p = self.picture
+        av1c = box(b"av1C", bytes((0x81, p.profile << 5 | p.level, p.colour, 0)), self.obu())
+        return visual_sample_entry(SAMPLE_ENTRY, p.width, p.height, av1c)
+
+    @classmethod
+    def from_sample_entry(cls, entry: bytes) -> Av1Configuration:
+        """Inverse of `sample_entry`. Raises FormatError."""
+        av1c = parse_sample_entry(entry, visual=True).boxes.get(b"av1C", b"")
+        if len(av1c) < 4 or av1c[0] != 0x81:
+            raise FormatError("a sample entry of AV1 without an av1C that is known")
+        for obu in iter_obus(memoryview(av1c)[4:]):
+            if obu.kind == SEQUENCE_HEADER:
+                return cls(bytes(obu.content))
+        raise FormatError("an av1C without a sequence header")
+
+
+def leb128(value: int) -> bytes:
+    """Little endian groups of seven bits (4.10.5)."""
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def read_leb128(data: bytes | memoryview, at: int) -> tuple[int, int]:
+    """The value at `at`, and where the next octet stands. Raises FormatError."""
+    value = 0
+    for i in range(8):
+        if at + i >= len(data):
+            break
+        octet = data[at + i]
+        value |= (octet & 0x7F) << 7 * i
+        if not octet & 0x80:
+            return value, at + i + 1
+    raise FormatError("an AV1 length that does not end")
+
+
+class Obu(NamedTuple):
+    kind: int
+    header: bytes
+    """One octet, or two with the extension; has_size_field cleared."""
+    content: memoryview
+
+
+def iter_obus(data: memoryview) -> Iterator[Obu]:
+    """The OBUs of a unit in sample form. Raises FormatError."""
+    at, end = 0, len(data)
+    while at < end:
+        first = data[at]
+        size = 2 if first & _HAS_EXTENSION else 1
+        if first & 0x80 or not first & _HAS_SIZE or at + size > end:
+            raise FormatError(f"an AV1 OBU that begins with {first:#04x}")
+        length, begin = read_leb128(data, at + size)
+        if begin + length > end:
+            raise FormatError(f"an AV1 OBU of {length} bytes with {end - begin} left")
+        header = bytes((first & ~_HAS_SIZE & 0xFF,)) + bytes(data[at + 1 : at + size])
+        yield Obu(first >> 3 & 15, header, data[begin : begin + length])
+        at = begin + length
+
+
+class Av1Depacketizer:
+    """OBU elements put together to OBUs, OBUs to temporal units."""
+
+    __slots__ = (
+        "_damaged",
+        "_elements",
+        "_gap",
+        "_markers",
+        "_open",
+        "_proof",
+        "_size",
+        "_skipping",
+        "_time",
+        "configuration",
+        "dropped",
+        "last_error",
+    )
+
+    _elements: list[bytes]
+    """Whole OBUs as they came."""
+    _open: list[bytes]
+    """Fragments of the OBU that goes on in the next packet."""
+    _size: int
+    _time: int
+    _skipping: bool
+    _proof: bool
+
+    def __init__(self) -> None:
+        self.dropped = 0
+        self.last_error: str | None = None
+        self.configuration: CodecConfiguration | None = None
+        self._gap = True  # the stream may be joined inside a unit
+        self._damaged = True
+        self._markers = False
+        self._reset()
+
+    def push(
+        self, buffer: memoryview, start: int, end: int, rtp_time: int, marker: bool
+    ) -> list[AccessUnit] | tuple[()]:
+        if start >= end:
+            return ()  # nothing but padding
+        done: list[AccessUnit] | tuple[()] = ()
+        if rtp_time != self._time:
+            done = self._ended()
+            self._time = rtp_time
+            self._proof, self._gap = self._gap, False
+        if self._skipping:
+            self._gap = False
+        else:
+            try:
+                self._take(buffer, start, end)
+            except FormatError as e:
+                self._break_off(str(e))
+        if not marker:
+            return done
+        self._markers = True
+        return [*done, *self._ended()]
+
+    def lost(self, packets: int) -> None:
+        """The unit that was being received is dropped."""
+        if packets > 0:
+            self._gap = self._damaged = True
+            if self._time != _NO_TIME and not self._skipping:
+                self._break_off(None)
+
+    def flush(self) -> list[AccessUnit] | tuple[()]:
+        """The unit in hand. Where units end with markers, one without is cut off; else all that came of it is there."""
+        if self._time != _NO_TIME and not self._skipping and self._markers:
+            self._break_off(None)
+        done = self._ended()
+        self._gap = self._damaged = True
+        return done
+
+    def _reset(self) -> None:
+        self._elements = []
+        self._open = []
+        self._size = 0
+        self._time = _NO_TIME
+        self._skipping = False
+        self._proof = False
+
+    def _break_off(self, why: str | None) -> None:
+        self.dropped += 1
+        self.last_error = why or self.last_error
+        self._damaged = True
+        at = self._time
+        self._reset()
+        self._time, self._skipping = at, True
+
+    def _take(self, buffer: memoryview, start: int, end: int) -> None:
+        """The OBU elements of one packet (4.4). Raises FormatError."""
+        aggregation = buffer[start]
+        count = aggregation >> 4 & 3
+        at, number = start + 1, 0
+        if at >= end:
+            raise FormatError("an AV1 packet without OBU elements")
+        goes_on = bool(aggregation & _Z)
+        if goes_on and not self._open:
+            if self._proof and not self._elements:
+                self._break_off(None)  # the rest of a unit that began before the loss: no error of the camera
+                return
+            raise FormatError("a fragment of an AV1 OBU whose beginning is missing")
+        if self._open and not goes_on:
+            raise FormatError("a fragmented AV1 OBU without its end")
+        while at < end:
+            number += 1
+            if count and number == count:
+                begin, stop = at, end
+            else:
+                length, begin = read_leb128(buffer[:end], at)
+                stop = begin + length
+            if stop > end:
+                raise FormatError(f"an AV1 OBU element of {stop - begin} bytes with {end - begin} left")
+            if number == 1 and goes_on:
+                self._open.append(bytes(buffer[begin:stop]))
+            else:
+                self._finish()
+                self._open = [bytes(buffer[begin:stop])]
+            self._size += stop - begin
+            at = stop
+        if count and number < count:
+            raise FormatError(f"an AV1 packet of {number} OBU elements that announces {count}")
+        if not aggregation & _Y:
+            self._finish()
+        if self._size > MAXIMUM_UNIT or len(self._elements) > MAXIMUM_OBUS:
+            raise FormatError(f"an AV1 temporal unit of {self._size} bytes in {len(self._elements)} OBUs")
+
+    def _finish(self) -> None:
+        """The OBU in hand is whole; empty elements are passed over."""
+        obu = b"".join(self._open)
+        self._open = []
+        if obu:
+            self._elements.append(obu)
+
+    def _ended(self) -> list[AccessUnit] | tuple[()]:
+        """The unit in hand is at its end."""
+        if self._time == _NO_TIME or self._skipping:
+            self._reset()
+            return ()
+        try:
+            if self._open:
+                raise FormatError("a fragmented AV1 OBU without its end")
+            unit = self._unit()
+        except FormatError as e:
+            self.last_error = str(e)
+            unit = None
+        if unit is None:
+            self.dropped += 1
+            self._damaged = True
+            self._reset()
+            return ()
+        self._reset()
+        return [unit]
+
+    def _unit(self) -> AccessUnit | None:
+        """None for a unit whose beginning is not proven. Raises FormatError."""
+        parts: list[bytes] = []
+        sequence = frame = None
+        for element in self._elements:
+            obu = _obu(element)
+            if obu.kind in (TEMPORAL_DELIMITER, TILE_LIST):
+                continue  # not for the receiver (5); a file has no delimiters either
+            if not parts and self._proof and obu.kind != SEQUENCE_HEADER:
+                return None
+            if obu.kind == SEQUENCE_HEADER:
+                sequence = bytes(obu.content)
+            elif frame is None and obu.kind in (FRAME, FRAME_HEADER):
+                frame = obu
+            parts += (
+                bytes((obu.header[0] | _HAS_SIZE,)) + obu.header[1:],
+                leb128(len(obu.content)),
+                bytes(obu.content),
+            )
+        if frame is None:
+            raise FormatError("an AV1 temporal unit without a frame")
+        configuration = self._configured(sequence)
+        clean = _is_key(frame, configuration.picture.reduced)
+        if clean:
+            self._damaged = False
+        return AccessUnit(self._time, b"".join(parts), clean, self._damaged, configuration)
+
+    def _configured(self, sequence: bytes | None) -> Av1Configuration:
+        known = self.configuration
+        if sequence is not None and (not isinstance(known, Av1Configuration) or sequence != known.sequence):
+            known = self.configuration = Av1Configuration(sequence)
+        if not isinstance(known, Av1Configuration):
+            raise FormatError("no AV1 sequence header so far")
+        return known
+
+
+def _obu(element: bytes) -> Obu:
+    """An OBU as it came: without a size, as it should be, or with one. Raises FormatError."""
+    first = element[0]
+    size = 2 if first & _HAS_EXTENSION else 1
+    if first & 0x80 or len(element) < size:
+        raise FormatError(f"an AV1 OBU that begins with {first:#04x}")
+    begin, stop = size, len(element)
+    if first & _HAS_SIZE:
+        length, begin = read_leb128(element, size)
+        stop = begin + length
+        if stop > len(element):
+            raise FormatError(f"an AV1 OBU of {length} bytes with {len(element) - begin} left")
+    header = bytes((first & ~_HAS_SIZE & 0xFF,)) + element[1:size]
+    return Obu(first >> 3 & 15, header, memoryview(element)[begin:stop])
+
+
+def _is_key(frame: Obu, reduced: bool) -> bool:
+    """Whether this is a key frame that is shown (5.9.2): show_existing_frame 0, frame_type 0, show_frame 1."""
+    return reduced or (len(frame.content) > 0 and frame.content[0] >> 4 == 0b0001)
+
+
+class Av1Packetizer:
+    """At most three OBU elements a packet, the last without a length; small ones share a packet."""
+
+    marker_on_last = True
+
+    def __init__(self, maximum: int) -> None:
+        if maximum < 16:
+            raise ValueError(f"a maximum payload of {maximum} bytes leaves no room for OBUs")
+        self._maximum = maximum
+
+    def packetize(self, data: memoryview) -> list[tuple[bytes, memoryview]]:
+        """See Packetizer. Raises FormatError for what is no unit in sample form."""
+        payloads: list[tuple[bytes, memoryview]] = []
+        maximum = self._maximum
+        first = _N
+        head, count, z = b"", 0, 0  # elements in the packet in hand, with their lengths; whether it goes on an OBU
+        obus = list(iter_obus(data))
+        if not obus:
+            raise FormatError("an AV1 temporal unit without OBUs")
+        if obus[0].kind != SEQUENCE_HEADER:
+            first = 0
+        for number, (_, header, content) in enumerate(obus):
+            element = header
+            whole = leb128(len(header) + len(content))
+            more = number + 1 < len(obus)
+            if more and count < 2 and 1 + len(head) + len(whole) + len(header) + len(content) + 8 <= maximum:
+                head += whole + header + bytes(content)  # room is left for others behind it
+                count += 1
+                continue
+            at = 0
+            while True:
+                room = maximum - 1 - len(head) - len(element)
+                part = content[at : at + room]
+                at += len(part)
+                ends = at >= len(content)
+                aggregation = z | (0 if ends else _Y) | count + 1 << 4 | first
+                payloads.append((bytes((aggregation,)) + head + element, part))
+                head, element, count, first = b"", b"", 0, 0
+                if ends:
+                    z = 0
+                    break
+                z = _Z
+        return payloads
