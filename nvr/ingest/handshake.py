@@ -375,7 +375,7 @@ def _offered(index: int, media: Media, base: str) -> OfferedStream:
     info = SourceStream(
         index=index,
         track_type=track_type,
-        encoding=chosen.encoding or f"payload type {chosen.payload_type}",
+        encoding=codecs.stored_as(chosen.encoding) or f"payload type {chosen.payload_type}",
         names=tuple(dict.fromkeys(n for n in names if n)),
         supported=depacketizer is not None,
     )
@@ -392,7 +392,7 @@ def _choose(media: Media) -> tuple[PayloadFormat, Depacketizer | None, str | Non
             continue
         try:
             depacketizer = codecs.depacketizer_for(
-                offered.encoding, offered.clock_rate, offered.channels, offered.parameters
+                offered.encoding, offered.clock_rate, offered.channels, {**_sizes(media), **offered.parameters}
             )
         except FormatError as e:
             problem = str(e)
@@ -400,6 +400,11 @@ def _choose(media: Media) -> tuple[PayloadFormat, Depacketizer | None, str | Non
             return offered, depacketizer, None
     first = media.formats[0] if media.formats else PayloadFormat(0, "", 0)
     return first, None, problem
+
+
+def _sizes(media: Media) -> dict[str, str]:
+    """Attributes that tell the size of pictures, for codecs whose packets cannot (RTP/JPEG above 2040 pixels)."""
+    return {name: value for name in ("x-dimensions", "framesize") if (value := media.attribute(name))}
 
 
 def _without_credentials(uri: str) -> str:

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from nvr.media.codecs.jpeg_depacketizer import JpegDepacketizer
 from nvr.media.codecs.nal import NalDepacketizer
 from nvr.media.rtcp import ReceptionStatistics
-from nvr.media.rtp import HEADER, HEADER_SIZE, payload_bounds
+from nvr.media.rtp import EXTENSION_BIT, HEADER, HEADER_SIZE, extension_of, payload_bounds
 from nvr.media.sequence import SequenceOrder
 from nvr.model.errors import FormatError
 
@@ -27,6 +28,7 @@ class StreamReceiver:
 
     __slots__ = (
         "_counted",
+        "_extended",
         "bad_packets",
         "clock_rate",
         "depacketizer",
@@ -51,6 +53,8 @@ class StreamReceiver:
         self.depacketizer = depacketizer
         self.fragments = depacketizer if isinstance(depacketizer, NalDepacketizer) else None
         """The depacketizer, where it takes the middle of a fragmented NAL unit many packets at once."""
+        self._extended = depacketizer if isinstance(depacketizer, JpegDepacketizer) else None
+        """The depacketizer, where header extensions have a meaning for it. Packets that have one are never plain."""
         self.order: SequenceOrder[bytes] = SequenceOrder()
         """Window 0: TCP keeps the order, so every hole is a loss at once. See `reorder`."""
         self.now_ns = 0
@@ -153,7 +157,11 @@ class StreamReceiver:
         self.packets += 1
         self.octets += end - start
         payload_start, payload_end = payload_bounds(view, start, end)
-        if self.take and self.depacketizer is not None and payload_end > payload_start:
+        extended = False
+        if self._extended is not None and view[start] & EXTENSION_BIT and self.take:
+            self._extended.extension(*extension_of(view, start))
+            extended = True
+        if self.take and self.depacketizer is not None and (payload_end > payload_start or extended):
             _, second, _, rtp_time, _ = HEADER.unpack_from(view, start)
             units = self.depacketizer.push(view, payload_start, payload_end, rtp_time, second > 127)
             if units:

@@ -97,6 +97,14 @@ class RtpPacket:
         )
 
 
+def extension_of(buffer: _Buffer, start: int) -> tuple[int, bytes]:
+    """Profile and data of the header extension of the packet at `start`, whose bounds have been checked and which has
+    one."""
+    at = start + HEADER_SIZE + 4 * (buffer[start] & 0x0F)
+    profile, words = _EXTENSION.unpack_from(buffer, at)
+    return profile, bytes(buffer[at + 4 : at + 4 + 4 * words])
+
+
 def payload_bounds(buffer: _Buffer, start: int, end: int) -> tuple[int, int]:
     """Where the payload of the packet `buffer[start:end]` begins and ends. Raises FormatError.
 

@@ -1,8 +1,8 @@
 """The shapes that travel through the house: codec configurations, access units, samples, fragments.
 
 An access unit's bytes stand everywhere in sample form, the form that ISO/IEC 14496-15 and -3 give them in a file:
-H.264 and H.265 as NAL units behind 4-byte lengths, AAC as raw frames, G.711 as octets, metadata as one XML document
-(or its gzip form).
+H.264 and H.265 as NAL units behind 4-byte lengths, AV1 as OBUs with their sizes, JPEG as a whole image, MPEG-4 Visual
+as its byte stream, AAC and Opus as raw frames, other sound as octets, metadata as one XML document (or its gzip form).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class CodecConfiguration(Protocol):
     """
 
     encoding: ClassVar[str]
-    """RTP encoding name in upper case: H264, H265, MPEG4-GENERIC, PCMU, PCMA, VND.ONVIF.METADATA ..."""
+    """RTP encoding name in upper case: H264, JPEG, MPEG4-GENERIC, G726-32, VND.ONVIF.METADATA ..."""
     track_type: ClassVar[TrackType]
 
     @property
@@ -35,6 +35,11 @@ class CodecConfiguration(Protocol):
 
     def fmtp(self) -> str | None:
         """Value of a=fmtp behind the payload type, or None when the encoding has no parameters."""
+
+    def in_band(self) -> bytes:
+        """What a decoder that was set up for another configuration must see before a clean point, in sample form:
+        parameter sets and the like (RFC 6184 8.4, RFC 7798 7.2.2). Empty where units bring all they need, and where
+        nothing in band can tell."""
 
     def sample_entry(self) -> bytes:
         """The whole SampleEntry box for stsd (ISO/IEC 14496-12 8.5.2); `codecs.from_sample_entry` is its inverse."""
@@ -129,10 +134,14 @@ class Depacketizer(Protocol):
 
 
 class Packetizer(Protocol):
-    """Access units in, RTP payloads out; the inverse of the codec's depacketizer."""
+    """Access units in, RTP payloads out; the inverse of the codec's depacketizer.
+
+    A packetizer whose codec uses RTP header extensions of its own (JPEG) has an attribute `extensions` as well: whole
+    extensions of the first packets of the unit packetized last.
+    """
 
     marker_on_last: bool
-    """Whether the marker bit stands on the last packet of a unit (video, AAC, metadata) or never (G.711 replay)."""
+    """Whether the marker bit stands on the last packet of a unit (video, AAC, metadata) or never (other sound)."""
 
     def packetize(self, data: memoryview) -> list[tuple[bytes, memoryview]]:
         """Payloads of one access unit, each as (prefix made here, slice of `data`), none above the maximum size.

@@ -6,20 +6,17 @@ byte of payload is copied once between footage and socket.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import secrets
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
 
 from nvr.media.replay_extension import CLEAN_POINT, DISCONTINUITY, END_OF_SECTION, PROFILE, TERMINAL, WORDS
 from nvr.media.replay_extension import PACK as EXTENSION
-from nvr.media.replay_extension import SIZE as EXTENSION_SIZE
 from nvr.media.rtp import EXTENSION_BIT, HEADER, HEADER_SIZE, MARKER_BIT, PLAIN
 from nvr.media.unit import CodecConfiguration, Packetizer
 from nvr.model.errors import FormatError
+from nvr.model.recording import TrackType
 from nvr.model.time import ntp_from_utc
 from nvr.replay.unit import Unit
 
@@ -90,11 +87,15 @@ class RtpStream:
                 self.refused += 1
                 self.last_refusal = f"{unit.configuration.encoding} where {self._announced.encoding} is announced"
                 return
+            if not _decodable(unit.configuration, self._announced):
+                self.refused += 1
+                self.last_refusal = f"{unit.configuration.rtpmap()} where {self._announced.rtpmap()} is announced"
+                return
             if unit.configuration != self._configuration:
                 self._packetizer = self._packetizer_for(unit.configuration)
             self._configuration = unit.configuration
         if unit.clean_point and unit.configuration != self._announced:
-            data = parameter_sets_in_band(unit.configuration) + data
+            data = unit.configuration.in_band() + data
             self._announced = unit.configuration
         try:
             payloads = self._packetizer.packetize(memoryview(data))
@@ -104,22 +105,23 @@ class RtpStream:
             return
         if not payloads:
             return
-        first_extension = last_extension = None
         last = len(payloads) - 1
+        # By packet. JPEG has extensions of its own; where both are needed they are one (8.3.3).
+        extensions: dict[int, bytes] = dict(enumerate(getattr(self._packetizer, "extensions", ())))
         if cseq is not None:
             ntp = ntp_from_utc(unit.utc_ns)
             flags = (CLEAN_POINT if unit.clean_point else 0) | (END_OF_SECTION if unit.end else 0)
             terminal = TERMINAL if unit.terminal else 0
             discontinuity = DISCONTINUITY if unit.discontinuity else 0
             first = flags | discontinuity | (terminal if last == 0 else 0)
-            first_extension = EXTENSION.pack(PROFILE, WORDS, ntp, first, cseq, 0)
+            extensions[0] = _replay_extension(ntp, first, cseq, extensions.get(0, b""))
             if terminal and last > 0:
-                last_extension = EXTENSION.pack(PROFILE, WORDS, ntp, flags | terminal, cseq, 0)
+                extensions[last] = _replay_extension(ntp, flags | terminal, cseq, extensions.get(last, b""))
         marker = MARKER_BIT if self._packetizer.marker_on_last else 0
         payload_type, sequence, ssrc, channel = self._payload_type, self.sequence, self.ssrc, self.channel
         octets = 0
         for i, (prefix, part) in enumerate(payloads):
-            extension = first_extension if i == 0 else last_extension if i == last else None
+            extension = extensions.get(i)
             size = len(prefix) + len(part)
             octets += size
             second = payload_type | (marker if i == last else 0)
@@ -133,7 +135,7 @@ class RtpStream:
                     part,
                 )
             else:
-                size += HEADER_SIZE + EXTENSION_SIZE
+                size += HEADER_SIZE + len(extension)
                 out += (
                     _FRAMED.pack(0x24, channel, size, PLAIN | EXTENSION_BIT, second, sequence, rtp_time, ssrc),
                     extension,
@@ -146,21 +148,14 @@ class RtpStream:
         self.octets += octets
 
 
-_PARAMETER_SETS: Final = ("sprop-vps", "sprop-sps", "sprop-pps", "sprop-parameter-sets")
+def _replay_extension(ntp: int, flags: int, cseq: int, jpeg: bytes) -> bytes:
+    """The replay extension, with the whole JPEG extension behind its three words where there is one (8.3.3)."""
+    return EXTENSION.pack(PROFILE, WORDS + len(jpeg) // 4, ntp, flags, cseq, 0) + jpeg
 
 
-def parameter_sets_in_band(configuration: CodecConfiguration) -> bytes:
-    """The parameter sets of a=fmtp as NAL units in sample form, to stand before a picture; empty for other codecs.
-
-    A decoder that was set up from the description of another configuration needs them (RFC 6184 8.4, RFC 7798 7.2.2).
-    """
-    fields = dict(f.strip().partition("=")[::2] for f in (configuration.fmtp() or "").split(";"))
-    parts = []
-    for name in _PARAMETER_SETS:
-        for text in filter(None, fields.get(name, "").split(",")):
-            try:
-                nal = base64.b64decode(text, validate=True)
-            except binascii.Error as e:
-                raise FormatError(f"{name} of {configuration.encoding} is not base64: {e}") from e
-            parts.append(len(nal).to_bytes(4, "big") + nal)
-    return b"".join(parts)
+def _decodable(configuration: CodecConfiguration, announced: CodecConfiguration) -> bool:
+    """Whether a decoder set up for what was announced learns of another configuration: pictures and documents say all
+    in band; sound of another rate, number of channels or AudioSpecificConfig would come out wrong."""
+    if configuration.track_type is not TrackType.AUDIO:
+        return True
+    return (configuration.rtpmap(), configuration.fmtp()) == (announced.rtpmap(), announced.fmtp())

@@ -26,7 +26,7 @@ from nvr.soap.model import (
 from nvr.soap.names import TRC
 from nvr.soap.service import AccessClass, Call, Result, Service, operation
 
-ENCODINGS = ("H264", "H265", "AAC", "G711")
+ENCODINGS = ("H264", "H265", "JPEG", "MPEG4", "AV1", "AAC", "G711", "G726", "opus", "L16")
 """What can be recorded, in names of tt:VideoEncoding and tt:AudioEncoding, otherwise IANA's (5.24)."""
 
 

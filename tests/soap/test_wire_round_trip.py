@@ -153,12 +153,17 @@ def test_what_the_schema_takes_for_a_uri_is_taken(text: str) -> None:
     assert any_uri().parse(f" {text}\n") == text
 
 
-RTP_NAMES = {"H264": ["H264"], "H265": ["H265"], "AAC": ["MPEG4-GENERIC"], "G711": ["PCMU", "PCMA"]}
+RTP_NAMES = {
+    "MPEG4": ["MP4V-ES"],
+    "AAC": ["MPEG4-GENERIC"],
+    "G711": ["PCMU", "PCMA"],
+    "G726": ["G726-16", "G726-24", "G726-32", "G726-40", "AAL2-G726-16", "AAL2-G726-32"],
+}
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
 def test_every_announced_encoding_has_a_depacketizer(encoding: str) -> None:
-    rates = {"AAC": 48000, "G711": 8000}
+    rates = {"AAC": 48000, "G711": 8000, "G726": 8000, "opus": 48000, "L16": 16000}
     aac = {"mode": "AAC-hbr", "config": "1190", "sizelength": "13", "indexlength": "3", "indexdeltalength": "3"}
-    for name in RTP_NAMES[encoding]:
+    for name in RTP_NAMES.get(encoding, [encoding]):
         assert depacketizer_for(name, rates.get(encoding, 90000), 1, aac if encoding == "AAC" else {})

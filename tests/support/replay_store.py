@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -32,6 +33,9 @@ class PlainVideo:
     def fmtp(self) -> str | None:
         return None
 
+    def in_band(self) -> bytes:
+        return b""
+
     def sample_entry(self) -> bytes:
         raise NotImplementedError
 
@@ -58,6 +62,10 @@ class ParameterVideo(PlainVideo):
 
     def fmtp(self) -> str | None:
         return f"packetization-mode=1;sprop-parameter-sets={self.sets}"
+
+    def in_band(self) -> bytes:
+        nals = [base64.b64decode(text) for text in self.sets.split(",")]
+        return b"".join(len(nal).to_bytes(4, "big") + nal for nal in nals)
 
 
 class PlainPacketizer:

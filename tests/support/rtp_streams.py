@@ -108,10 +108,10 @@ def moving_picture(count: int, width: int = 160, height: int = 96) -> Iterator[a
         yield frame
 
 
-def encode_video(
+def encode_pictures(
     codec: str, count: int, options: dict[str, str], width: int = 160, height: int = 96, pixels: str = "yuv420p"
 ) -> Encoded:
-    """`count` pictures at 25 a second, as libx264 or libx265 make them; times in ticks of 90 kHz, in decode order."""
+    """`count` pictures at 25 a second as the encoder writes them; times in ticks of 90 kHz, in decode order."""
     encoder = av.CodecContext.create(codec, "w")
     encoder.width, encoder.height, encoder.pix_fmt = width, height, pixels
     encoder.time_base = fractions.Fraction(1, 25)
@@ -120,8 +120,15 @@ def encode_video(
     # The picture itself has even sides; the encoder's may be odd.
     pictures = (f.reformat(width, height, pixels) for f in moving_picture(count, (width + 1) & ~1, (height + 1) & ~1))
     packets = [p for frame in [*pictures, None] for p in encoder.encode(frame)]
-    units = [(p.pts * 3600 & 0xFFFFFFFF, sample_form(*nals_of_byte_stream(bytes(p)))) for p in packets]
-    return Encoded(encoder.extradata or b"", units)
+    return Encoded(encoder.extradata or b"", [(p.pts * 3600 & 0xFFFFFFFF, bytes(p)) for p in packets])
+
+
+def encode_video(
+    codec: str, count: int, options: dict[str, str], width: int = 160, height: int = 96, pixels: str = "yuv420p"
+) -> Encoded:
+    """As `encode_pictures`, of libx264 or libx265, in sample form."""
+    encoded = encode_pictures(codec, count, options, width, height, pixels)
+    return Encoded(encoded.extradata, [(t, sample_form(*nals_of_byte_stream(data))) for t, data in encoded.units])
 
 
 def encode_aac(seconds: int = 1, rate: int = 48_000) -> Encoded:
@@ -140,6 +147,38 @@ def encode_aac(seconds: int = 1, rate: int = 48_000) -> Encoded:
         packets += encoder.encode(frame)
     packets += encoder.encode(None)
     return Encoded(encoder.extradata or b"", [(n * 1024, bytes(p)) for n, p in enumerate(packets)])
+
+
+def encode_sound(codec: str, rate: int, layout: str, length: int, count: int = 20, bit_rate: int = 0) -> Encoded:
+    """A tone of `count` frames of `length` samples, from 16-bit samples; times in ticks of `rate`."""
+    encoder = av.CodecContext.create(codec, "w")
+    encoder.sample_rate, encoder.layout, encoder.format = rate, layout, "s16"
+    encoder.time_base = fractions.Fraction(1, rate)
+    if bit_rate:
+        encoder.bit_rate = bit_rate
+    channels = encoder.layout.nb_channels
+    packets = []
+    for n in range(count):
+        frame = av.AudioFrame(format="s16", layout=layout, samples=length)
+        angles = ((n * length + i // channels) * 2 * math.pi * 440 / rate for i in range(length * channels))
+        frame.planes[0].update(array("h", (int(math.sin(a) * 9000) for a in angles)).tobytes())
+        frame.sample_rate, frame.pts = rate, n * length
+        packets += encoder.encode(frame)
+    packets += encoder.encode(None)
+    return Encoded(encoder.extradata or b"", [(p.pts & 0xFFFFFFFF, bytes(p)) for p in packets])
+
+
+def decode_pictures(codec: str, units: Iterable[bytes]) -> list[bytes]:
+    """The luma of the pictures that a decoder makes of units as they are."""
+    decoder = av.CodecContext.create(codec, "r")
+    packets = [*(av.Packet(data) for data in units), None]
+    return [luma(frame) for packet in packets for frame in decoder.decode(packet)]
+
+
+def luma(frame: av.VideoFrame) -> bytes:
+    """Row by row, without what the decoder leaves between rows."""
+    plane, data = frame.planes[0], bytes(frame.planes[0])
+    return b"".join(data[at : at + frame.width] for at in range(0, frame.height * plane.line_size, plane.line_size))
 
 
 def decode_video(codec: str, units: Iterable[bytes]) -> list[bytes]:

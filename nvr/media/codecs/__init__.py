@@ -25,6 +25,7 @@ __all__ = [
     "depacketizer_for",
     "from_sample_entry",
     "packetizer_for",
+    "stored_as",
     "track_type_of",
 ]
 
@@ -188,6 +189,12 @@ def from_sample_entry(entry: bytes) -> CodecConfiguration:
 def track_type_of(encoding: str) -> TrackType:
     """Type of the track that takes this encoding. Raises UnsupportedCodec."""
     return _codec(encoding).track_type
+
+
+def stored_as(encoding: str) -> str:
+    """The name that configurations have for an encoding, where cameras use several for the same; upper case."""
+    name = encoding.upper()
+    return "VND.ONVIF.METADATA.GZIP" if name == "VND.ONVIF.METADATA+GZIP" else name
 
 
 def _codec(encoding: str) -> _Codec:

@@ -134,6 +134,9 @@ class AacConfiguration:
             "sizelength=13;indexlength=3;indexdeltalength=3"
         )
 
+    def in_band(self) -> bytes:
+        return b""
+
     def sample_entry(self) -> bytes:
         esds = esds_box(AAC, STREAM_AUDIO, self.config)
         return audio_sample_entry(SAMPLE_ENTRY, self.channels, self.clock_rate, esds)

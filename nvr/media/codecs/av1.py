@@ -167,13 +167,12 @@ class Av1Configuration:
         p = self.picture
         return f"profile={p.profile};level-idx={p.level};tier={p.tier}"
 
-    def obu(self) -> bytes:
-        """The sequence header in sample form."""
+    def in_band(self) -> bytes:
         return bytes((SEQUENCE_HEADER << 3 | _HAS_SIZE,)) + leb128(len(self.sequence)) + self.sequence
 
     def sample_entry(self) -> bytes:
         p = self.picture
-        av1c = box(b"av1C", bytes((0x81, p.profile << 5 | p.level, p.colour, 0)), self.obu())
+        av1c = box(b"av1C", bytes((0x81, p.profile << 5 | p.level, p.colour, 0)), self.in_band())
         return visual_sample_entry(SAMPLE_ENTRY, p.width, p.height, av1c)
 
     @classmethod

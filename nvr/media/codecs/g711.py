@@ -44,6 +44,9 @@ class G711Configuration:
     def fmtp(self) -> str | None:
         return None
 
+    def in_band(self) -> bytes:
+        return b""
+
     def sample_entry(self) -> bytes:
         return audio_sample_entry(self.SAMPLE_ENTRY, self.channels, self.clock_rate)
 

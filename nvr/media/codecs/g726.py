@@ -55,6 +55,9 @@ class G726Configuration:
     def fmtp(self) -> str | None:
         return None
 
+    def in_band(self) -> bytes:
+        return b""
+
     def sample_entry(self) -> bytes:
         packing = box(_PACKING, bytes((self.LOW_FIRST,)))
         return audio_sample_entry(SAMPLE_ENTRY, 1, self.clock_rate, packing, sample_size=self.BITS)

@@ -253,6 +253,9 @@ class H264Configuration:
         profile = self.sps[0][1:4].hex().upper()
         return f"packetization-mode=1;profile-level-id={profile};sprop-parameter-sets={sets}"
 
+    def in_band(self) -> bytes:
+        return b"".join(struct.pack(">I", len(nal)) + nal for nal in self.sps + self.pps)
+
     def sample_entry(self) -> bytes:
         p = self.picture
         avcc = bytearray((1, p.profile, p.compatibility, p.level, 0xFF, 0xE0 | len(self.sps)))

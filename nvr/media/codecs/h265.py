@@ -163,6 +163,9 @@ class H265Configuration:
             for name, sets in (("vps", self.vps), ("sps", self.sps), ("pps", self.pps))
         )
 
+    def in_band(self) -> bytes:
+        return b"".join(struct.pack(">I", len(nal)) + nal for nal in self.vps + self.sps + self.pps)
+
     def sample_entry(self) -> bytes:
         p = self.picture
         # ISO/IEC 14496-15 8.3.3.1.2: reserved bits are ones; no segmentation, parallelism or frame rate is claimed.

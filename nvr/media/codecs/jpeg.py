@@ -59,6 +59,9 @@ class JpegConfiguration:
     def fmtp(self) -> str | None:
         return None
 
+    def in_band(self) -> bytes:
+        return b""
+
     def sample_entry(self) -> bytes:
         return visual_sample_entry(SAMPLE_ENTRY, self.width, self.height, esds_box(JPEG, STREAM_VISUAL))
 

@@ -336,21 +336,22 @@ class JpegDepacketizer:
         return jpeg.SOI + b"".join(map(bytes, segments)) + (jpeg.SCAN if scan is None else bytes(scan))
 
     def _given_tables(self, given: list[Segment]) -> dict[int, bytes]:
-        """The quantization tables in force before those of the extension, without those that it defines."""
+        """The quantization tables that the extension leaves to Q, or to the image before. Raises FormatError."""
         assert self._first is not None
-        overruled = {key & 15 for key in jpeg.quantization_tables(given)}
+        frame = next((s for s in given if s.marker in jpeg.FRAME_HEADERS), None)
+        needed = {0, 1} if frame is None else set(frame.content[8::3])
+        needed -= {key & 15 for key in jpeg.quantization_tables(given)}
+        if not needed:
+            return {}
         if self._first[2]:
-            if {0, 1} <= overruled:
-                return {}
             precision, tables = self._quantized()
             found = jpeg.quantization_tables(jpeg.parse_segments(jpeg.quantization_segments(tables, precision))[0])
         else:
             found = self._before.quantization
-            if not found and not overruled:
+            self._damaged = self._damaged or "quantization" in self._before.stale
+            if not found:
                 raise FormatError("Q 0 in an image that brings no quantization tables, and none before it had any")
-            if not overruled and "quantization" in self._before.stale:
-                self._damaged = True
-        return {key: table for key, table in found.items() if key & 15 not in overruled}
+        return {key: table for key, table in found.items() if key & 15 in needed}
 
     def _quantized(self) -> tuple[int, bytes]:
         """Precision and tables of the Q of the image in hand (3.1.4, 3.1.8). Raises FormatError."""

@@ -48,6 +48,9 @@ class L16Configuration:
     def fmtp(self) -> str | None:
         return None
 
+    def in_band(self) -> bytes:
+        return b""
+
     def sample_entry(self) -> bytes:
         rate = self.clock_rate
         srat = full_box(b"srat", 0, 0, rate.to_bytes(4, "big")) if rate > 0xFFFF else b""

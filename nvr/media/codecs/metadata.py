@@ -50,6 +50,9 @@ class MetadataConfiguration:
     def fmtp(self) -> str | None:
         return None
 
+    def in_band(self) -> bytes:
+        return b""
+
     def sample_entry(self) -> bytes:
         # XMLMetaDataSampleEntry (ISO/IEC 14496-12 12.3.3): content_encoding, namespace, schema_location.
         strings = self.CONTENT_ENCODING + b"\0" + NAMESPACE + b"\0\0"

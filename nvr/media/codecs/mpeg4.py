@@ -136,6 +136,9 @@ class Mpeg4Configuration:
         profile = self.config[at + 4] if 0 <= at < len(self.config) - 4 else 1
         return f"profile-level-id={profile};config={self.config.hex().upper()}"
 
+    def in_band(self) -> bytes:
+        return self.config
+
     def sample_entry(self) -> bytes:
         p = self.picture
         esds = esds_box(MPEG4_VISUAL, STREAM_VISUAL, self.config)
@@ -201,7 +204,7 @@ class Mpeg4Depacketizer:
         self._clock_rate = clock_rate
         self._headers_seen = b""
         self._markers = False
-        self._opening = {False: 0, True: 0}
+        self._opening = {False: _RANK_PLANE, True: _RANK_PLANE}
         """By kind, clean or not: how early in the order of headers its units begin."""
         self._gap = True  # the stream may be joined inside a VOP
         self._damaged = True

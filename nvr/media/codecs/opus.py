@@ -48,6 +48,9 @@ class OpusConfiguration:
     def fmtp(self) -> str:
         return f"sprop-stereo={self.channels - 1}"
 
+    def in_band(self) -> bytes:
+        return b""
+
     def sample_entry(self) -> bytes:
         # Nothing of a recording is to be skipped: the encoder's lead has been sent long ago.
         dops = box(b"dOps", _DOPS.pack(0, self.channels, 0, RATE, 0, 0))
