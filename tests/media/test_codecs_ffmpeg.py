@@ -14,7 +14,17 @@ import pytest
 from nvr.media.codecs import depacketizer_for
 from nvr.media.rtp import RtpPacket
 from nvr.media.unit import Depacketizer
-from tests.support.rtp_streams import Encoded, Packet, encode_aac, encode_video, feed, nals_of
+from tests.support.rtp_streams import (
+    Encoded,
+    Packet,
+    decode_pictures,
+    encode_aac,
+    encode_pictures,
+    encode_sound,
+    encode_video,
+    feed,
+    nals_of,
+)  # fmt: skip
 
 
 @contextlib.contextmanager
@@ -32,26 +42,36 @@ def waiting(s: socket.socket) -> Iterator[Packet]:
         yield Packet(bytes(packet.payload), packet.timestamp, packet.marker)
 
 
-def sent_by_ffmpeg(codec: str, encoded: Encoded, rate: int, packet_size: int, length: int) -> list[Packet]:
-    """The RTP packets of the units, RTCP left out; video as a byte stream."""
-    video = codec in ("h264", "hevc")
+VIDEO = {"h264": "yuv420p", "hevc": "yuv420p", "mjpeg": "yuvj420p", "mpeg4": "yuv420p", "libsvtav1": "yuv420p"}
+
+
+def sent_by_ffmpeg(
+    codec: str, encoded: Encoded, rate: int, packet_size: int, length: int, layout: str = "stereo", bit_rate: int = 0
+) -> list[Packet]:
+    """The RTP packets of the units, RTCP left out; H.264 and H.265 as a byte stream."""
+    video = codec in VIDEO
     found: list[Packet] = []
     with receiver() as s, receiver() as rtcp:
         port, rtcp_port = s.getsockname()[1], rtcp.getsockname()[1]
         uri = f"rtp://127.0.0.1:{port}?rtcpport={rtcp_port}&pkt_size={packet_size}"
-        with av.open(uri, "w", format="rtp") as output:
+        # FFmpeg calls its AV1 packets experimental.
+        with av.open(uri, "w", format="rtp", options={"strict": "experimental"}) as output:
             stream = output.add_stream(codec, rate=25 if video else rate)
             context = stream.codec_context
             if video:
-                context.width, context.height, context.pix_fmt = 160, 96, "yuv420p"
+                context.width, context.height, context.pix_fmt = 160, 96, VIDEO[codec]
             else:
-                context.layout = "stereo"
+                context.layout = layout
                 context.sample_rate = rate
+                if bit_rate:
+                    context.bit_rate = bit_rate
             if encoded.extradata:
                 context.extradata = encoded.extradata
-            context.time_base = stream.time_base = fractions.Fraction(1, rate)
+            stream.time_base = fractions.Fraction(1, rate)
+            context.time_base = fractions.Fraction(1, 25 if video else rate)
             for at, data in encoded.units:
-                body = b"".join(b"\0\0\0\1" + nal for nal in nals_of(data)) if video else data
+                byte_stream = codec in ("h264", "hevc")
+                body = b"".join(b"\0\0\0\1" + nal for nal in nals_of(data)) if byte_stream else data
                 packet = av.Packet(body)
                 packet.stream, packet.pts, packet.dts = stream, at, at
                 packet.duration, packet.time_base = length, fractions.Fraction(1, rate)
@@ -105,3 +125,49 @@ def test_aac_of_ffmpeg_with_several_frames_in_a_packet(packet_size: int, kept_ba
     }
     assert len(packets) != len(encoded.units)
     compare(depacketizer_for("MPEG4-GENERIC", 48000, 2, parameters), packets, encoded, kept_back)
+
+
+PICTURES = {
+    "mjpeg": ("JPEG", {"huffman": "default", "threads": "1"}, "mjpeg"),
+    "mpeg4": ("MP4V-ES", {"g": "5", "bf": "0"}, "mpeg4"),
+    "libsvtav1": ("AV1", {"preset": "12", "svtav1-params": "keyint=5"}, "libdav1d"),
+}
+
+
+@pytest.mark.parametrize("packet_size", [300, 1400])
+@pytest.mark.parametrize("codec", PICTURES)
+def test_pictures_of_ffmpeg_are_those_that_it_sent(codec: str, packet_size: int) -> None:
+    encoding, options, decoder = PICTURES[codec]
+    encoded = encode_pictures(codec, 10, options, pixels=VIDEO[codec])
+    made = depacketizer_for(encoding, 90000)
+    units = feed(made, sent_by_ffmpeg(codec, encoded, 90000, packet_size, 3600))
+    assert (made.dropped, made.last_error) == (0, None)
+    assert [(u.rtp_time - units[0].rtp_time) & 0xFFFF_FFFF for u in units] == [n * 3600 for n in range(10)]
+    pictures = decode_pictures(decoder, [data for _, data in encoded.units])
+    assert len(set(pictures)) == 10
+    assert decode_pictures(decoder, [u.data for u in units]) == pictures
+
+
+@pytest.mark.parametrize(
+    ("codec", "encoding", "rate", "layout", "length", "bit_rate"),
+    [
+        ("libopus", "OPUS", 48000, "stereo", 960, 0),
+        ("pcm_s16be", "L16", 44100, "stereo", 441, 0),
+        ("pcm_s16be", "L16", 16000, "mono", 160, 0),
+        *(("g726", f"AAL2-G726-{kbit}", 8000, "mono", 320, kbit * 1000) for kbit in (16, 24, 32, 40)),
+        *(("g726le", f"G726-{kbit}", 8000, "mono", 320, kbit * 1000) for kbit in (16, 24, 32, 40)),
+    ],
+)
+def test_sound_of_ffmpeg_is_what_it_sent(
+    codec: str, encoding: str, rate: int, layout: str, length: int, bit_rate: int
+) -> None:
+    encoded = encode_sound(codec, rate, layout, length, 20, bit_rate)
+    made = depacketizer_for(encoding, rate, 2 if layout == "stereo" else 1)
+    late = Encoded(encoded.extradata, [((at + rate) & 0xFFFF_FFFF, data) for at, data in encoded.units])
+    units = feed(made, sent_by_ffmpeg(codec, late, rate, 1400, length, layout, bit_rate))
+    assert (made.dropped, made.last_error) == (0, None)
+    # In files G.726 has the packing that FFmpeg calls g726.
+    stored = encode_sound("g726", rate, layout, length, 20, bit_rate) if codec == "g726le" else encoded
+    assert b"".join(u.data for u in units) == b"".join(data for _, data in stored.units)
+    if codec == "libopus":
+        assert [u.data for u in units] == [data for _, data in encoded.units]

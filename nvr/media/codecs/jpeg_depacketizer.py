@@ -213,7 +213,8 @@ class JpegDepacketizer:
         if begins:
             self._segments = bytearray(data)
         elif self._parts or self._segments is None:
-            self._add(data)  # behind the first entropy coded data it stands in their order
+            # Behind the first entropy coded data it stands in their order; padding would be taken for a marker there.
+            self._add(data.rstrip(b"\xff"))
         else:
             self._segments += data
             if len(self._segments) > MAXIMUM_EXTENSION:
