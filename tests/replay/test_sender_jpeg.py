@@ -31,7 +31,7 @@ def sent(data: bytes, cseq: int | None, *, terminal: bool = False, maximum: int 
     configuration = JpegConfiguration(160, 96)
     stream = RtpStream(configuration, 26, lambda c: packetizer_for(c, maximum), Origin(7, 65_530, 0), None)
     out: list[bytes | memoryview] = []
-    unit = Unit(0, AT, AT, data, configuration, True, discontinuity=True, end=terminal, terminal=terminal)
+    unit = Unit(0, AT, 0, 0, data, configuration, True, discontinuity=True, end=terminal, terminal=terminal)
     stream.append(unit, 9000, cseq, out)
     assert (stream.refused, stream.packets) == (0, len(out))
     return [RtpPacket.parse(bytes(p)) for p in out]
@@ -120,6 +120,6 @@ def test_sound_of_another_rate_than_announced_is_left_out_and_counted() -> None:
     stream = RtpStream(announced, 97, lambda c: packetizer_for(c, 1400), Origin(7, 0, 0), None)
     out: list[bytes | memoryview] = []
     for configuration in (announced, other, L16Configuration(48_000)):
-        stream.append(Unit(0, AT, AT, b"ab", configuration, True), 0, None, out)
+        stream.append(Unit(0, AT, 0, 0, b"ab", configuration, True), 0, None, out)
     assert (len(out), stream.refused) == (2, 1)
     assert stream.last_refusal == "L16/44100 where L16/48000 is announced"
