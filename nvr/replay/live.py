@@ -71,7 +71,7 @@ class LiveMount:
             raise RequestRefused(456, "a live stream has one speed and one direction")
         chosen = {presentation.streams[i].name: i for i in streams}
         encodings = {i: presentation.streams[i].configuration for i in streams}
-        viewer = LiveViewer(self, self._source, chosen, encodings, self._queue_bytes)
+        viewer = LiveViewer(self, self._source, chosen, encodings, self._queue_bytes, jump)
         return Playback(viewer, Position.at(0))
 
     def pacing(self, request: PlayRequest) -> Pacing:
@@ -92,7 +92,9 @@ class LiveViewer:
         streams: Mapping[str, int],
         described: Mapping[int, CodecConfiguration],
         queue_bytes: int,
+        jump: bool = False,
     ) -> None:
+        """`jump`: something was sent before, which the first units do not continue (flag D)."""
         self.dropped = 0
         self._mount = mount
         self._limit = queue_bytes
@@ -103,6 +105,8 @@ class LiveViewer:
         self._video = frozenset(self._waiting_for_clean)
         self._streams = dict(streams)
         self._encodings = {i: c.encoding for i, c in described.items()}
+        self._behind_gap = set(described) if jump else set()
+        """Streams whose next unit does not continue what was sent before it."""
         self._unsubscribe: Callable[[], None] | None = source.subscribe(self._on_unit)
         mount.viewers += 1
 
@@ -138,8 +142,10 @@ class LiveViewer:
         if self._queued + len(unit.data) > self._limit and self._queue:
             self._overflow(stream)
             return
+        at_ns, gap = unit.utc_ns, stream in self._behind_gap
+        self._behind_gap.discard(stream)
         self._queue.append(
-            Unit(stream, unit.utc_ns, unit.utc_ns, unit.utc_ns, unit.data, configuration, unit.clean_point)
+            Unit(stream, at_ns, at_ns, at_ns, unit.data, configuration, unit.clean_point, discontinuity=gap)
         )
         self._queued += len(unit.data)
         self._ready.set()
@@ -148,6 +154,7 @@ class LiveViewer:
         if not self.dropped:
             log.warning("a live viewer is too slow: units up to the next clean point are dropped")
         self._drop(1)
+        self._behind_gap.add(stream)
         if stream in self._video:
             self._waiting_for_clean.add(stream)
 

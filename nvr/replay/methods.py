@@ -160,6 +160,8 @@ class Methods:
         elif len(self.sessions) >= self._around.maximum_sessions:
             raise RequestRefused(503, f"a connection can hold {self._around.maximum_sessions} sessions")
         presentation = joined.presentation if joined is not None else await target.mount.present()
+        if joined is None and requests.asks_for_extension(request):
+            presentation = replace(presentation, extension=True)
         names = [s.name for s in presentation.streams]
         if target.control is None and len(names) > 1:
             raise RequestRefused(459, "SETUP names the whole presentation, which has several streams")

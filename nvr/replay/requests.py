@@ -50,6 +50,11 @@ def check_head(request: Request) -> None:
             raise RequestRefused(551, f"{name} {unknown[0]!r}", (("Unsupported", format_tags(unknown)),))
 
 
+def asks_for_extension(request: Request) -> bool:
+    """Whether a SETUP wants the replay header extension where it does not come by itself (8.4)."""
+    return "onvif-replay" in (tag.lower() for tag in parse_tags(request.headers.get_all("Require")))
+
+
 def session_of(request: Request) -> str | None:
     """The session id, or None. Raises RequestRefused (454) for a header that names none."""
     value = request.headers.get("Session")

@@ -116,8 +116,11 @@ class Base64Stream:
         text = self._rest + data.translate(None, b" \t\r\n")
         whole = len(text) & ~3
         text, self._rest = text[:whole], text[whole:]
+        segments = _SEGMENT.findall(text)
         try:
-            return b"".join(binascii.a2b_base64(s, strict_mode=True) for s in _SEGMENT.findall(text))
+            if any(len(s) % 4 for s in segments):
+                raise binascii.Error("padding out of its place")
+            return b"".join(binascii.a2b_base64(s, strict_mode=True) for s in segments)
         except binascii.Error as e:
             raise FormatError(f"a tunnel carries what is no base64: {e}") from e
 

@@ -15,6 +15,7 @@ from nvr.replay.mounts import Mounts, PlayRequest
 from nvr.replay.server import RtspServer
 from tests.support.replay_store import PlainAudio, PlainVideo, plain_packetizer
 from tests.support.rtsp_client import Packet, RtspClient, until
+from tests.support.udp_client import ClientPorts
 
 
 class Source:
@@ -78,6 +79,35 @@ async def test_a_viewer_sees_units_as_they_come_from_the_next_clean_point_on(
     packets = await client.packets(3)
     assert [(p.channel, p.payload) for p in packets] == [(2, b"a0"), (0, b"I1"), (0, b"P2")]
     assert all(p.word3 is None for p in packets)
+
+
+async def test_a_viewer_that_asks_for_it_in_setup_gets_the_time_and_the_flags_of_each_unit(
+    client: RtspClient, source: Source
+) -> None:
+    await client.set_up("/live/camera", "video", Require="onvif-replay")
+    answer = await client.request("PLAY", "/live/camera", Require="onvif-replay")
+    at = 1_800_000_000 * NS
+    source.emit("I1", utc_ns=at)
+    source.emit("P2", utc_ns=at + NS // 25)
+    packets = await client.packets(2)
+    assert [utc_from_ntp(p.ntp or 0) // 1000 for p in packets] == [at // 1000, (at + NS // 25) // 1000]
+    assert [p.flags for p in packets] == ["C", ""]
+    assert {p.word3[1] for p in packets if p.word3 is not None} == {int(answer["CSeq"])}
+    assert (await client.request("PAUSE", "/live/camera")).status == 200
+    await client.request("PLAY", "/live/camera")
+    source.emit("I9")
+    assert (await client.packet()).flags == "CD"
+
+
+async def test_live_streams_come_by_udp_as_well(client: RtspClient, source: Source) -> None:
+    with ClientPorts() as ports:
+        answer = await client.request("SETUP", "/live/camera/video", Transport=ports.transport)
+        client.session = answer["Session"].partition(";")[0]
+        assert (await client.request("PLAY", "/live/camera")).status == 200
+        source.emit("I1")
+        source.emit("P2")
+        assert [p.payload for p in await ports.packets(2)] == [b"I1", b"P2"]
+        assert (await client.request("TEARDOWN", "/live/camera")).status == 200
 
 
 async def test_sender_reports_come_first_and_give_the_time_of_each_unit(client: RtspClient, source: Source) -> None:
@@ -145,6 +175,19 @@ class TestSlowViewers:
         playback.source.close()
         playback.source.close()
         assert (mount.viewers, source.sinks) == (0, [])
+
+    async def test_what_follows_dropped_units_does_not_continue_what_came_before(self, source: Source) -> None:
+        mount = LiveMount(source, queue_bytes=10)
+        playback = await mount.play(await mount.present(), [0], PlayRequest(), jump=False)
+        for name in ("I1.......", "P2.......", "P3", "I4", "P5"):
+            source.emit(name)
+        units = await playback.source.units()
+        assert [(u.data[:2], u.discontinuity) for u in units] == [(b"I1", False)]
+        for name in ("P6", "I7", "P8"):
+            source.emit(name)
+        units = await playback.source.units()
+        assert [(u.data, u.discontinuity) for u in units] == [(b"I7", True), (b"P8", False)]
+        playback.source.close()
 
     async def test_a_unit_larger_than_the_queue_is_sent_all_the_same(self, source: Source) -> None:
         mount = LiveMount(source, queue_bytes=10)

@@ -419,6 +419,7 @@ class TestHostility:
             (b"GET / HTTP/1.1\r\n\r\n", 400),
             (b"OPTIONS * RTSP/1.0\r\nCSeq 1\r\n\r\n", 400),
             (b"OPTIONS " + b"x" * 5000, 414),
+            (b"DESCRIBE rtsp://h\0/replay/rec-1 RTSP/1.0\r\nCSeq: 1\r\n\r\n", 400),
             (b"OPTIONS * RTSP/1.0\r\n" + b"X: y\r\n" * 100 + b"\r\n", 413),
             (b"OPTIONS * RTSP/1.0\r\nCSeq: 1\r\nContent-Length: 99999999\r\n\r\n", 413),
         ],

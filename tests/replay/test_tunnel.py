@@ -78,7 +78,9 @@ class TestBase64:
         assert b"".join(decoder.feed(piece) for piece in cut(text, cuts)) == b"".join(messages)
         assert decoder.complete
 
-    @pytest.mark.parametrize("text", [b"T1!U", b"T1==T1BU=AAA", b"=T1B", b"OPTIONS * RTSP/1.0\r\n", b"a===", b"ab=c"])
+    @pytest.mark.parametrize(
+        "text", [b"T1!U", b"T1==T1BU=AAA", b"=T1B", b"OPTIONS * RTSP/1.0\r\n", b"a===", b"ab=c", b"T1BU=="]
+    )
     def test_what_is_none_is_refused(self, text: bytes) -> None:
         with pytest.raises(FormatError, match="no base64"):
             Base64Stream().feed(text.ljust(8, b"A"))

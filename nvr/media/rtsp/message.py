@@ -298,6 +298,8 @@ def _parse_head(head: bytes, limits: Limits) -> tuple[Message, int]:
         raise MessageError(f"a message has {len(lines)} header lines, {limits.headers} are allowed", 413)
     headers = Headers(_fields(lines, limits))
     text = first.decode("latin-1")
+    if "\0" in text or "\r" in text:
+        raise MessageError(f"a first line holds CR or NUL: {_evidence(first)}")
     if match := _STATUS_LINE.fullmatch(text):
         version, status, reason = match.groups()
         message: Message = Response(int(status), headers, b"", (reason or "").strip(_SPACE), version.upper())
