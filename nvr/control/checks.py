@@ -16,12 +16,14 @@ from nvr.model.extension import LONGEST, Extension
 from nvr.model.job import (
     PROFILE_TYPE,
     RECEIVER_TYPE,
+    RecordingEventFilter,
     RecordingJobConfiguration,
     RecordingJobMode,
     RecordingJobSource,
 )
 from nvr.model.receiver import ReceiverConfiguration, ReceiverMode, StreamType, TransportProtocol
 from nvr.model.recording import Recording, RecordingConfiguration, TrackConfiguration, TrackType
+from nvr.model.time import NS
 from nvr.model.tokens import ReceiverToken, TrackToken
 
 E = TypeVar("E", bound=Enum)
@@ -33,6 +35,8 @@ MAX_IDENTIFIER = 1024
 MAX_TEXT = 4096
 """Descriptions and locations are for people: they are cut, which 5.3.1 allows."""
 MAX_SOURCES = 64
+MAX_CONDITIONS = 16
+"""Of an event filter; each is tried on every event."""
 MAX_INT = (1 << 31) - 1
 """xs:int"""
 MAX_LONG = (1 << 63) - 1
@@ -69,7 +73,10 @@ def track_configuration(given: TrackConfiguration) -> TrackConfiguration:
 
 
 def job_configuration(
-    given: RecordingJobConfiguration, recording: Recording, receivers: Container[ReceiverToken]
+    given: RecordingJobConfiguration,
+    recording: Recording,
+    receivers: Container[ReceiverToken],
+    settings: ControlSettings,
 ) -> RecordingJobConfiguration:
     """The configuration with plain values set right; its sources still ask for receivers (5.3.3)."""
     mode = one_of("Mode", RecordingJobMode, given.mode)
@@ -79,8 +86,11 @@ def job_configuration(
         text("ScheduleToken", given.schedule_token, MAX_NAME)
     if len(given.sources) > MAX_SOURCES:
         raise BadConfiguration(f"Source: a job has at most {MAX_SOURCES} sources")
+    if given.event_filter is not None:
+        _event_filter(given.event_filter, settings)
     lines = (line.extensions for source in given.sources for line in source.tracks)
-    extensions(chain(given.extensions, *(source.extensions for source in given.sources), *lines))
+    conditions = () if given.event_filter is None else (c.extensions for c in given.event_filter.conditions)
+    extensions(chain(given.extensions, *conditions, *(source.extensions for source in given.sources), *lines))
     fed: set[TrackToken] = set()
     sources = []
     for place, source in enumerate(given.sources):
@@ -96,6 +106,16 @@ def job_configuration(
                 raise BadConfiguration(f"{where}/Tracks/Destination: track {line.destination} is named twice")
             fed.add(line.destination)
     return replace(given, mode=mode, sources=tuple(sources))
+
+
+def _event_filter(given: RecordingEventFilter, settings: ControlSettings) -> None:
+    """That its expressions can be parsed has been seen where they were read."""
+    if not 1 <= len(given.conditions) <= MAX_CONDITIONS:
+        raise BadConfiguration(f"EventFilter/Filter: a job has 1 to {MAX_CONDITIONS} conditions")
+    limits = (("Before", given.before_ns, settings.before_event_ns), ("After", given.after_ns, settings.after_event_ns))
+    for name, value, most in limits:
+        if value is not None and not 0 <= value <= most:
+            raise BadConfiguration(f"EventFilter/{name}: must be zero to {most // NS} s")
 
 
 def _source(where: str, source: RecordingJobSource, receivers: Container[ReceiverToken]) -> RecordingJobSource:

@@ -203,7 +203,7 @@ class RecordingControl:
         """Makes the receivers that it asks for. Raises UnknownToken (Recording), BadConfiguration, LimitReached."""
         state = self._state
         recording = state.coming.recording(configuration.recording)
-        configuration = checks.job_configuration(configuration, recording, state.coming.receivers)
+        configuration = checks.job_configuration(configuration, recording, state.coming.receivers, state.settings)
         if len(state.coming.jobs) >= state.settings.jobs:
             raise LimitReached("RecordingJob", state.settings.jobs)
         configuration, made = self._with_receivers(configuration)
@@ -222,7 +222,7 @@ class RecordingControl:
         if configuration.recording != job.configuration.recording:
             raise BadConfiguration(f"RecordingToken: a job stays with its recording {job.configuration.recording}")
         recording = state.coming.recording(configuration.recording)
-        configuration = checks.job_configuration(configuration, recording, state.coming.receivers)
+        configuration = checks.job_configuration(configuration, recording, state.coming.receivers, state.settings)
         told = job.configuration.sources
         sources = tuple(mapping.keep_implied(s, told) for s in configuration.sources)
         configuration, made = self._with_receivers(replace(configuration, sources=sources))

@@ -17,6 +17,7 @@ from nvr.control.objects import Configured, Objects
 from nvr.model.job import JobState, RecordingJob
 from nvr.model.receiver import Receiver, ReceiverState, TransportProtocol
 from nvr.model.recording import Recording, TrackType
+from nvr.model.time import NS
 from nvr.model.tokens import JobToken, ReceiverToken, RecordingToken, TrackKey
 from nvr.storage.changes import (
     Change,
@@ -46,6 +47,11 @@ class ControlSettings:
         TransportProtocol.HTTP,
     )
     """Transports that a receiver may be set to. UDP must be among them: auto-created receivers begin with it."""
+
+    before_event_ns: int = 60 * NS
+    """Longest Before of an event filter. Held in memory, up to `event_buffer` of the settings of ingest."""
+    after_event_ns: int = 3600 * NS
+    """Longest After."""
 
     def __post_init__(self) -> None:
         for name in ("recordings", "jobs", "receivers", "tracks_per_type"):

@@ -70,6 +70,7 @@ class EventCondition:
 
     topic: str
     source: str | None = None
+    extensions: Extensions = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)

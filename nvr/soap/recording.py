@@ -11,6 +11,7 @@ from nvr.soap import recordings_wire as wire
 from nvr.soap import types
 from nvr.soap.model import (
     Boolean,
+    Duration,
     Float,
     Int,
     Open,
@@ -44,6 +45,9 @@ class Capabilities(Struct):
     Options = attribute(Boolean)
     MetadataRecording = attribute(Boolean)
     SupportedExportFileFormats = attribute(StringAttrList)
+    EventRecording = attribute(Boolean)
+    BeforeEventLimit = attribute(Duration)
+    AfterEventLimit = attribute(Duration)
 
 
 class JobOptions(Struct):
@@ -92,6 +96,9 @@ class RecordingService(Service):
             MaxRecordingJobs=self._limits.jobs,
             Options=True,
             MetadataRecording=True,
+            EventRecording=True,
+            BeforeEventLimit=self._limits.before_event_ns,
+            AfterEventLimit=self._limits.after_event_ns,
         )
 
     @operation("GetServiceCapabilities", AccessClass.PRE_AUTH, response={"Capabilities": required(Capabilities)})

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from nvr.model.errors import BadConfiguration, BadMode
+from nvr.events.conditions import Condition
+from nvr.model.errors import BadConfiguration, BadMode, FormatError, Refused
 from nvr.model.job import (
     RECEIVER_TYPE,
+    EventCondition,
     JobState,
+    RecordingEventFilter,
     RecordingJob,
     RecordingJobConfiguration,
     RecordingJobMode,
@@ -90,8 +93,22 @@ def decode_job_configuration(wire: types.RecordingJobConfiguration) -> Recording
         wire.Priority,
         tuple(_decode_source(s) for s in wire.Source),
         wire.ScheduleToken,
+        None if wire.EventFilter is None else _decode_event_filter(wire.EventFilter),
         extensions=extensions_of(wire),
     )
+
+
+def _decode_event_filter(wire: types.RecordingEventFilter) -> RecordingEventFilter:
+    """Raises BadConfiguration for a topic or content filter that is none."""
+    conditions = []
+    for given in wire.Filter:
+        condition = EventCondition(given.Topic, given.Source, extensions_of(given))
+        try:
+            Condition.parse(condition)
+        except (Refused, FormatError) as e:
+            raise BadConfiguration(f"EventFilter/Filter: {e}") from e
+        conditions.append(condition)
+    return RecordingEventFilter(tuple(conditions), wire.Before, wire.After)
 
 
 def _decode_source(wire: types.RecordingJobSource) -> RecordingJobSource:
@@ -126,9 +143,22 @@ def encode_job_configuration(configuration: RecordingJobConfiguration) -> types.
         Mode=configuration.mode,
         Priority=configuration.priority,
         Source=[_encode_source(s) for s in configuration.sources],
+        EventFilter=_encode_event_filter(configuration.event_filter),
         ScheduleToken=configuration.schedule_token,
     )
     return extended(wire, configuration.extensions)
+
+
+def _encode_event_filter(event_filter: RecordingEventFilter | None) -> types.RecordingEventFilter | None:
+    if event_filter is None:
+        return None
+    conditions = (
+        extended(types.EventFilterCondition(Topic=c.topic, Source=c.source), c.extensions)
+        for c in event_filter.conditions
+    )
+    return types.RecordingEventFilter(
+        Filter=tuple(conditions), Before=event_filter.before_ns, After=event_filter.after_ns
+    )
 
 
 def _encode_source(source: RecordingJobSource) -> types.RecordingJobSource:

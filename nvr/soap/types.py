@@ -123,6 +123,23 @@ class RecordingJobSource(Struct):
     Extension = optional(Extension)
 
 
+class EventFilterCondition(Struct):
+    """The anonymous type of RecordingEventFilter/Filter."""
+
+    __namespace__ = TT
+
+    Topic = required(String)
+    Source = optional(String)
+
+
+class RecordingEventFilter(Struct):
+    __namespace__ = TT
+
+    Filter = many(EventFilterCondition, at_least=1)
+    Before = optional(Duration)
+    After = optional(Duration)
+
+
 class RecordingJobConfiguration(Struct):
     __namespace__ = TT
 
@@ -131,6 +148,7 @@ class RecordingJobConfiguration(Struct):
     Priority = required(Int)
     Source = many(RecordingJobSource)
     Extension = optional(Extension)
+    EventFilter = optional(RecordingEventFilter)
     ScheduleToken = attribute(String)
 
 

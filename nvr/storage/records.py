@@ -16,6 +16,8 @@ from nvr.model.device import DeviceState, DiscoveryMode
 from nvr.model.errors import NvrError
 from nvr.model.extension import Extension, Extensions
 from nvr.model.job import (
+    EventCondition,
+    RecordingEventFilter,
     RecordingJob,
     RecordingJobConfiguration,
     RecordingJobMode,
@@ -128,6 +130,7 @@ def save_job(connection: sa.Connection, job: RecordingJob) -> None:
             "priority": configuration.priority,
             "schedule_token": configuration.schedule_token,
             "activation": job.activation,
+            "event_filter": _event_filter_text(configuration.event_filter),
             "extensions": _json(configuration.extensions),
         },
     )
@@ -186,12 +189,28 @@ def load_jobs(connection: sa.Connection) -> tuple[RecordingJob, ...]:
                 j.priority,
                 tuple(sources[j.token]),
                 j.schedule_token,
+                _event_filter(j.event_filter),
                 extensions=_extensions(j.extensions),
             ),
             j.activation,
         )
         for j in connection.execute(sa.select(schema.jobs).order_by(schema.jobs.c.id))
     )
+
+
+def _event_filter_text(wanted: RecordingEventFilter | None) -> str | None:
+    if wanted is None:
+        return None
+    conditions = [[c.topic, c.source, _json(c.extensions)] for c in wanted.conditions]
+    return json.dumps({"conditions": conditions, "before_ns": wanted.before_ns, "after_ns": wanted.after_ns})
+
+
+def _event_filter(text: str | None) -> RecordingEventFilter | None:
+    if text is None:
+        return None
+    stored = json.loads(text)
+    conditions = (EventCondition(topic, source, _extensions(kept)) for topic, source, kept in stored["conditions"])
+    return RecordingEventFilter(tuple(conditions), stored["before_ns"], stored["after_ns"])
 
 
 def save_receiver(connection: sa.Connection, receiver: Receiver, sealer: Sealer) -> None:

@@ -57,6 +57,7 @@ jobs = sa.Table(
     sa.Column("priority", sa.Integer, nullable=False),
     sa.Column("schedule_token", sa.Text),
     sa.Column("activation", sa.BigInteger, nullable=False),
+    sa.Column("event_filter", sa.Text),  # JSON; absent for a job that records always
     sa.Column("extensions", sa.Text),
 )
 

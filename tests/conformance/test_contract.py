@@ -22,9 +22,6 @@ ALLOWED: dict[str, str] = {
     **{
         f"complexType trc:Capabilities: > attribute {attribute}": NEWER
         for attribute in (
-            "EventRecording xs:boolean",
-            "BeforeEventLimit xs:duration",
-            "AfterEventLimit xs:duration",
             "SupportedTargetFormats tt:StringAttrList",
             "EncryptionEntryLimit xs:int",
             "SupportedEncryptionModes tt:StringAttrList",
@@ -41,7 +38,6 @@ ALLOWED: dict[str, str] = {
     "complexType tt:SearchCapabilities: > element ImageSearch xs:boolean [0..1]": NEWER,
     "complexType tt:RecordingConfiguration: > element Target tt:RecordingTargetConfiguration [0..1]": NEWER,
     "complexType tt:RecordingSourceInformation: > element VideoSourceToken tt:ReferenceToken [0..1]": NEWER,
-    "complexType tt:RecordingJobConfiguration: > element EventFilter tt:RecordingEventFilter [0..1]": NEWER,
     **{
         f"complexType tev:Capabilities: > attribute {attribute}": NEWER
         for attribute in ("EventBrokerProtocols xs:string", "MaxEventBrokers xs:int", "MetadataOverMQTT xs:boolean")
