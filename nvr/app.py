@@ -38,9 +38,10 @@ from nvr.control.system import DeviceSystem
 from nvr.data_directory import DataDirectory
 from nvr.discovery.endpoint import Discovery
 from nvr.discovery.links import Link, Served, is_wanted
+from nvr.event_recording import EventRecording
 from nvr.events.broker import Broker
 from nvr.events.delivery import Deliveries
-from nvr.events.publisher import Publisher
+from nvr.events.publisher import Configured, Publisher
 from nvr.http.consumer import Notifier
 from nvr.http.listener import Address, Listener
 from nvr.ingest.engine import IngestEngine
@@ -296,7 +297,14 @@ class Daemon:
         parts.started("event subscriptions", deliveries.stop)
         publisher = Publisher(broker, control, storage.timeline, ingest.changed_receivers)
         publisher.start(state.now.receivers.values())
-        state.watcher = publisher.changed
+        event_recording = EventRecording(broker, state.now.jobs.values())
+        ingest.gates = event_recording
+
+        def changed(before: Configured | None, after: Configured | None) -> None:
+            event_recording.changed(before, after)
+            publisher.changed(before, after)
+
+        state.watcher = changed
         storage.watcher = ingest.watcher = publisher
         await parts.enter("job states", _running(publisher.run(), "states of recording jobs"))
         return broker, deliveries

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from nvr.events.broker import Broker
 from nvr.events.conditions import EventConditions
+from nvr.events.publisher import Configured
 from nvr.ingest.gate import EventGate
 from nvr.media.onvif_events import events
 from nvr.media.unit import Sample
@@ -14,8 +15,6 @@ from nvr.model.errors import FormatError
 from nvr.model.event import Event
 from nvr.model.job import RECEIVER_TYPE, RecordingEventFilter, RecordingJob
 from nvr.model.notification import Notification, notification
-from nvr.model.receiver import Receiver
-from nvr.model.recording import Recording
 from nvr.model.tokens import JobToken, ReceiverToken
 
 log = logging.getLogger(__name__)
@@ -35,9 +34,7 @@ class EventRecording:
             self.changed(None, job)
         broker.watcher = self._told
 
-    def changed(
-        self, before: Recording | RecordingJob | Receiver | None, after: Recording | RecordingJob | Receiver | None
-    ) -> None:
+    def changed(self, before: Configured | None, after: Configured | None) -> None:
         """An object of the configuration is new, another, or gone; called before ingest is told of it."""
         if isinstance(after, RecordingJob):
             sources = (s.source for s in after.configuration.sources)

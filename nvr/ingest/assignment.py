@@ -6,12 +6,13 @@ and they are settled one by one, in steps of microseconds, however large the con
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Protocol, TypeVar
 
 from nvr.ingest.arbiter import Feed, arbitrate, lines_of, takes_part
+from nvr.ingest.gate import EventGate
 from nvr.model.job import RECEIVER_TYPE, RecordingJob
 from nvr.model.recording import Recording, TrackType
 from nvr.model.tokens import JobToken, ReceiverToken, RecordingToken, TrackKey
@@ -26,6 +27,8 @@ class Binding:
     track_type: TrackType
     lines: tuple[tuple[str, TrackType], ...]
     line: int
+    gate: EventGate | None = None
+    """Where the job records while events last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +48,8 @@ class Assignment:
     """`recordings` and `jobs` are always the whole desired state; the winners of a recording in `due` are not found
     yet, and those that stand are of the state before."""
 
-    def __init__(self) -> None:
+    def __init__(self, gate: Callable[[JobToken], EventGate | None] = lambda job: None) -> None:
+        self._gate = gate
         self.recordings: Mapping[RecordingToken, Recording] = {}
         self.jobs: Mapping[JobToken, RecordingJob] = {}
         self.due: dict[RecordingToken, None] = {}
@@ -143,7 +147,7 @@ class Assignment:
             track = recording.track(line.destination)
             track_type = track.configuration.track_type if track is not None else TrackType.EXTENDED
             lines.append((line.source_tag, track_type))
-        return Binding(feed.key, feed.track_type, tuple(lines), feed.line)
+        return Binding(feed.key, feed.track_type, tuple(lines), feed.line, self._gate(feed.job))
 
 
 class _Configured(Protocol):

@@ -49,6 +49,8 @@ class SessionStream:
         self.clock = clocks.stream(offered.receiver.clock_rate)
         self.sinks: list[TrackPipeline] = []
         self.taps: list[SampleTap] = []
+        self.listeners: list[SampleTap] = []
+        """As taps, but in no hurry."""
         self.held: list[AccessUnit | _Loss] = []
         """Units that wait for the clock, in decode order, and what was lost between them."""
         self.sender_reports = 0
@@ -88,7 +90,7 @@ class SessionStream:
 
     @property
     def wanted(self) -> bool:
-        return bool(self.sinks or self.taps)
+        return bool(self.sinks or self.taps or self.listeners)
 
     # -- consumers ---------------------------------------------------------------------------------------------------
 
@@ -115,7 +117,7 @@ class SessionStream:
 
     def detach(self, sink: TrackPipeline | None, tap: SampleTap | None) -> None:
         """The counterpart of `attach`; what has come so far is delivered first."""
-        if len(self.sinks) + len(self.taps) == 1:
+        if len(self.sinks) + len(self.taps) + len(self.listeners) == 1:
             self.receiver.flush()
         self.deliver()
         if self.held and sink in self.sinks:
@@ -124,6 +126,18 @@ class SessionStream:
             self.sinks.remove(sink)
         if tap in self.taps:
             self.taps.remove(tap)
+        if not self.wanted:
+            self.receiver.take = False
+
+    def listen(self, listener: SampleTap) -> None:
+        """Samples that come from now on are handed to this one, too, without being fetched any sooner for it."""
+        self.attach(None, None)
+        self.listeners.append(listener)
+
+    def ignore(self, listener: SampleTap) -> None:
+        """The counterpart of `listen`."""
+        self.detach(None, None)
+        self.listeners.remove(listener)
         if not self.wanted:
             self.receiver.take = False
 
@@ -139,6 +153,7 @@ class SessionStream:
                 sink.end_run(reason)
             self.sinks.clear()  # packets go on coming until the camera has answered TEARDOWN
             self.taps.clear()
+            self.listeners.clear()
             self.receiver.take = False
 
     def end_runs(self, reason: GapReason) -> None:
@@ -210,6 +225,8 @@ class SessionStream:
             self.joined = False
         for tap in self.taps:
             tap(sample, unit.configuration)
+        for listener in self.listeners:
+            listener(sample, unit.configuration)
 
     def _release_by_arrival(self) -> None:
         if not self.clock.fixed:

@@ -19,6 +19,7 @@ from nvr.ingest.buffers import usable_receive_buffer
 from nvr.ingest.counters import ReceiverCounters
 from nvr.ingest.delivery import SampleTap
 from nvr.ingest.drain import Drain
+from nvr.ingest.gate import Gates, NoGates
 from nvr.ingest.handover import HandOvers
 from nvr.ingest.live import LiveOffer, LiveTap
 from nvr.ingest.settings import IngestSettings, Times
@@ -56,11 +57,13 @@ class IngestEngine:
         self.on_streams: Callable[[ReceiverToken, Sequence[SourceStream]], None] = lambda token, streams: None
         """Called when the session description of a receiver is known, before its tracks are mapped."""
         self.watcher: Watcher | None = None
+        self.gates: Gates = NoGates()
+        """Of the jobs that record while events last."""
         self._storage = storage
         self._settings = settings or IngestSettings()
         self._times = times or Times()
         self._drain = Drain(self._times.monotonic)
-        self._assignment = Assignment()
+        self._assignment = Assignment(lambda job: self.gates.gate(job))
         self._receivers: dict[ReceiverToken, Receiver] = {}
         self._due: dict[ReceiverToken, None] = {}
         """Receivers for which something has changed that is not made yet."""
@@ -237,6 +240,7 @@ class IngestEngine:
             on_streams=lambda token, streams: self.on_streams(token, streams),
             on_start=partial(self._hand_overs.started, receiver.token),
             watcher=lambda: self.watcher,
+            gates=lambda: self.gates,
         )
 
     def _dismiss(self, source: Source) -> None:

@@ -11,12 +11,13 @@ import logging
 from collections import deque
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 
 from nvr.ingest.pipeline import Recorder
 from nvr.media.unit import Fragment, Sample
 from nvr.model.time import NS, UtcNs
 from nvr.model.timeline import GapReason
+from nvr.model.tokens import JobToken, ReceiverToken
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +39,32 @@ class _Span:
 
     start_ns: UtcNs
     end_ns: UtcNs
+
+
+class Gates(Protocol):
+    """What the engine asks about event-driven jobs. Called on the loop; nothing in it may block or raise."""
+
+    def gate(self, job: JobToken, /) -> EventGate | None:
+        """None for a job that records always. The same gate as long as the job's filter is the same."""
+
+    def hears(self, receiver: ReceiverToken, /) -> bool:
+        """Whether events of this receiver matter to a job."""
+
+    def heard(self, receiver: ReceiverToken, sample: Sample, /) -> None:
+        """A document of its metadata streams."""
+
+
+class NoGates:
+    """Every job records always."""
+
+    def gate(self, _: JobToken) -> EventGate | None:
+        return None
+
+    def hears(self, _: ReceiverToken) -> bool:
+        return False
+
+    def heard(self, receiver: ReceiverToken, sample: Sample) -> None:
+        raise AssertionError("nobody listens")
 
 
 class EventGate:
@@ -127,6 +154,7 @@ class GatedRecorder:
         self.overflowed = 0
         """Fragments dropped because memory was full, although an event could still have asked for them."""
         self.held_bytes = 0
+        """Sample data that waits."""
         self._recorder = recorder
         self._gate = gate
         self._most = most_bytes
@@ -164,6 +192,11 @@ class GatedRecorder:
         elif self._gap is None:
             self._gap = reason
             self.settle()
+
+    @property
+    def recording(self) -> bool:
+        """Whether what comes goes to storage."""
+        return self._running or self._gate.holds
 
     def close(self) -> None:
         """The job lets go of the track; `end_run` has been called."""

@@ -32,6 +32,8 @@ class PipelineSettings:
 
     span_ns: int = 2 * NS
     size_bytes: int = 1 << 20
+    event_buffer_bytes: int = 64 << 20
+    """What may wait in memory for an event, for each track of a job that records while events last."""
     short_span_ns: int = 400_000_000
     """Groups of pictures shorter than this share a fragment (all-intra streams)."""
     hole_ns: int = 2 * NS
@@ -41,7 +43,7 @@ class PipelineSettings:
     kept: streams with gradual refresh have no such picture."""
 
     def __post_init__(self) -> None:
-        for name in ("span_ns", "size_bytes", "hole_ns"):
+        for name in ("span_ns", "size_bytes", "event_buffer_bytes", "hole_ns"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be above 0")
         if self.short_span_ns < 0 or self.clean_point_wait_ns < 0:

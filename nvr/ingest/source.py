@@ -16,15 +16,18 @@ from nvr.ingest.counters import ReceiverCounters
 from nvr.ingest.delivery import SampleTap
 from nvr.ingest.drain import Drain
 from nvr.ingest.endpoint import Endpoint
+from nvr.ingest.gate import Gates, NoGates
 from nvr.ingest.handshake import PlayingSession, open_session
 from nvr.ingest.live import LiveOffer, LiveTap
 from nvr.ingest.session import NothingOverUdp, Session
 from nvr.ingest.settings import IngestSettings, Times
 from nvr.ingest.tracks import State, Storage, Tracks
 from nvr.ingest.trust import Trust
+from nvr.media.unit import CodecConfiguration, Sample
 from nvr.model.errors import CredentialsRefused, SourceError
 from nvr.model.job import RecordingJobState
 from nvr.model.receiver import Receiver, ReceiverConfiguration, ReceiverState, TransportProtocol
+from nvr.model.recording import TrackType
 from nvr.model.time import NS
 from nvr.model.timeline import GapReason
 from nvr.model.tokens import ReceiverToken, TrackKey
@@ -93,11 +96,13 @@ class Source:
         on_streams: Callable[[ReceiverToken, Sequence[SourceStream]], None],
         on_start: Callable[[TrackKey], None] = lambda key: None,
         watcher: Callable[[], Watcher | None] = lambda: None,
+        gates: Callable[[], Gates] = NoGates,
     ) -> None:
         self.token = receiver.token
         self.configuration: ReceiverConfiguration = receiver.configuration
         self._state = ReceiverState.NOT_CONNECTED
         self._watcher = watcher
+        self._gates = gates
         self._told: dict[TrackKey, State] = {}
         self.error: str | None = None
         """Why the last attempt failed or the last connection ended; None while connected and before the first."""
@@ -172,6 +177,23 @@ class Source:
     def bind(self, bindings: Sequence[Binding]) -> None:
         """The tracks that this receiver feeds from now on. Those that stay are not disturbed."""
         self._tracks.bind(bindings)
+        self._listen()
+
+    def _listen(self) -> None:
+        """To the metadata streams, recorded or not, where events can make a job record."""
+        if self._session is None:
+            return
+        wanted = self._gates().hears(self.token)
+        for stream in self._session.streams:
+            listening = self._hear in stream.listeners
+            if stream.info.track_type is TrackType.METADATA and listening is not wanted:
+                if wanted:
+                    stream.listen(self._hear)
+                else:
+                    stream.ignore(self._hear)
+
+    def _hear(self, sample: Sample, _: CodecConfiguration) -> None:
+        self._gates().heard(self.token, sample)
 
     def records(self, key: TrackKey) -> bool:
         """Whether a run of this track is being recorded by this receiver."""
@@ -330,6 +352,7 @@ class Source:
         self._connected_at = self._times.monotonic()
         self._on_streams(self.token, [s.info for s in session.streams])
         self._tracks.connect(session)
+        self._listen()
         for tap in list(self._live):
             self._plug_live(tap, session)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -10,6 +11,7 @@ from typing import Protocol
 from nvr.ingest.arbiter import map_streams
 from nvr.ingest.assignment import Binding
 from nvr.ingest.delivery import SampleTap, SessionStream
+from nvr.ingest.gate import GatedRecorder
 from nvr.ingest.pipeline import PipelineSettings, Recorder, TrackPipeline
 from nvr.ingest.session import Session
 from nvr.media.unit import CodecConfiguration
@@ -20,6 +22,10 @@ from nvr.model.tokens import TrackKey
 
 State = tuple[RecordingJobState, str | None]
 """Of a track, with an English text for Error (5.19)."""
+
+
+_MOMENT_S = 0.1
+"""Between two bursts of what has waited for an event: ten times a MiB a second are enough, and bearable."""
 
 
 class Storage(Protocol):
@@ -38,8 +44,14 @@ class _Track:
 
     binding: Binding
     pipeline: TrackPipeline
+    gated: GatedRecorder | None = None
+    """What stands in front of storage where the job records while events last."""
     stream: SessionStream | None = None
     error: str | None = None
+
+
+def _a_moment_later(callback: Callable[[], None]) -> None:
+    asyncio.get_running_loop().call_later(_MOMENT_S, callback)
 
 
 class Tracks:
@@ -66,11 +78,16 @@ class Tracks:
     def keep_only(self, keys: Collection[TrackKey]) -> None:
         """Let go of all other tracks: somebody else feeds them, or nobody."""
         for key in [k for k in self._tracks if k not in keys]:
-            track = self._tracks.pop(key)
-            self._unplug(track)
-            track.pipeline.end_run(GapReason.JOB_STOPPED)
-            self._past_skipped += track.pipeline.skipped
-            self._past_fragments += track.pipeline.appended
+            self._let_go(key)
+
+    def _let_go(self, key: TrackKey) -> None:
+        track = self._tracks.pop(key)
+        self._unplug(track)
+        track.pipeline.end_run(GapReason.JOB_STOPPED)
+        if track.gated is not None:
+            track.gated.close()
+        self._past_skipped += track.pipeline.skipped
+        self._past_fragments += track.pipeline.appended
 
     def bind(self, bindings: Sequence[Binding]) -> None:
         """The tracks that are fed from now on. Those that stay are not disturbed."""
@@ -78,15 +95,23 @@ class Tracks:
         self.keep_only(wanted)
         for key, binding in wanted.items():
             known = self._tracks.get(key)
+            if known is not None and known.binding.gate is not binding.gate:
+                self._let_go(key)
+                known = None
             if known is None:
-                recorder = self._storage.recorder(key, binding.track_type)
-                pipeline = TrackPipeline(
-                    recorder, binding.track_type, self._settings, on_start=partial(self._on_start, key)
-                )
-                self._tracks[key] = _Track(binding, pipeline)
+                self._tracks[key] = self._take(binding)
             else:
                 known.binding = binding
         self._plug()
+
+    def _take(self, binding: Binding) -> _Track:
+        recorder = self._storage.recorder(binding.key, binding.track_type)
+        gated = None
+        if binding.gate is not None:
+            recorder = gated = GatedRecorder(recorder, binding.gate, self._settings.event_buffer_bytes, _a_moment_later)
+        on_start = partial(self._on_start, binding.key)
+        pipeline = TrackPipeline(recorder, binding.track_type, self._settings, on_start=on_start)
+        return _Track(binding, pipeline, gated)
 
     def end(self, reason: GapReason) -> None:
         """No track gets anything any more."""
@@ -136,6 +161,8 @@ class Tracks:
             return RecordingJobState.IDLE, None  # the camera has no such stream
         if track.pipeline.refused:
             return RecordingJobState.ERROR, "the storage does not take the data"
+        if track.gated is not None and not track.gated.recording:
+            return RecordingJobState.IDLE, None  # it waits for an event
         # Metadata may be rare: there the accepted PLAY has to do. Pictures and sound have to come.
         flows = stream.receiver.packets > 0 or track.binding.track_type is TrackType.METADATA
         return (RecordingJobState.ACTIVE if flows else RecordingJobState.IDLE), None

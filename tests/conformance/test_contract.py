@@ -68,6 +68,8 @@ ALLOWED: dict[str, str] = {
     },
     "complexType tt:RecordingJobConfiguration: < any ##other lax [0..*]": AMBIGUOUS,
     "complexType tt:RecordingJobConfiguration: > any ##any lax [0..*]": AMBIGUOUS,
+    "complexType tt:RecordingEventFilter: < any ##other lax [0..*]": AMBIGUOUS,
+    "complexType tt:RecordingEventFilter: > any ##any lax [0..*]": AMBIGUOUS,
 }
 """Every difference between our files and the official ones, and why it is there. `<` ours, `>` official."""
 

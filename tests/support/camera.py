@@ -24,6 +24,7 @@ from types import TracebackType
 from nvr.auth.challenge import parse_parameters
 from nvr.auth.digest import Algorithm, ha1, response_hex
 from nvr.media import codecs
+from nvr.media.codecs.metadata import MetadataConfiguration
 from nvr.media.rtcp import Bye, ReceiverReport, RtcpPacket, SenderReport, SourceDescription, parse_compound
 from nvr.media.rtp import RtpExtension, RtpPacket
 from nvr.media.rtsp.headers import Headers
@@ -164,7 +165,9 @@ def pcmu_track(control: str = "trackID=2") -> CameraTrack:
 
 
 def metadata_track(control: str = "trackID=3") -> CameraTrack:
-    return CameraTrack("application", "vnd.onvif.metadata/90000", None, 107, control, ssrc=0x3000)
+    track = CameraTrack("application", "vnd.onvif.metadata/90000", None, 107, control, ssrc=0x3000)
+    track.packetizer = codecs.packetizer_for(MetadataConfiguration(), 1400)
+    return track
 
 
 @dataclass
