@@ -1,4 +1,4 @@
-"""A camera of GStreamer's makers is recorded over TCP, and its footage replayed to FFmpeg and to a client of bytes."""
+"""GStreamer's cameras are recorded, one over each transport, and replayed to FFmpeg and to a client of bytes."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from urllib.parse import quote
 import av
 import pytest
 
+from nvr.operations import ask_daemon
 from tests.support.daemon import ADMIN, PASSWORD, DaemonProcess
 from tests.support.flow import Flow
 from tests.support.gstreamer import GstCamera, Sent, missing
@@ -61,26 +62,34 @@ def received_by_ffmpeg(uri: str, codec: str, count: int) -> tuple[list[bytes], l
     return video, audio
 
 
-CAMERAS = {"H.264": ("h264",), "H.264 with B-frames": ("h264", "bframes"), "H.265": ("h265",)}
+CAMERAS = {
+    "H.264": ("UDP", "h264"),
+    "H.264 with B-frames": ("HTTP", "h264", "bframes"),
+    "H.265": ("RTSP", "h265"),
+}
+"""The transport that the receiver is set to, and what the camera sends."""
 
 
+@pytest.mark.requirement("RX-10.1-06", "RX-10.1-07", "RX-10.1-08")
 async def test_what_cameras_sent_is_replayed_byte_for_byte_across_files(tmp_path: Path) -> None:
     with DaemonProcess(tmp_path / "data", CONFIG) as daemon:
         async with asyncio.TaskGroup() as group:  # side by side: most of it is waiting for cameras and players
-            for name, options in CAMERAS.items():
+            for name, (protocol, *options) in CAMERAS.items():
                 group.create_task(
-                    asyncio.to_thread(asyncio.run, recorded_and_replayed(daemon, tmp_path / name, options))
+                    asyncio.to_thread(asyncio.run, recorded_and_replayed(daemon, tmp_path / name, protocol, options))
                 )
         assert await asyncio.to_thread(daemon.stop) == 0
 
 
-async def recorded_and_replayed(daemon: DaemonProcess, sent: Path, options: tuple[str, ...]) -> None:
+async def recorded_and_replayed(daemon: DaemonProcess, sent: Path, protocol: str, options: list[str]) -> None:
     codec = options[0]
     flow = Flow(daemon)
     with GstCamera(sent, *options) as camera:
-        recording, job, _ = flow.record(camera.uri)
+        recording, job, _ = flow.record(camera.uri, protocol)
         flow.until_job_is(job, "Active")
         flow.until_recorded(recording, SECONDS)
+        listed = ask_daemon(daemon.data, "camera list", {}) or []
+        assert [row["why"] for row in listed if row["job"] == job] == [""], "it came as it was asked for"
         flow.set_idle(job, recording)
         sent_video, sent_audio = camera.sent()
     uri = flow.replay_uri(recording)

@@ -342,6 +342,26 @@ async def test_redirects_are_followed_with_credentials_to_the_same_host(house: H
         await target.playing()
 
 
+@pytest.mark.parametrize("method", ["OPTIONS", "DESCRIBE", "SETUP", "PLAY"])
+@pytest.mark.parametrize("status", [301, 302, 305])
+async def test_a_redirect_to_another_host_takes_no_password_along(house: House, method: str, status: int) -> None:
+    async with Camera([h264_track()], host="127.0.0.2") as target:
+        gate = Camera([h264_track()], username="u", password="p", schemes=("Basic",))
+        async with gate:
+            gate.answers[method] = lambda q, a: (
+                bytes(Response(status, Headers([("CSeq", str(q.cseq)), ("Location", target.uri)])))
+                if a.ok
+                else bytes(a)
+            )
+            house.record(gate.uri.replace("rtsp://", "rtsp://u:p@"))
+            await target.playing()
+            assert {r.uri for r in target.requests if r.method == "DESCRIBE"} == {
+                gate.uri if status == 305 else target.uri
+            }
+            assert all(r.headers.get("Authorization") is None for r in target.requests)
+            assert any(r.headers.get("Authorization") for r in gate.requests)
+
+
 async def test_endless_redirects_are_given_up(house: House) -> None:
     async with Camera([h264_track()]) as camera:
         camera.answers["DESCRIBE"] = lambda q, a: bytes(

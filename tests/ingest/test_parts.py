@@ -53,6 +53,20 @@ def test_redirects_take_credentials_to_the_same_host_only() -> None:
         Endpoint.parse("rtsps://u:p@one/s").redirected("rtsp://one/s")
 
 
+def test_a_location_without_a_host_is_one_of_the_same_server() -> None:
+    start = Endpoint.parse("rtsp://u:p@one:99/s?x=1")
+    assert start.redirected("/t?y=2").uri == "rtsp://one:99/t?y=2"
+    assert start.redirected("/t").username == "u"
+    with pytest.raises(SourceError, match="scheme"):
+        start.redirected("//two/t")
+
+
+def test_a_proxy_is_asked_for_the_same_and_does_not_get_the_password() -> None:
+    proxy = Endpoint.parse("rtsp://u:p@one/s").redirected("rtsp://two:8554/", proxy=True)
+    assert (proxy.host, proxy.port, proxy.uri) == ("two", 8554, "rtsp://one/s")
+    assert (proxy.username, proxy.password) == (None, "")
+
+
 @pytest.mark.parametrize(
     ("kind", "name"),
     [

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass, field
 from typing import cast
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from nvr.ingest.arbiter import SourceStream
 from nvr.ingest.connection import CameraConnection
@@ -19,7 +22,7 @@ from nvr.ingest.stream import StreamReceiver
 from nvr.media import codecs
 from nvr.media.rtcp import ReceiverReport, SourceDescription, parse_compound
 from nvr.media.rtsp.message import Response
-from nvr.media.unit import CodecConfiguration, Sample
+from nvr.media.unit import CodecConfiguration, Fragment, Sample
 from nvr.model.errors import SourceError
 from nvr.model.recording import TrackType
 from nvr.model.time import NS
@@ -471,3 +474,105 @@ async def test_a_hole_while_the_clock_is_not_known_ends_the_run_where_it_is() ->
     before, after = stage.recorders[0].fragments
     assert (before.end_ns, after.start_ns) == (START + 400 * MS, START + 3 * NS)
     assert (before.lost_packets, after.lost_packets) == (100, 0)
+
+
+async def test_a_recorder_whose_own_clock_was_hours_off_goes_on_with_the_right_time_in_a_new_run() -> None:
+    stage = Stage(h264_track())
+    stage.pictures(1)
+    stage.report(START, 0)
+    stage.pictures(25, first=1)
+    stage.utc += 7200 * NS
+    stage.visit()
+    stage.report(START + 26 * 40 * MS, 26 * 3600)  # the camera's clock is as it was
+    stage.pictures(30, first=26)
+    stage.session.finish(GapReason.JOB_STOPPED)
+    assert stage.recorders[0].reasons == [GapReason.CLOCK_JUMP, GapReason.JOB_STOPPED]
+    times = [s.utc_ns - START for s in stage.recorders[0].samples]
+    assert times[25] == 25 * 40 * MS
+    assert times[26] == 7200 * NS + 26 * 40 * MS
+    assert stage.session.clock.overruled
+
+
+@pytest.mark.parametrize("moment", ["2026-03-29T01:00:00Z", "2026-10-25T01:00:00Z"], ids=["spring", "autumn"])
+async def test_the_hour_of_summer_time_leaves_no_trace(moment: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from nvr.model.time import parse_iso
+
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    try:
+        change = parse_iso(moment)
+        before, after = (time.localtime(change // NS + s).tm_hour for s in (-1, 1))
+        assert abs(after - before) != 1, "the hour of this day is missing or comes twice"
+        stage = Stage(h264_track())
+        stage.utc = begin = change - 2 * NS
+        stage.pictures(1)
+        stage.report(begin, 0)
+        stage.pictures(99, first=1)
+        stage.session.finish(GapReason.JOB_STOPPED)
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert [s.utc_ns for s in stage.recorders[0].samples] == [begin + n * 40 * MS for n in range(100)]
+    assert stage.recorders[0].reasons == [GapReason.JOB_STOPPED]
+
+
+EVENTS = st.lists(
+    st.one_of(
+        st.tuples(st.just("late"), st.integers(0, 900)),
+        st.tuples(st.just("report"), st.integers(-30, 30)),
+        st.tuples(st.just("report"), st.integers(-9000, 9000)),
+        st.tuples(st.just("own clock"), st.integers(-4000, 4000)),
+        # A step back of less than a second could be B-frames: times follow it.
+        st.tuples(st.just("rtp"), st.integers(-400_000, -95_000) | st.integers(0, 400_000)),
+        st.tuples(st.just("lost"), st.integers(1, 90)),
+        st.tuples(st.just("source"), st.integers(1, 1 << 20)),
+    ),
+    max_size=12,
+)
+
+
+@given(events=EVENTS, first_rtp=st.integers(0, (1 << 32) - 1), ppm=st.integers(-500, 500))
+@settings(max_examples=60, deadline=None)
+def test_whatever_clocks_do_times_never_go_back_inside_a_run_and_nothing_is_lost(
+    events: list[tuple[str, int]], first_rtp: int, ppm: int
+) -> None:
+    sent: list[bytes] = []
+
+    async def scenario() -> list[Fragment | GapReason]:
+        stage = Stage(h264_track())
+        track, rtp, number = stage.tracks[0], first_rtp, 0
+        for what, amount in [*events, ("end", 0)]:
+            for _ in range(8):
+                sent.append(key_frame(number, 20))
+                stage.packets(track.unit(sent[-1], rtp))
+                stage.visit()
+                stage.pass_ns(40 * MS)
+                rtp += 3600 + 3600 * ppm // 1_000_000
+                number += 1
+            if what == "late":
+                stage.pass_ns(amount * MS)
+            elif what == "report":
+                stage.report(stage.utc + amount * MS, rtp)
+            elif what == "own clock":
+                stage.utc += amount * MS
+            elif what == "rtp":
+                rtp += amount
+            elif what == "lost":
+                track.skip(amount)
+            elif what == "source":
+                track.ssrc, track.sequence = track.ssrc + amount, amount & 0xFFFF
+        stage.session.finish(GapReason.JOB_STOPPED)
+        return stage.recorders[0].events
+
+    last: int | None = None
+    recorded: list[bytes] = []
+    for event in asyncio.run(scenario()):
+        if isinstance(event, Fragment):
+            for sample in event.samples:
+                assert last is None or sample.utc_ns > last
+                last = sample.utc_ns
+                recorded.append(sample.data)
+            assert event.end_ns > last
+        else:
+            last = None
+    assert recorded == sent

@@ -297,6 +297,7 @@ class Camera:
 
     def _request(self, request: Request, writer: asyncio.StreamWriter) -> None:
         self.requests.append(request)
+        self.answering = writer
         response = self._respond(request)
         response.headers.set("CSeq", str(request.cseq))
         bend = self.answers.get(request.method)

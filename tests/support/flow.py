@@ -43,7 +43,7 @@ class Flow:
             )
         )
 
-    def record(self, uri: str) -> tuple[str, str, str]:
+    def record(self, uri: str, protocol: str = "RTSP") -> tuple[str, str, str]:
         """Recording, active job with an auto-created receiver, and the receiver configured: their tokens."""
         recording = self.create_recording()
         answer = self.recording.CreateRecordingJob(
@@ -55,16 +55,16 @@ class Flow:
             }
         )
         receiver = answer.JobConfiguration.Source[0].SourceToken.Token
-        self.configure(receiver, uri)
+        self.configure(receiver, uri, protocol)
         return recording, str(answer.JobToken), str(receiver)
 
-    def configure(self, receiver: str, uri: str) -> None:
+    def configure(self, receiver: str, uri: str, protocol: str = "RTSP") -> None:
         self.receiver.ConfigureReceiver(
             ReceiverToken=receiver,
             Configuration={
                 "Mode": "AutoConnect",
                 "MediaUri": uri,
-                "StreamSetup": {"Stream": "RTP-Unicast", "Transport": {"Protocol": "RTSP"}},
+                "StreamSetup": {"Stream": "RTP-Unicast", "Transport": {"Protocol": protocol}},
             },
         )
 
