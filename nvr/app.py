@@ -174,6 +174,7 @@ class Daemon:
         ingest = IngestEngine(storage, settings.ingest)
         state = await ControlState.load(configuration, ingest, settings.control)
         control = RecordingControl(state, storage)
+        storage.retention_of = _retention_finder(state)
         receivers = Receivers(state)
         ingest.on_streams = control.streams_known
         parts.started("recording control", control.stop)
@@ -296,7 +297,7 @@ class Daemon:
         deliveries = Deliveries(broker, notifier)
         parts.started("event subscriptions", deliveries.stop)
         publisher = Publisher(broker, control, storage.timeline, ingest.changed_receivers)
-        publisher.start(state.now.receivers.values())
+        publisher.start(state.now.receivers.values(), storage.volumes())
         event_recording = EventRecording(broker, state.now.jobs.values())
         ingest.gates = event_recording
 
@@ -336,6 +337,14 @@ class Daemon:
         self.http = Endpoint(bound[0].host, bound[0].port)
         if listen.https is not None:
             self.https = Endpoint(bound[1].host, bound[1].port)
+
+
+def _retention_finder(state: ControlState) -> Callable[[RecordingToken], int]:
+    def find(token: RecordingToken) -> int:
+        recording = state.now.recordings.get(token)
+        return 0 if recording is None else recording.configuration.maximum_retention_ns
+
+    return find
 
 
 def _recording_finder(control: RecordingControl) -> Callable[[str], Recording | None]:

@@ -270,7 +270,15 @@ def _storage_table(table: Any, data: Path) -> Any:
         volumes = [
             {**v, "root": str(data / str(v["root"]))} if isinstance(v, dict) and "root" in v else v for v in volumes
         ]
-    return {**table, "volumes": volumes, "registry": str(data / "volumes.json")}
+    recordings = table.get("recordings", [])
+    if isinstance(recordings, list):
+        recordings = [
+            {**r, "volumes": [str(data / str(root)) for root in r["volumes"]]}
+            if isinstance(r, dict) and isinstance(r.get("volumes"), list)
+            else r
+            for r in recordings
+        ]
+    return {**table, "volumes": volumes, "recordings": recordings, "registry": str(data / "volumes.json")}
 
 
 def admin_password() -> str | None:

@@ -113,7 +113,39 @@ class StorageObservation:
         yield _single(
             "nvr_index_unchecked", "Whether the index is still being checked.", "gauge", self._index.unchecked
         )
+        yield Metric(
+            "nvr_volume_state",
+            "1 for the state that a volume is in.",
+            "gauge",
+            [Sample(float(v.state is s), {"root": str(v.root), "state": s}) for v in volumes for s in VolumeState],
+        )
+        for name, text, kind, value in (
+            ("nvr_volume_failures_total", "How often a volume has ceased to take footage.", "counter", "failures"),
+            ("nvr_volume_queued_bytes", "Bytes that wait to be written to a volume.", "gauge", "queued_bytes"),
+            ("nvr_volume_refused_fragments_total", "Fragments that a volume's queue refused.", "counter", "refused"),
+            ("nvr_volume_minimum_free_bytes", "What shall stay free on a volume.", "gauge", "minimum_free"),
+        ):
+            samples = [Sample(float(getattr(v, value)), {"root": str(v.root)}) for v in volumes]
+            yield Metric(name, text, "counter" if kind == "counter" else "gauge", samples)
+        limited = [v for v in volumes if v.quota]
+        if limited:
+            text = "Bytes of track files on a volume that has a quota."
+            samples = [Sample(float(v.used or 0), {"root": str(v.root)}) for v in limited]
+            yield Metric("nvr_volume_used_bytes", text, "gauge", samples)
+            samples = [Sample(float(v.quota), {"root": str(v.root)}) for v in limited]
+            yield Metric("nvr_volume_quota_bytes", "What track files may take of a volume.", "gauge", samples)
+        retention = self._storage.retention
+        deleted = retention.deleted.items()
+        samples = [Sample(float(d.files), {"rule": rule}) for rule, d in deleted]
+        yield Metric("nvr_retention_deleted_files_total", "Track files deleted by a rule.", "counter", samples)
+        samples = [Sample(float(d.bytes), {"rule": rule}) for rule, d in deleted]
+        yield Metric("nvr_retention_deleted_bytes_total", "Bytes of these files.", "counter", samples)
+        text = "Sweeps of retention that could not do what they should."
+        yield _single("nvr_retention_failures_total", text, "counter", retention.failures)
+        yield _single("nvr_retention_holds", "Ranges of footage that are held now.", "gauge", len(retention.holds))
         yield _single("nvr_storage_queued_bytes", "Bytes that wait to be written.", "gauge", self._storage.queued_bytes)
+        text = "What may wait to be written to all volumes together."
+        yield _single("nvr_storage_memory_limit_bytes", text, "gauge", self._storage.memory.limit)
         yield _single(
             "nvr_storage_refused_fragments_total",
             "Fragments refused because the queue of a volume was full or no volume took footage.",

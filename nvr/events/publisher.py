@@ -11,6 +11,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Protocol, TypeAlias
 
 from nvr.events.broker import Broker
@@ -22,6 +23,7 @@ from nvr.model.recording import Recording, Track
 from nvr.model.time import UtcNs
 from nvr.model.timeline import Timeline
 from nvr.model.tokens import JobToken, ReceiverToken, RecordingToken, TrackKey, TrackToken
+from nvr.storage.volume import VolumeState, VolumeStatus
 
 log = logging.getLogger(__name__)
 
@@ -62,11 +64,15 @@ class Publisher:
         self._present: dict[RecordingToken, set[TrackToken]] = {}
         """Tracks that are being recorded now."""
         self._uris: dict[ReceiverToken, str] = {}
+        self._volumes: dict[Path, str] = {}
+        """Token under which each volume was told."""
         self._stale: dict[JobToken, UtcNs] = {}
         self._wake = asyncio.Event()
 
-    def start(self, receivers: Iterable[Receiver]) -> None:
+    def start(self, receivers: Iterable[Receiver], volumes: Iterable[VolumeStatus] = ()) -> None:
         """Takes in what is there before anything is told: every property has a state from now on."""
+        for volume in volumes:
+            self.volume_changed(volume)
         for receiver in receivers:
             self._uris[receiver.token] = receiver.configuration.public_uri
         for recording in self._jobs.recordings():
@@ -173,6 +179,15 @@ class Publisher:
         """Data of a track are gone (5.25.4)."""
         source = {"RecordingToken": key.recording, "TrackToken": key.track}
         self._broker.publish(topics.DELETE_TRACK_DATA, source, {"StartTime": start_ns, "EndTime": end_ns})
+
+    def volume_changed(self, status: VolumeStatus) -> None:
+        """A volume has another state (ONVIF Core 8.8.4)."""
+        before = self._volumes.get(status.root)
+        if before is not None and before != status.token:  # it had no id yet, or is another one
+            self._broker.delete_property(topics.STORAGE_FAILURE, {"Token": before})
+        self._volumes[status.root] = status.token
+        data: dict[str, topics.Value] = {"Failed": status.state is not VolumeState.ONLINE}
+        self._broker.set_property(topics.STORAGE_FAILURE, {"Token": status.token}, data, self._utc())
 
     def _begin_history(self, recording: Recording) -> None:
         """The properties of 6.17 begin with what the timelines say; without data there is nothing but the present."""

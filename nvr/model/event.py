@@ -130,6 +130,14 @@ CHANGE_STATE = Topic(
 )
 CONNECTION_FAILED = Topic("Receiver/ConnectionFailed", source=(_RECEIVER,), data=(_MEDIA_URI,))
 
+# ONVIF Core 8.8.4. The token is the id of a volume; what kind of fault it has stands in /healthz, metrics and log.
+STORAGE_FAILURE = Topic(
+    "Device/HardwareFailure/StorageFailure",
+    True,
+    (Item("Token", "tt:ReferenceToken"),),
+    (Item("Failed", "xs:boolean"),),
+)
+
 TOPICS: tuple[Topic, ...] = (
     JOB_STATE,
     RECORDING_CONFIGURATION,
@@ -144,6 +152,7 @@ TOPICS: tuple[Topic, ...] = (
     TRACK_STATE,
     CHANGE_STATE,
     CONNECTION_FAILED,
+    STORAGE_FAILURE,
 )
 """Everything that this device tells, and nothing else."""
 

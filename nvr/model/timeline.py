@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from nvr.model.time import UtcNs
@@ -96,6 +96,11 @@ class Timeline:
                 return run
             i -= 1
         return None
+
+    def since(self, limit_ns: UtcNs) -> Timeline:
+        """What of it is not older than the limit."""
+        runs = [r for r in self.runs if r.end_ns > limit_ns]
+        return Timeline.of(r if r.start_ns >= limit_ns else replace(r, start_ns=limit_ns) for r in runs)
 
     def gaps(self) -> tuple[Gap, ...]:
         """The gaps that no run covers; runs that touch or overlap leave none."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -24,6 +24,7 @@ from nvr.model.timeline import Extent, GapReason, Run, Timeline
 from nvr.model.tokens import RecordingToken, TrackKey
 from nvr.storage.disk import Disk
 from nvr.storage.footage import Footage, FootageReader
+from nvr.storage.holds import Hold
 from nvr.storage.later import Checking, LaterRecovery
 from nvr.storage.orders import (
     Append,
@@ -38,16 +39,24 @@ from nvr.storage.orders import (
     Lost,
     Order,
     Recovered,
+    Unlink,
+    VolumeChanged,
 )
-from nvr.storage.rows import FootageIndex, FragmentRef
+from nvr.storage.placement import MostFree, Placement
+from nvr.storage.retention import Retention, rotation_ns, time_limit
+from nvr.storage.rows import FootageIndex, FragmentRef, TrackFileRow
 from nvr.storage.settings import StorageSettings
 from nvr.storage.track import TrackFootage, TrackRecorder
-from nvr.storage.volume import MostFree, Placement, Volume, VolumeRegistry, VolumeState, VolumeStatus
+from nvr.storage.volume import Volume, VolumeRegistry, VolumeState, VolumeStatus
 from nvr.storage.writer import VolumeWriter
-from nvr.storage.writer_thread import WriterThread
+from nvr.storage.writer_thread import MemoryCeiling, WriterThread
 
 log = logging.getLogger(__name__)
 
+_BEFORE_ALL_NS = -(1 << 62)
+_FIRST_FILES = 16
+_UNLINK_PATIENCE_S = 30.0
+"""How long a sweep waits for files to be unlinked; they have their tombstones."""
 _HEADS_AT_ONCE = 8
 """Heads of files read at once at a start: a disk that turns sorts them."""
 
@@ -63,6 +72,9 @@ class Watcher(Protocol):
 
     def footage_deleted(self, key: TrackKey, start_ns: UtcNs, end_ns: UtcNs) -> None:
         """Footage of a track is gone."""
+
+    def volume_changed(self, status: VolumeStatus) -> None:
+        """A volume has another state."""
 
 
 class StorageEngine:
@@ -85,12 +97,17 @@ class StorageEngine:
         """
         self._settings = settings
         self._index = index
-        self._placement = placement or MostFree()
+        self._placement = placement or MostFree(settings.recordings)
         self._disk = disk or Disk()
         self._now = now
         self._utc = utc
         self._stop_timeout_ns = stop_timeout_ns
         self.watcher: Watcher | None = None
+        self.retention_of: Callable[[RecordingToken], int] = lambda recording: 0
+        """MaximumRetentionTime of a recording in nanoseconds, 0 for no limit. Asked on any thread."""
+        self.retention = Retention(
+            settings, index, self._placement, self, lambda recording: self.retention_of(recording), utc, now
+        )
         self.lost = 0
         """Fragments that were accepted and could not be written, since the start."""
         self._refused = 0
@@ -102,9 +119,11 @@ class StorageEngine:
         self._tracks: dict[TrackKey, TrackFootage] = {}
         self._recorders: dict[TrackKey, TrackRecorder] = {}
         self._reader = FootageReader(index, self._growing, self._root_of, decode)
-        self._waiting: dict[Delete | Barrier, asyncio.Future[Exception | None]] = {}
+        self._waiting: dict[Delete | Unlink | Barrier, asyncio.Future[Exception | None]] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._left_out: list[VolumeStatus] = []
+        self.memory = MemoryCeiling(settings.memory_bytes)
+        self._sweeping: asyncio.Task[None] | None = None
 
     async def start(self, *, recover: bool = True) -> None:
         """Opens the volumes and loads the runs of all tracks. From then on footage is taken; files that were open when
@@ -117,9 +136,9 @@ class StorageEngine:
         self._loop = asyncio.get_running_loop()
         registry = await asyncio.to_thread(VolumeRegistry, self._settings.registry, self._disk)
         for volume_settings in self._settings.volumes:
-            volume = Volume(volume_settings, registry, self._disk)
+            volume = Volume(volume_settings, registry, self._disk, self._settings.reserve_bytes)
             writer = VolumeWriter(volume, self._index, self._settings, self._growing, self._now, self._utc)
-            thread = WriterThread(writer, self._settings.queue_bytes, self._publish, self._now)
+            thread = WriterThread(writer, self._settings.queue_bytes, self._publish, self._now, self.memory)
             self._threads.append(thread)
             later = LaterRecovery(volume, self._index, thread.order, partial(_is_busy, thread, self._settings))
             writer.later = later.take_up
@@ -137,6 +156,7 @@ class StorageEngine:
         except BaseException:
             await asyncio.to_thread(self._stop_threads)
             raise
+        self._sweeping = asyncio.create_task(self.retention.run(), name="retention")
         if recover:
             self.recover()
 
@@ -174,6 +194,9 @@ class StorageEngine:
 
         A volume whose disk hangs is left behind when the time is over, and logged; the next start recovers it.
         """
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+            await asyncio.wait([self._sweeping])
         for recorder in self._recorders.values():
             recorder.end_run(GapReason.DAEMON_STOPPED)
         await asyncio.to_thread(self._stop_threads)
@@ -189,29 +212,49 @@ class StorageEngine:
         if found is None or found.track_type is not track_type:
             if found is not None:
                 found.end_run(GapReason.CONFIGURATION_CHANGED)
-            found = TrackRecorder(self._track(key), track_type, self, self._settings.rotation_ns)
+            found = TrackRecorder(self._track(key), track_type, self)
             self._recorders[key] = found
         return found
 
     def timeline(self, key: TrackKey) -> Timeline:
-        """The runs of a track up to the last fragment on the disk. From memory."""
+        """The runs of a track up to the last fragment on the disk, without what is too old. From memory."""
         track = self._tracks.get(key)
-        return track.timeline() if track is not None else Timeline()
+        if track is None:
+            return Timeline()
+        limit_ns = self._limit_ns(key)
+        extent = track.extent() if limit_ns is not None else None
+        if limit_ns is None or extent is None or extent.earliest >= limit_ns:
+            return track.timeline()
+        return track.timeline().since(limit_ns)
 
     def extent(self, key: TrackKey) -> Extent | None:
-        """From the first to the last instant on the disk; None without footage. From memory, and not slower where there
-        are many runs."""
+        """From the first to the last instant on the disk that is not too old; None without footage. From memory, and
+        not slower where there are many runs."""
         track = self._tracks.get(key)
-        return track.extent() if track is not None else None
+        extent = track.extent() if track is not None else None
+        limit_ns = self._limit_ns(key) if extent is not None else None
+        if extent is None or limit_ns is None or extent.earliest >= limit_ns:
+            return extent
+        return self.timeline(key).extent
 
     def configuration(self, key: TrackKey) -> CodecConfiguration | None:
         """The codec configuration of the newest footage of a track. From memory."""
         track = self._tracks.get(key)
         return track.configuration if track is not None else None
 
-    def footage(self, key: TrackKey) -> Footage:
-        """For reading on a thread."""
-        return Footage(key, self._reader)
+    def footage(self, key: TrackKey, hold: Hold | None = None) -> Footage:
+        """For reading on a thread. With a hold of this track, what was not too old when it was taken is shown."""
+        if hold is not None:
+            return Footage(key, self._reader, lambda: hold.limit_ns)
+        return Footage(key, self._reader, lambda: self._limit_ns(key))
+
+    async def hold(self, key: TrackKey, from_ns: UtcNs, until_ns: UtcNs) -> Hold:
+        """Keeps the footage that touches [from_ns, until_ns) from all rules until it is released; what is still there
+        when this returns stays. A deletion by a client goes on nevertheless. Raises ValueError for a range that ends
+        before it begins."""
+        hold = self.retention.holds.take(key, from_ns, until_ns, self._limit_ns(key))
+        await self.retention.settled()
+        return hold
 
     def on_append(self, key: TrackKey, callback: Callable[[FragmentRef], None]) -> Callable[[], None]:
         """Has `callback` called on the loop after each fragment that is on the disk, until the result is called."""
@@ -227,7 +270,7 @@ class StorageEngine:
 
     def volumes(self) -> list[VolumeStatus]:
         """Those configured, then those that the registry knows and that are not."""
-        return [*(t.writer.volume.status for t in self._threads), *self._left_out]
+        return [*(t.status for t in self._threads), *self._left_out]
 
     @property
     def refused(self) -> int:
@@ -254,6 +297,7 @@ class StorageEngine:
             if error is not None:
                 raise StorageError(f"footage of {key} is not deleted: {error}") from error
         # What a job has recorded since is kept.
+        self.retention.changed(key.recording)
         left = await asyncio.to_thread(self._index.runs, key)
         self._track(key).keep(left, recorder.run_id if recorder is not None else None)
         start_ns, end_ns = before.earliest, before.latest
@@ -279,6 +323,68 @@ class StorageEngine:
 
     def order(self, volume_id: str, order: Order) -> None:
         self._thread_of(volume_id).order(order)
+
+    def rotation_ns(self, key: TrackKey) -> int:
+        """For recorders."""
+        return rotation_ns(self._settings.rotation_ns, self.retention_of(key.recording))
+
+    def tracks(self) -> list[TrackKey]:
+        """For retention, as what follows up to `removed`."""
+        return list(self._tracks)
+
+    def earliest(self, key: TrackKey) -> UtcNs | None:
+        track = self._tracks.get(key)
+        extent = track.extent() if track is not None else None
+        return extent.earliest if extent is not None else None
+
+    def growing_bytes(self) -> dict[RecordingToken, int]:
+        found: dict[RecordingToken, int] = {}
+        for file in list(self._growing.values()):  # a copy: writers change it
+            if file.entries:
+                last = file.entries[-1]
+                found[file.row.recording] = found.get(file.row.recording, 0) + last.offset + last.length
+        return found
+
+    def volumes_now(self) -> list[Volume]:
+        return [t.writer.volume for t in self._threads]
+
+    async def remove(self, rows: Sequence[TrackFileRow]) -> None:
+        runs: dict[TrackKey, set[str]] = {}
+        for row in rows:
+            runs.setdefault(row.key, set()).add(row.run_id)
+        for key, starts in await asyncio.to_thread(self._starts, runs):
+            self._track(key).cut(starts)
+        work = [
+            asyncio.ensure_future(self._done(t, Unlink([r for r in rows if r.volume_id == t.writer.volume.id])))
+            for t in self._threads
+            if t.writer.volume.id in {r.volume_id for r in rows}
+        ]
+        if work:
+            await asyncio.wait(
+                work, timeout=_UNLINK_PATIENCE_S
+            )  # a disk that hangs must not stop all others' retention
+
+    def removed(self, key: TrackKey, start_ns: UtcNs, end_ns: UtcNs) -> None:
+        self._tell(lambda watcher: watcher.footage_deleted(key, start_ns, end_ns))
+
+    def _starts(self, runs: Mapping[TrackKey, Collection[str]]) -> list[tuple[TrackKey, dict[str, UtcNs | None]]]:
+        """Blocking: where runs begin whose first files have gone; None for a run of which nothing is left."""
+        found = []
+        for key, run_ids in runs.items():
+            rest = self._index.files(key, _BEFORE_ALL_NS, limit=_FIRST_FILES)
+            starts: dict[str, UtcNs | None] = dict.fromkeys(run_ids)
+            for row in reversed(rest):
+                if row.run_id in starts:
+                    starts[row.run_id] = row.start_ns
+            if None in starts.values() and len(rest) == _FIRST_FILES:  # runs that overlap: a clock was set back
+                starts |= {
+                    run.run_id: run.start_ns for run in self._index.runs(key) if starts.get(run.run_id, 0) is None
+                }
+            found.append((key, starts))
+        return found
+
+    def _limit_ns(self, key: TrackKey) -> UtcNs | None:
+        return time_limit(self._utc(), self.retention_of(key.recording))
 
     def _thread_of(self, volume_id: str | None) -> WriterThread:
         return next(t for t in self._threads if t.writer.volume.id == volume_id)
@@ -334,7 +440,7 @@ class StorageEngine:
         for recovery in self._recoveries:
             recovery.wait(max(end - self._now(), 0) / NS)
 
-    async def _done(self, thread: WriterThread, order: Delete | Barrier) -> Exception | None:
+    async def _done(self, thread: WriterThread, order: Delete | Unlink | Barrier) -> Exception | None:
         """Waits until the writer has done the order; what went wrong."""
         self._waiting[order] = asyncio.get_running_loop().create_future()
         thread.order(order)
@@ -354,6 +460,7 @@ class StorageEngine:
                 case Appended(file, entry):
                     self._on_appended(file, file.ref(entry))
                 case Closed(file, reason):
+                    self.retention.changed(file.row.recording)
                     if reason is not None:
                         self._end_run(file, reason)
                 case Failed(file, cause):
@@ -371,9 +478,12 @@ class StorageEngine:
                         waiting.set_result(error)
                 case Recovered(runs):
                     for key, run_id, run in runs:
+                        self.retention.changed(key.recording)
                         self._track(key).settle(run_id, run)
                         if self._loading is not None:
                             self._loading.add(key)
+                case VolumeChanged(status):
+                    self._tell(lambda watcher: watcher.volume_changed(status))
 
     def _on_appended(self, file: GrowingFile, ref: FragmentRef) -> None:
         track = self._track(file.row.key)

@@ -84,23 +84,33 @@ class FootageReader:
 class Footage:
     """The footage of one track. Blocking: for threads. Holds nothing open between calls."""
 
-    def __init__(self, key: TrackKey, reader: FootageReader) -> None:
+    def __init__(
+        self, key: TrackKey, reader: FootageReader, limit_ns: Callable[[], UtcNs | None] = lambda: None
+    ) -> None:
+        """`limit_ns`: what ends at or before it is too old to be shown."""
         self.key = key
         self._reader = reader
+        self._limit_ns = limit_ns
 
     def fragments(
         self, from_ns: UtcNs, until_ns: UtcNs | None = None, *, run_id: str | None = None
     ) -> Iterator[FragmentRef]:
         """Fragments in ascending order, each once: the one that holds `from_ns`, or the first behind it, and what
         follows up to `until_ns` (exclusive) or to the last one there is; of the run `run_id` only where one is given.
+        What is too old when its turn comes is skipped.
 
         Files that are deleted meanwhile are skipped. A file that cannot be read is logged and skipped: a reader shall
         get to what stands behind it.
         """
-        return self._walk(from_ns, until_ns, None, run_id)
+        limit_ns = self._limit_ns()
+        begin_ns = from_ns if limit_ns is None else max(from_ns, limit_ns)  # passes over whole files
+        return self._not_too_old(self._walk(begin_ns, until_ns, None, run_id))
 
     def fragments_after(self, ref: FragmentRef) -> Iterator[FragmentRef]:
         """What follows `ref` in its run, ascending, up to the last one there is; the file of `ref` may be gone."""
+        return self._not_too_old(self._after(ref))
+
+    def _after(self, ref: FragmentRef) -> Iterator[FragmentRef]:
         reader = self._reader
         growing = reader.growing.get(ref.file_id)
         row = growing.row if growing is not None else reader.index.file(ref.file_id)
@@ -116,6 +126,15 @@ class Footage:
     def fragments_before(self, until_ns: UtcNs, *, run_id: str | None = None) -> Iterator[FragmentRef]:
         """Fragments that start before `until_ns`, in descending order; otherwise as `fragments`. What is appended
         meanwhile is not seen."""
+        return self._not_too_old(self._before(until_ns, run_id))
+
+    def _not_too_old(self, refs: Iterable[FragmentRef]) -> Iterator[FragmentRef]:
+        for ref in refs:
+            limit_ns = self._limit_ns()
+            if limit_ns is None or ref.end_ns > limit_ns:
+                yield ref
+
+    def _before(self, until_ns: UtcNs, run_id: str | None) -> Iterator[FragmentRef]:
         before = (until_ns, "")
         while page := self._reader.index.files_before(self.key, before, limit=_PAGE):
             for row in page:

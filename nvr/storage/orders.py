@@ -15,6 +15,7 @@ from nvr.model.timeline import GapReason, Run
 from nvr.model.tokens import TrackKey
 from nvr.storage.rows import FragmentRef, TrackFileRow
 from nvr.storage.settling import Examined
+from nvr.storage.volume import VolumeStatus
 
 
 @dataclass(slots=True, eq=False)
@@ -82,6 +83,13 @@ class Delete:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Unlink:
+    """Files of this volume that have tombstones."""
+
+    rows: Sequence[TrackFileRow]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Barrier:
     """Done when everything queued before it is done."""
 
@@ -104,7 +112,7 @@ class Adopt:
     done: threading.Event = field(default_factory=threading.Event)
 
 
-Order: TypeAlias = Append | Close | CorrectEnd | Delete | Barrier | Settle | Adopt
+Order: TypeAlias = Append | Close | CorrectEnd | Delete | Unlink | Barrier | Settle | Adopt
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +147,7 @@ class Lost:
 class Done:
     """The order has been done. With an error, the index still shows footage of a track that was to be deleted."""
 
-    order: Delete | Barrier
+    order: Delete | Unlink | Barrier
     error: Exception | None
 
 
@@ -150,4 +158,11 @@ class Recovered:
     runs: list[tuple[TrackKey, str, Run | None]]
 
 
-Event: TypeAlias = Appended | Closed | Failed | Lost | Done | Recovered
+@dataclass(frozen=True, slots=True)
+class VolumeChanged:
+    """The volume has another state."""
+
+    status: VolumeStatus
+
+
+Event: TypeAlias = Appended | Closed | Failed | Lost | Done | Recovered | VolumeChanged

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Protocol
 from zlib import crc32
 
@@ -20,7 +21,7 @@ from nvr.model.tokens import TrackKey
 from nvr.storage.orders import Append, Close, CorrectEnd, GrowingFile, Order
 from nvr.storage.rows import FileState, FragmentRef, TrackFileRow
 from nvr.storage.track_file import track_directory, track_file_path
-from nvr.storage.volume import Volume
+from nvr.storage.volume import Volume, VolumeState
 
 log = logging.getLogger(__name__)
 
@@ -116,6 +117,20 @@ class TrackFootage:
         self._changed_one(known, ended)
         return ended
 
+    def cut(self, starts: Mapping[str, UtcNs | None]) -> None:
+        """Footage has been deleted: where the runs with these ids begin now, None where nothing of one is left."""
+        for run_id, start_ns in starts.items():
+            known = self._runs.get(run_id)
+            if known is None:
+                continue
+            if start_ns is None:
+                del self._runs[run_id]
+            else:
+                self._runs[run_id] = replace(known, start_ns=min(max(known.start_ns, start_ns), known.end_ns))
+        self._changed()
+        if not self._runs:
+            self.configuration = None
+
     def keep(self, runs: Iterable[Run], growing: str | None) -> None:
         """These are all the runs that the index has; `growing` is the id of the one that is being recorded."""
         current = self._runs.get(growing) if growing is not None else None
@@ -149,11 +164,14 @@ class Writers(Protocol):
     def order(self, volume_id: str, order: Order) -> None:
         """Queues what is not footage."""
 
+    def rotation_ns(self, key: TrackKey) -> int:
+        """How long a file of the track may be."""
+
 
 class TrackRecorder:
     """Takes the fragments of one track. Belongs to the event loop; never blocks, raises nothing that a disk caused."""
 
-    def __init__(self, footage: TrackFootage, track_type: TrackType, writers: Writers, rotation_ns: int) -> None:
+    def __init__(self, footage: TrackFootage, track_type: TrackType, writers: Writers) -> None:
         track_directory(footage.key)  # refuses tokens that cannot be names
         self.key = footage.key
         self.track_type = track_type
@@ -163,9 +181,8 @@ class TrackRecorder:
         """Fragments that were accepted and could not be written."""
         self._footage = footage
         self._writers = writers
-        self._rotation_ns = rotation_ns
         # Stable over restarts and spread over tracks, so that not all files are closed at once.
-        self._phase_ns = crc32(str(footage.key).encode()) * rotation_ns >> 32
+        self._phase = crc32(str(footage.key).encode())
         self._file: GrowingFile | None = None
         self._volume: Volume | None = None
         self._last_start_ns: UtcNs = 0
@@ -253,10 +270,18 @@ class TrackRecorder:
         self.end_run(GapReason.STORAGE)
 
     def _due(self, file: GrowingFile, fragment: Fragment) -> bool:
-        """Whether a rotation is due: at a clean point from the first boundary on, anywhere from the second."""
-        period = self._rotation_ns
-        passed = (fragment.start_ns - self._phase_ns) // period - (file.row.start_ns - self._phase_ns) // period
-        return passed >= 2 or (passed == 1 and fragment.clean_point)
+        """Whether a rotation is due: at a clean point from the first boundary on, anywhere from the second; and at a
+        clean point when the volume is tight and another one is not."""
+        period = self._writers.rotation_ns(self.key)
+        phase_ns = self._phase * period >> 32
+        passed = (fragment.start_ns - phase_ns) // period - (file.row.start_ns - phase_ns) // period
+        if passed >= 2 or (passed == 1 and fragment.clean_point):
+            return True
+        here = self._volume
+        if here is None or here.state is not VolumeState.ONLINE or not here.tight or not fragment.clean_point:
+            return False
+        elsewhere = self._writers.place(self.key, here)
+        return elsewhere is not None and elsewhere is not here and not elsewhere.tight
 
     def _next_file(self, before: GrowingFile | None, volume: Volume, fragment: Fragment) -> GrowingFile:
         assert volume.id is not None

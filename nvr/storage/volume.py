@@ -1,4 +1,4 @@
-"""Volumes: a directory with an identity file, a lock, a state and a limit of free space; and where a track goes."""
+"""Volumes: a directory with an identity file, a lock, a state, and limits of what may be written to it."""
 
 from __future__ import annotations
 
@@ -9,15 +9,13 @@ import logging
 import os
 import threading
 import uuid
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Protocol
 
 from nvr.model.errors import OperatorError, StorageError, VolumeFull
 from nvr.model.time import UtcNs, format_iso
-from nvr.model.tokens import TrackKey
 from nvr.storage.disk import Disk
 from nvr.storage.settings import VolumeSettings
 
@@ -27,7 +25,7 @@ IDENTITY_FILE = "volume.json"
 FORMAT = 1
 _NOT_OPENED = "not opened yet"
 _FREE_AGAIN = 64 << 20
-"""A full volume takes footage again when this much more than its minimum is free, so that it does not flap."""
+"""A full volume takes footage again with this much room (less where reserve or quota are small): it must not flap."""
 
 
 class VolumeState(StrEnum):
@@ -50,6 +48,20 @@ class VolumeStatus:
     """Cause of a state that is not ONLINE; empty otherwise."""
     free: int | None
     minimum_free: int
+    used: int | None = None
+    """Bytes of its track files, where it has a quota."""
+    quota: int = 0
+    failures: int = 0
+    """How often it has ceased to take footage since the start."""
+    queued_bytes: int = 0
+    """What waits to be written to it."""
+    refused: int = 0
+    """Fragments that its queue refused since the start."""
+
+    @property
+    def token(self) -> str:
+        """What names it in events (tt:ReferenceToken): the id, or the end of its root while there is none."""
+        return self.id or str(self.root)[-64:]
 
 
 class WrongVolume(StorageError):
@@ -57,11 +69,19 @@ class WrongVolume(StorageError):
 
 
 class Volume:
-    """One volume. Its writer thread calls the methods; `state`, `id`, `free` and `status` may be read anywhere."""
+    """One volume. Its writer thread calls the methods; state, id, room and status may be read anywhere."""
 
-    def __init__(self, settings: VolumeSettings, registry: VolumeRegistry, disk: Disk) -> None:
+    def __init__(self, settings: VolumeSettings, registry: VolumeRegistry, disk: Disk, reserve: int = 0) -> None:
+        """`reserve`: with less room than this the volume is tight; a quota shrinks it to its eighth."""
         self.root = settings.root
         self.minimum_free = settings.minimum_free_bytes
+        self.quota = settings.quota_bytes
+        self.dedicated = settings.dedicated
+        self.reserve = min(reserve, settings.quota_bytes // 8) if settings.quota_bytes else reserve
+        self._again = min(n for n in (_FREE_AGAIN, reserve, settings.quota_bytes // 8) if n)
+        self.used: int | None = None
+        """Bytes of its track files; its writer keeps it where there is a quota."""
+        self.failures = 0
         self.state = VolumeState.MISSING
         self.why = _NOT_OPENED
         self.free: int | None = None
@@ -72,7 +92,25 @@ class Volume:
 
     @property
     def status(self) -> VolumeStatus:
-        return VolumeStatus(self.id, self.root, self.state, self.why, self.free, self.minimum_free)
+        return VolumeStatus(
+            *(self.id, self.root, self.state, self.why, self.free, self.minimum_free),
+            used=self.used,
+            quota=self.quota,
+            failures=self.failures,
+        )
+
+    @property
+    def room(self) -> int:
+        """Bytes that may still be written; below 0 when there are too many already. As it was seen last."""
+        if self.free is None:
+            return 0
+        room = self.free - self.minimum_free
+        return min(room, self.quota - (self.used or 0)) if self.quota else room
+
+    @property
+    def tight(self) -> bool:
+        """There is less room than the reserve."""
+        return self.room < self.reserve
 
     def open(self, now_ns: UtcNs, reserve: int = 0) -> None:
         """Reads or makes the identity file and takes the lock. May be called again after a failure.
@@ -107,21 +145,34 @@ class Volume:
         """Sets the state that the cause stands for, and logs the change."""
         before = None if self.why == _NOT_OPENED else self.state
         self.state, self.why = _state_of(cause, self.root), str(cause)
+        if before is VolumeState.ONLINE:
+            self.failures += 1
         if self.state is not before:
             log.error("volume %s (%s): %s: %s", self.id or "?", self.root, self.state, cause)
 
     def check_space(self, wanted: int) -> None:
-        """Raises VolumeFull when `wanted` more bytes would leave less than the minimum free."""
+        """Raises VolumeFull when `wanted` more bytes would leave less than the minimum free, or be above the quota."""
         self.free = self.disk.free_bytes(self.root)
         if self.free - wanted < self.minimum_free:
             raise VolumeFull(
                 f"volume {self.root} has {self.free} bytes free, {self.minimum_free} shall stay free: "
                 "delete footage, shorten retention or add a volume"
             )
+        if self.quota and (self.used or 0) + wanted > self.quota:
+            raise VolumeFull(
+                f"volume {self.root} holds {self.used or 0} bytes of footage, its quota is {self.quota}: "
+                "delete footage, shorten retention, raise the quota or add a volume"
+            )
+
+    def look(self) -> None:
+        """Sees whether the volume is still there, and what is free. Raises WrongVolume, or OSError."""
+        if not self._is_there():
+            raise WrongVolume(f"{self.root} is not volume {self.id} any more: has it been unmounted or replaced?")
+        self.free = self.disk.free_bytes(self.root)
 
     def probe(self, now_ns: UtcNs) -> None:
         """Whether a volume that failed can be written again: as `open`, and the space must have come back."""
-        self.open(now_ns, _FREE_AGAIN if self.state is VolumeState.FULL else 0)
+        self.open(now_ns, self._again if self.state is VolumeState.FULL else 0)
 
     def path(self, relative: str) -> Path:
         return self.root / relative
@@ -135,10 +186,8 @@ class Volume:
 
     def _take_identity(self, now_ns: UtcNs) -> None:
         identity = self.root / IDENTITY_FILE
-        if self._lock_fd is not None and identity.exists():
-            found = _read_identity(identity)
-            if found == self.id:
-                return
+        if self._is_there() and _read_identity(identity) == self.id:
+            return
         self.close()  # the directory behind a held lock may be another one by now
         expected = self._registry.known(self.root)
         if not identity.exists():
@@ -150,7 +199,10 @@ class Volume:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             found = _read_identity(identity)
             if expected is not None and found != expected:
-                raise WrongVolume(f"{self.root} held volume {expected} and holds volume {found} now")
+                raise WrongVolume(
+                    f"{self.root} held volume {expected} and holds volume {found} now: to accept it, "
+                    f"stop the recorder and take the line of {self.root} out of {self._registry.path}"
+                )
             self._registry.remember(self.root, found)
         except BlockingIOError as e:
             os.close(fd)
@@ -159,6 +211,16 @@ class Volume:
             os.close(fd)
             raise
         self.id, self._lock_fd = found, fd
+
+    def _is_there(self) -> bool:
+        """Whether the identity file is the one that was locked: another file system may be mounted there by now."""
+        if self._lock_fd is None:
+            return False
+        try:
+            found = (self.root / IDENTITY_FILE).stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return os.path.samestat(found, os.fstat(self._lock_fd))
 
     def _create_identity(self, identity: Path, now_ns: UtcNs) -> None:
         self.root.mkdir(parents=True, exist_ok=True)
@@ -184,7 +246,7 @@ class VolumeRegistry:
 
     def __init__(self, path: Path, disk: Disk) -> None:
         """Raises OperatorError when the file is there and cannot be read."""
-        self._path = path
+        self.path = path
         self.disk = disk
         self._lock = threading.Lock()
         try:
@@ -214,26 +276,9 @@ class VolumeRegistry:
             if self._ids.get(name) == volume_id:
                 return
             ids = {**self._ids, name: volume_id}
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            _write_whole(self.disk, self._path, json.dumps({"format": 1, "volumes": ids}, indent=2))
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            _write_whole(self.disk, self.path, json.dumps({"format": 1, "volumes": ids}, indent=2))
             self._ids = ids
-
-
-class Placement(Protocol):
-    """Decides which volume a new file goes to."""
-
-    def place(self, key: TrackKey, volumes: Sequence[Volume], current: Volume | None) -> Volume | None:
-        """One of `volumes` that is ONLINE, or None when none is. `current` holds the file before of the same run."""
-
-
-class MostFree:
-    """A run stays where it is while that volume is online; a new one goes where most space is free."""
-
-    def place(self, key: TrackKey, volumes: Sequence[Volume], current: Volume | None) -> Volume | None:
-        online = [v for v in volumes if v.state is VolumeState.ONLINE]
-        if current in online:
-            return current
-        return max(online, key=lambda v: (v.free or 0) - v.minimum_free, default=None)
 
 
 def _read_identity(path: Path) -> str:

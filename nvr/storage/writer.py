@@ -34,6 +34,8 @@ from nvr.storage.orders import (
     Order,
     Recovered,
     Settle,
+    Unlink,
+    VolumeChanged,
 )
 from nvr.storage.recovery import Changed, adopt, begin_recovery, delete_files, finish_open
 from nvr.storage.rows import FileState, FootageIndex, TrackFileRow
@@ -46,6 +48,11 @@ log = logging.getLogger(__name__)
 
 _PAGE = 200
 _UNLINK_SLICE = 32
+_UNLINK_NS = 50_000_000
+"""What a slice of unlinking may take, so that footage that waits in the queue does not wait for long; the size of the
+next slice follows from the time of this one."""
+_LOOK_NS = 5 * NS
+"""How often it is looked whether the volume is still there."""
 _BEFORE_ALL_NS = -(1 << 62)
 _NOT_THE_VOLUME = (errno.EMFILE, errno.ENFILE)
 """The process is out of file descriptors: the file at hand fails, its volume does not."""
@@ -56,7 +63,7 @@ class Unlinking:
     """Files with tombstones that are still to be unlinked, for an order or for none."""
 
     rows: list[TrackFileRow]
-    order: Delete | None
+    order: Delete | Unlink | None
 
 
 class VolumeWriter:
@@ -89,6 +96,9 @@ class VolumeWriter:
         self._uncorrected: dict[str, GapReason] = {}
         """Closed files that do not say yet that their run ended with them, and why it did; settled likewise."""
         self._unlinking: deque[Unlinking] = deque()
+        self._unlink_slice = _UNLINK_SLICE
+        self._looked_ns = now()
+        self._told_state: tuple[VolumeState, str | None] | None = None
         self._synced_ns = now()
         self._retry_at_ns: int | None = None
         self._pause_ns = settings.retry_ns
@@ -106,6 +116,7 @@ class VolumeWriter:
             self._lose_volume(e)
             if self.volume.state is VolumeState.FULL and self.volume.id is not None:
                 self._recover_full()
+        self._told_state = self.volume.state, self.volume.id  # who wants to know asks, now that it is there
 
     def handle(self, order: Order) -> None:
         """Does one order. Raises nothing: faults become events, log lines and the volume's state."""
@@ -118,6 +129,10 @@ class VolumeWriter:
                 self._correct_end(order)
             case Delete():
                 self._delete(order)
+            case Unlink(rows):
+                self._unlinking.append(Unlinking(list(rows), order))
+                if self.volume.state is VolumeState.MISSING:
+                    self._postpone_unlinking()
             case Barrier():
                 self.events.append(Done(order, None))
             case Settle():
@@ -130,10 +145,13 @@ class VolumeWriter:
                     self._adopt(order)
                 finally:
                     order.done.set()
+        self._tell_state()
 
     def tick(self) -> None:
-        """What is due: syncing by interval, another try of a volume that failed."""
+        """What is due: syncing by interval, a look at the volume, another try of one that failed, unlinking."""
         now = self._now()
+        if self._takes_looks and now - self._looked_ns >= _LOOK_NS:
+            self._look()
         if self._settings.fsync is FsyncPolicy.INTERVAL and now - self._synced_ns >= self._settings.fsync_interval_ns:
             self._sync_all()
             self._synced_ns = now
@@ -141,6 +159,7 @@ class VolumeWriter:
             self._retry()
         if self._unlinking:
             self._unlink_some()
+        self._tell_state()
 
     def next_due_ns(self) -> int:
         """When `tick` has work at the latest, on the monotonic clock."""
@@ -151,6 +170,8 @@ class VolumeWriter:
             due = min(due, self._synced_ns + self._settings.fsync_interval_ns)
         if self._retry_at_ns is not None:
             due = min(due, self._retry_at_ns)
+        if self._takes_looks:
+            due = min(due, self._looked_ns + _LOOK_NS)
         return due
 
     def shut_down(self) -> None:
@@ -205,12 +226,15 @@ class VolumeWriter:
     def _write(self, file: GrowingFile, order: Append) -> FragmentEntry:
         self.volume.check_space(order.fragment.size)
         writer = self._files.get(file.row.file_id)
+        before = 0 if writer is None else writer.size
         if writer is None:
             writer = TrackFileWriter(self.volume.disk, self.volume.root, file.row, file.configuration, file.entries)
             self._index.insert_open(file.row)
             self._files[file.row.file_id] = writer
             self._growing[file.row.file_id] = file
-        return writer.append(order.fragment, damaged_start=order.damaged_start)
+        entry = writer.append(order.fragment, damaged_start=order.damaged_start)
+        self._count_bytes(writer.size - before)
+        return entry
 
     def _close(self, file: GrowingFile, end_reason: GapReason | None) -> None:
         """Order: data and name forced to the disk, then the row (see `TrackFileWriter.close`)."""
@@ -223,6 +247,7 @@ class VolumeWriter:
             if figures is None:
                 self._index.forget([file_id])
             else:
+                self._count_bytes(figures.size - writer.size)
                 self._index.close(
                     file_id,
                     end_ns=figures.end_ns,
@@ -265,6 +290,28 @@ class VolumeWriter:
         finally:
             self._losing = False
 
+    @property
+    def _takes_looks(self) -> bool:
+        return self.volume.state in (VolumeState.ONLINE, VolumeState.FULL)
+
+    def _look(self) -> None:
+        """A volume that is unmounted while its files are open would take footage that nobody finds again."""
+        self._looked_ns = self._now()
+        try:
+            self.volume.look()
+        except (OSError, StorageError) as e:
+            self._lose_volume(e)
+
+    def _tell_state(self) -> None:
+        state = self.volume.state, self.volume.id
+        if state != self._told_state:
+            self._told_state = state
+            self.events.append(VolumeChanged(self.volume.status))
+
+    def _count_bytes(self, more: int) -> None:
+        if self.volume.used is not None:
+            self.volume.used = max(self.volume.used + more, 0)
+
     def _retry(self) -> None:
         try:
             self.volume.probe(self._utc())
@@ -285,6 +332,8 @@ class VolumeWriter:
         for file_id in [f for f in self._left if f not in self.pending]:
             self._no_longer_left(file_id)
         assert self.volume.id is not None
+        if self.volume.quota:
+            self.volume.used = self._index.volume_bytes(self.volume.id)
         self._postpone_unlinking()
         deleting = self._index.deleting_files(self.volume.id)
         if deleting:
@@ -302,6 +351,8 @@ class VolumeWriter:
             if now is not None and now.state is FileState.OPEN:
                 reason = self._uncorrected.get(file_id) or self._left.get(file_id, GapReason.DAEMON_STOPPED)
                 finish_open(self.volume.disk, self.volume, self._index, now, order.examined, reason)
+                settled = self._index.file(file_id)
+                self._count_bytes(settled.size if settled is not None else 0)
         except (OSError, StorageError) as e:
             log.error("%s cannot be recovered now: %s", order.row.path, e)
             return
@@ -327,6 +378,7 @@ class VolumeWriter:
             for path, examined in order.found:
                 row = adopt(self.volume.disk, self.volume, self._index, path, examined)
                 if row is not None:
+                    self._count_bytes(row.size)
                     changed.add((row.key, row.run_id))
         except (OSError, StorageError) as e:
             log.error("files without a row on %s are not adopted now: %s", self.volume.root, e)
@@ -404,29 +456,44 @@ class VolumeWriter:
     def _unlink_some(self) -> None:
         """One slice of what is to be unlinked, so that footage that waits in the queue does not wait for all of it."""
         work = self._unlinking[0]
-        slice_, work.rows = work.rows[:_UNLINK_SLICE], work.rows[_UNLINK_SLICE:]
+        slice_, work.rows = work.rows[: self._unlink_slice], work.rows[self._unlink_slice :]
+        begun_ns = self._now()
         try:
             delete_files(self.volume.disk, self.volume, self._index, slice_)
+            self._count_bytes(-sum(row.size for row in slice_))
             if not work.rows:
-                for key in {row.key for row in slice_} | ({work.order.key} if work.order is not None else set()):
+                for key in {row.key for row in slice_} | (
+                    {work.order.key} if isinstance(work.order, Delete) else set()
+                ):
                     self._remove_empty_directories(key)
         except (OSError, StorageError) as e:
             log.error("files on %s are not unlinked yet: %s", self.volume.root, e)
             self._lose_volume(e)
             self._postpone_unlinking()
             return
+        slow = self._now() - begun_ns > _UNLINK_NS
+        self._unlink_slice = max(self._unlink_slice // 2, 1) if slow else min(self._unlink_slice * 2, _UNLINK_SLICE)
         if not work.rows:
             self._unlinking.popleft()
+            self._see_room()
             if work.order is not None:
                 self.events.append(Done(work.order, None))
+
+    def _see_room(self) -> None:
+        """Files have gone: what is free now, and whether a full volume can be used again."""
+        if self._takes_looks:
+            self._look()
+        if self.volume.state is VolumeState.FULL:
+            self._retry_at_ns = self._now()
 
     def _postpone_unlinking(self) -> None:
         """The tombstones stand: nothing of it is shown any more, and the next recovery takes it up again."""
         while self._unlinking:
-            order = self._unlinking.popleft().order
-            if order is not None:
-                log.warning("footage of %s on %s is hidden, and unlinked later", order.key, self.volume.root)
-                self.events.append(Done(order, None))
+            work = self._unlinking.popleft()
+            if work.order is not None:
+                what = f"footage of {work.order.key}" if isinstance(work.order, Delete) else f"{len(work.rows)} files"
+                log.warning("%s on %s: hidden, and unlinked later", what, self.volume.root)
+                self.events.append(Done(work.order, None))
 
     def _remove_empty_directories(self, key: TrackKey) -> None:
         directory = self.volume.path(track_directory(key))

@@ -7,10 +7,12 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
+from dataclasses import replace
 from functools import partial
 
 from nvr.model.time import NS
 from nvr.storage.orders import Append, Event, Order
+from nvr.storage.volume import VolumeStatus
 from nvr.storage.writer import VolumeWriter
 
 log = logging.getLogger(__name__)
@@ -19,11 +21,32 @@ _BATCH = 32
 """Orders between two reports to the loop."""
 
 
+class MemoryCeiling:
+    """Bytes that wait to be written to all volumes together. Safe on any thread."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.used = 0
+        self._lock = threading.Lock()
+
+    def take(self, size: int) -> bool:
+        """False where so much more would be above the limit. One fragment is taken however large it is."""
+        with self._lock:
+            if self.used and self.used + size > self.limit:
+                return False
+            self.used += size
+            return True
+
+    def give(self, size: int) -> None:
+        with self._lock:
+            self.used -= size
+
+
 class WriterThread:
     """The queue in front of a `VolumeWriter`, and its thread.
 
-    The queue is bounded in bytes of sample data. When a fragment does not fit, it is refused, and so are all that
-    follow until the queue is half empty: one gap, not many.
+    The queue is bounded in bytes of sample data, and so are all queues together. When a fragment does not fit, it is
+    refused, and so are all that follow until the queue is half empty: one gap, not many.
     """
 
     def __init__(
@@ -32,8 +55,9 @@ class WriterThread:
         queue_bytes: int,
         publish: Callable[[list[Event]], None],
         now: Callable[[], int],
+        memory: MemoryCeiling | None = None,
     ) -> None:
-        """`publish` is called on the thread with what happened, in order."""
+        """`publish` is called on the thread with what happened, in order; `memory` is shared by all volumes."""
         self.writer = writer
         self.refused = 0
         """Fragments refused since the start."""
@@ -41,13 +65,20 @@ class WriterThread:
         self.ready: Future[None] = Future()
         """Done when the volume is recovered; carries the OperatorError that forbids the start."""
         self._limit = queue_bytes
+        self._memory = memory or MemoryCeiling(queue_bytes)
         self._publish = publish
         self._now = now
         self._orders: deque[tuple[Order, int]] = deque()
         self._wake = threading.Condition()
         self._refusing = 0
+        self._resume_at = 0
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name=f"writer {writer.volume.root.name}", daemon=True)
+
+    @property
+    def status(self) -> VolumeStatus:
+        """Of the volume and of the queue in front of it."""
+        return replace(self.writer.volume.status, queued_bytes=self.queued_bytes, refused=self.refused)
 
     def start(self) -> None:
         self._thread.start()
@@ -56,13 +87,17 @@ class WriterThread:
         """Queues a fragment, or refuses it. Never blocks."""
         size = order.fragment.size
         with self._wake:
-            level = self._limit // 2 if self._refusing else self._limit - size
-            if self._stopping or (self.queued_bytes > max(level, 0)):
+            level = self._resume_at if self._refusing else self._limit - size
+            if self._stopping or self.queued_bytes > max(level, 0) or not self._memory.take(size):
                 if not self._refusing:
+                    self._resume_at = self.queued_bytes // 2
                     log.error(
-                        "volume %s cannot keep up: %d bytes wait, fragments are refused until half of them are written",
+                        "volume %s cannot keep up: %d bytes wait (%d of %d for all volumes), fragments are refused "
+                        "until half of them are written",
                         self.writer.volume.root,
                         self.queued_bytes,
+                        self._memory.used,
+                        self._memory.limit,
                     )
                 self._refusing += 1
                 self.refused += 1
@@ -109,6 +144,8 @@ class WriterThread:
                     self._guarded(partial(writer.handle, order))
                 with self._wake:
                     self.queued_bytes -= size
+                if size:
+                    self._memory.give(size)
             self._guarded(writer.tick)
             self._flush()
         self._guarded(writer.shut_down)

@@ -168,6 +168,10 @@ async def test_the_topic_set_describes_every_topic_with_its_items_and_types(hous
             "false",
             {("Source", "ReceiverToken"): token, ("Data", "MediaUri"): "Simple tt:MediaUri"},
         ),
+        "Device/HardwareFailure/StorageFailure": (
+            "true",
+            {("Source", "Token"): token, ("Data", "Failed"): "Simple xs:boolean"},
+        ),
     }
     assert set(found) == {t.path for t in TOPICS}
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from nvr.model.errors import OperatorError, StorageError, VolumeFull
+from nvr.storage.placement import MostFree
 from nvr.storage.settings import StorageSettings, VolumeSettings
-from nvr.storage.volume import MostFree, Volume, VolumeRegistry, VolumeState, WrongVolume
+from nvr.storage.volume import Volume, VolumeRegistry, VolumeState, WrongVolume
 from tests.support.footage import CAMERA, START
 from tests.support.volumes import FailingDisk
 

@@ -11,10 +11,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import av
 
 from nvr.media.unit import Fragment, Sample
+from nvr.model.time import NS
 from nvr.model.timeline import GapReason
 from nvr.model.tokens import TrackKey
 from nvr.storage.disk import Disk
@@ -24,6 +26,8 @@ from nvr.storage.rows import FileState, FootageIndex, FragmentRef, TrackFileRow
 from nvr.storage.settings import FsyncPolicy, StorageSettings, VolumeSettings
 from nvr.storage.track_file import FOOTAGE, Figures, read_closing, read_head
 from nvr.storage.volume import IDENTITY_FILE
+
+NEVER = 3600 * NS
 
 
 @dataclass(frozen=True)
@@ -120,17 +124,21 @@ def settings_in(
     fsync: FsyncPolicy = FsyncPolicy.INTERVAL,
     volumes: Sequence[str] = ("default",),
     minimum_free: int = 0,
+    quota: int = 0,
     retry_ns: int = 1_000_000,
+    **others: Any,
 ) -> StorageSettings:
-    """Short rotation and quick retries."""
+    """Short rotation and quick retries; retention sweeps when a test says so."""
+    others = {"reserve_bytes": 0, "retention_interval_ns": NEVER, **others}
     return StorageSettings(
-        tuple(VolumeSettings(data / name, minimum_free) for name in volumes),
+        tuple(VolumeSettings(data / name, minimum_free, quota) for name in volumes),
         data / "volumes.json",
         rotation_ns=rotation_ns,
         queue_bytes=queue_bytes,
         fsync=fsync,
         retry_ns=retry_ns,
         retry_limit_ns=retry_ns,
+        **others,
     )
 
 
@@ -168,17 +176,20 @@ def check_invariants(
         for run_id, run in runs.items():
             refs = [ref for ref, _ in found if ref.run_id == run_id]
             assert (run.start_ns, run.end_ns) == (min(r.start_ns for r in refs), max(r.end_ns for r in refs))
-            assert [r.first_of_run for r in refs] == [True] + [False] * (len(refs) - 1)
+            cut = min(row.run_place for row in _rows(index, key) if row.run_id == run_id) > 0  # by retention
+            assert [r.first_of_run for r in refs] == [not cut] + [False] * (len(refs) - 1)
         # 6: what is missing lies in a gap, and the gap has a reason
         missing = [f for f in handed[key] if f.start_ns not in set(starts)]
         for fragment in missing:
             assert engine.timeline(key).run_at(fragment.start_ns) is None
         ends = {run_id: run.end_reason for run_id, run in runs.items()}
-        ordered = [ends[run.run_id] for run in engine.timeline(key).runs]
-        assert None not in ordered[:-1]
-        firsts = [row for row in _rows(index, key) if row.run_place == 0 and row.run_id in runs]
-        assert [row.gap_before for row in firsts[1:]] == ordered[: len(firsts) - 1]
-        assert GapReason.UNKNOWN not in ordered
+        ordered = [run.run_id for run in engine.timeline(key).runs]
+        assert None not in [ends[run_id] for run_id in ordered[:-1]]
+        begins = {row.run_id: row.gap_before for row in _rows(index, key) if row.run_place == 0}
+        for before, after in pairwise(ordered):
+            if after in begins:  # the beginning of the run has not been deleted
+                assert begins[after] == ends[before]
+        assert GapReason.UNKNOWN not in ends.values()
         for row in _rows(index, key):
             check_file(engine, row)
 

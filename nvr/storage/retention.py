@@ -1,0 +1,349 @@
+"""What is deleted by rule: footage that is too old, more than its quota, or in the way of new footage.
+
+`docs/design/retention.md` gives the rules and the order of a deletion. The choice of files is plain functions of rows;
+`Retention` asks the index on threads, and the engine does what follows on the loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from nvr.model.errors import StorageError
+from nvr.model.time import NS, UtcNs
+from nvr.model.tokens import RecordingToken, TrackKey
+from nvr.storage.holds import Holds, Spans, is_held
+from nvr.storage.placement import Placement
+from nvr.storage.rows import FileState, FootageIndex, TrackFileRow
+from nvr.storage.settings import StorageSettings
+from nvr.storage.volume import Volume, VolumeState
+
+log = logging.getLogger(__name__)
+
+_SLICE = 200
+"""Files of one transaction with tombstones."""
+_PAGE = 64
+_BEFORE_ALL_NS = -(1 << 62)
+_BELIEVED_NS = 10 * NS
+
+
+class Rule(StrEnum):
+    """Why files are deleted; values stand in metrics."""
+
+    TIME = "time"
+    QUOTA = "quota"
+    SPACE = "space"
+
+
+@dataclass(slots=True)
+class Deleted:
+    """What a rule has deleted since the start."""
+
+    files: int = 0
+    bytes: int = 0
+
+
+class Retained(Protocol):
+    """What retention needs of the engine. On the loop."""
+
+    def tracks(self) -> Iterable[TrackKey]:
+        """All that have footage."""
+
+    def earliest(self, key: TrackKey) -> UtcNs | None:
+        """The first instant that there is, shown or not."""
+
+    def growing_bytes(self) -> Mapping[RecordingToken, int]:
+        """What the growing files of each recording have come to."""
+
+    def volumes_now(self) -> Sequence[Volume]: ...
+
+    async def remove(self, rows: Sequence[TrackFileRow]) -> None:
+        """Files with tombstones: cuts the timelines, and unlinks where the volume can be reached."""
+
+    def removed(self, key: TrackKey, start_ns: UtcNs, end_ns: UtcNs) -> None:
+        """Footage of a track is gone: the range, once for each sweep."""
+
+
+def time_limit(now_ns: UtcNs, retention_ns: int) -> UtcNs | None:
+    """What ends at or before this is too old to be shown; None without a limit."""
+    return now_ns - retention_ns if retention_ns > 0 else None
+
+
+def rotation_ns(rotation_ns: int, retention_ns: int) -> int:
+    """How long a file may be, so that deleting it as a whole when its first sample is too old costs little."""
+    return min(rotation_ns, max(retention_ns // 8, NS)) if retention_ns > 0 else rotation_ns
+
+
+def expiry_lead(interval_ns: int, retention_ns: int) -> int:
+    """So long before its first sample is too old a file goes, because sweeps have a distance."""
+    return min(2 * interval_ns, retention_ns // 8)
+
+
+def free_to_go(rows: Iterable[TrackFileRow], held: Spans, stopped: set[TrackKey]) -> Iterator[TrackFileRow]:
+    """Of files in the order of their start those that a rule may take: closed ones, of each track up to the first that
+    is held. `stopped` are the tracks where that has been met, over several pages."""
+    for row in rows:
+        if row.state is not FileState.CLOSED or row.key in stopped:
+            continue
+        if is_held(row, held):
+            stopped.add(row.key)
+        else:
+            yield row
+
+
+def enough(rows: Iterable[TrackFileRow], wanted: int) -> list[TrackFileRow]:
+    """The first rows that come to at least so many bytes; all where they do not."""
+    taken: list[TrackFileRow] = []
+    for row in rows:
+        if wanted <= 0:
+            break
+        taken.append(row)
+        wanted -= row.size
+    return taken
+
+
+@dataclass(frozen=True, slots=True)
+class Shortage:
+    """What the volumes of a pool have and lack: one of them shall get `target` of room."""
+
+    room: Mapping[str, int]
+    target: Mapping[str, int]
+    at_least_one: bool = False
+    """A volume that counts as full for another reason than its size: try with a file less."""
+
+
+def shortage(pool: Sequence[Volume], promised: Mapping[str, int]) -> Shortage | None:
+    """None as long as one of them has room, or none of them could be written if it had. `promised` is the room that
+    volumes will have when what was unlinked is free."""
+    there = [v for v in pool if v.state in (VolumeState.ONLINE, VolumeState.FULL) and v.id is not None]
+    if not there or any(v.state is VolumeState.ONLINE and not v.tight for v in there):
+        return None
+    room = {v.id: max(v.room, promised.get(v.id, v.room)) for v in there if v.id is not None}
+    target = {v.id: v.reserve + v.reserve // 4 for v in there if v.id is not None}
+    if any(v.state is VolumeState.ONLINE and room[v.id] >= v.reserve for v in there if v.id is not None):
+        return None
+    return Shortage(room, target, at_least_one=all(v.state is VolumeState.FULL for v in there))
+
+
+def make_room(rows: Iterable[TrackFileRow], lack: Shortage) -> list[TrackFileRow]:
+    """The first of these rows with which one volume gets its room; all where none does."""
+    room = dict(lack.room)
+    taken: list[TrackFileRow] = []
+    if not lack.at_least_one and any(room[v] >= lack.target[v] for v in room):
+        return taken
+    for row in rows:
+        taken.append(row)
+        room[row.volume_id] += row.size
+        if room[row.volume_id] >= lack.target[row.volume_id]:
+            break
+    return taken
+
+
+class Retention:
+    """The rules, applied again and again. Belongs to the event loop."""
+
+    def __init__(
+        self,
+        settings: StorageSettings,
+        index: FootageIndex,
+        placement: Placement,
+        engine: Retained,
+        retention_of: Callable[[RecordingToken], int],
+        utc: Callable[[], UtcNs],
+        now: Callable[[], int],
+    ) -> None:
+        """`utc` and `now` are the clocks of the world and of the process. `retention_of` gives MaximumRetentionTime of
+        a recording in nanoseconds, 0 for no limit."""
+        self.holds = Holds()
+        self.deleted = {rule: Deleted() for rule in Rule}
+        self.failures = 0
+        """Sweeps that could not do what they should."""
+        self._settings = settings
+        self._index = index
+        self._placement = placement
+        self._engine = engine
+        self._retention_of = retention_of
+        self._utc = utc
+        self._now = now
+        self._quotas = {r.recording: r.quota_bytes for r in settings.recordings if r.quota_bytes is not None}
+        self._busy = asyncio.Lock()
+        """Held from the choice of files to the end of their deletion."""
+        self._failing = False
+        self._counted: dict[RecordingToken, int] = {}
+        """Bytes of the closed files of recordings with a quota; what is not in it is counted again."""
+        self._told: dict[TrackKey, tuple[UtcNs, UtcNs]] = {}
+        self._helpless: set[frozenset[str]] = set()
+        """Pools that lack room and have nothing to give: told once."""
+        self._promised: dict[str, tuple[int, int]] = {}
+        """Room that a volume will have, and until when that is believed: a file system may free the space of what was
+        unlinked some time later, and deleting on until it shows would empty it."""
+
+    async def run(self) -> None:
+        """Sweeps until it is cancelled."""
+        while True:
+            await asyncio.sleep(self._settings.retention_interval_ns / NS)
+            await self.sweep()
+
+    async def sweep(self) -> None:
+        """Applies all rules once. What cannot be done is logged and left for the next sweep."""
+        try:
+            await self._expire()
+            await self._keep_quotas()
+            if self._settings.overwrite:
+                for pool in self._placement.pools(self._engine.volumes_now()):
+                    await self._make_room(pool)
+            if self._failing:
+                log.warning("retention goes on")
+            self._failing = False
+        except Exception as e:
+            self.failures += 1
+            if not self._failing:
+                known = isinstance(e, StorageError)
+                log.error("retention cannot delete, and tries again: %s", e, exc_info=None if known else e)
+            self._failing = True
+        finally:
+            told, self._told = self._told, {}
+            for key, (start_ns, end_ns) in told.items():
+                self._engine.removed(key, start_ns, end_ns)
+
+    async def settled(self) -> None:
+        """Returns when no deletion by a rule is under way: a hold taken before this is in time."""
+        async with self._busy:
+            pass
+
+    def changed(self, recording: RecordingToken) -> None:
+        """Files of this recording have been closed, found or deleted otherwise: its bytes are another sum."""
+        self._counted.pop(recording, None)
+
+    async def _expire(self) -> None:
+        now_ns = self._utc()
+        for key in list(self._engine.tracks()):
+            retention_ns = self._retention_of(key.recording)
+            limit_ns = time_limit(now_ns, retention_ns)
+            if limit_ns is None:
+                continue
+            limit_ns += expiry_lead(self._settings.retention_interval_ns, retention_ns)
+            earliest = self._engine.earliest(key)
+            if earliest is None or earliest >= limit_ns:
+                continue
+            while await self._delete(Rule.TIME, self._expired, key, limit_ns) == _SLICE:
+                pass
+
+    def _expired(self, held: Spans, key: TrackKey, limit_ns: UtcNs) -> list[TrackFileRow]:
+        rows = self._index.files(key, _BEFORE_ALL_NS, limit_ns, limit=_SLICE)
+        return list(free_to_go(rows, held, set()))
+
+    async def _keep_quotas(self) -> None:
+        if not self._quotas and not self._settings.recording_quota_bytes:
+            return
+        tracks: dict[RecordingToken, list[TrackKey]] = {}
+        for key in self._engine.tracks():
+            tracks.setdefault(key.recording, []).append(key)
+        growing = self._engine.growing_bytes()
+        for recording, keys in tracks.items():
+            quota = self._quotas.get(recording, self._settings.recording_quota_bytes)
+            if not quota:
+                continue
+            while True:
+                counted = self._counted.get(recording)
+                if counted is None:
+                    self._counted[recording] = 0  # a file that is closed from now on takes it out again
+                    counted = await asyncio.to_thread(self._index.recording_bytes, recording)
+                    if recording in self._counted:
+                        self._counted[recording] = counted
+                over = counted + growing.get(recording, 0) - quota
+                if over <= 0 or not await self._delete(Rule.QUOTA, self._oldest_of, keys, over):
+                    break
+
+    def _oldest_of(self, held: Spans, keys: Sequence[TrackKey], wanted: int) -> list[TrackFileRow]:
+        """The oldest files of a recording, over all its tracks."""
+        rows = heapq.merge(*(self._files_of(key) for key in keys), key=_place)
+        return enough(_first(_SLICE, free_to_go(rows, held, set())), wanted)
+
+    async def _make_room(self, pool: Sequence[Volume]) -> None:
+        name = frozenset(str(v.root) for v in pool)
+        lack = self._shortage(pool)
+        if lack is None:
+            self._helpless.discard(name)
+            return
+        while lack is not None:
+            if not await self._delete(Rule.SPACE, self._oldest_on, lack):
+                if name not in self._helpless:
+                    self._helpless.add(name)
+                    log.error("no footage can be deleted to make room on %s", ", ".join(sorted(name)))
+                return
+            if lack.at_least_one:
+                return  # the volume is tried again first
+            lack = self._shortage(pool)
+
+    def _shortage(self, pool: Sequence[Volume]) -> Shortage | None:
+        self._promised = {v: p for v, p in self._promised.items() if p[1] > self._now()}
+        return shortage(pool, {v: room for v, (room, _) in self._promised.items()})
+
+    def _promise(self, rows: Sequence[TrackFileRow], before: Mapping[str, int]) -> None:
+        """What was unlinked and is not free yet counts as free for a while."""
+        room = dict(before)
+        for row in rows:
+            if row.volume_id in room:
+                room[row.volume_id] += row.size
+        for volume in self._engine.volumes_now():
+            if volume.id in room and volume.room < (before[volume.id] + room[volume.id]) // 2:
+                self._promised[volume.id] = room[volume.id], self._now() + _BELIEVED_NS
+
+    def _oldest_on(self, held: Spans, lack: Shortage) -> list[TrackFileRow]:
+        """The oldest files of the volumes that lack room, over all recordings."""
+        rows = heapq.merge(*(self._files_on(volume_id) for volume_id in lack.room), key=_place)
+        return make_room(_first(_SLICE, free_to_go(rows, held, set())), lack)
+
+    def _files_of(self, key: TrackKey) -> Iterator[TrackFileRow]:
+        after: tuple[UtcNs, str] | None = None
+        while page := self._index.files(key, _BEFORE_ALL_NS, after=after, limit=_PAGE):
+            yield from page
+            after = _place(page[-1])
+
+    def _files_on(self, volume_id: str) -> Iterator[TrackFileRow]:
+        after: tuple[UtcNs, str] | None = None
+        while page := self._index.oldest(volume_id, after=after, limit=_PAGE):
+            yield from page
+            after = _place(page[-1])
+
+    async def _delete(self, rule: Rule, choose: Callable[..., list[TrackFileRow]], *of: object) -> int:
+        """One slice: chosen and given tombstones on a thread, then cut from the timelines and unlinked. How many."""
+        async with self._busy:
+            rows = await asyncio.to_thread(choose, self.holds.spans(), *of)
+            if not rows:
+                return 0
+            await asyncio.to_thread(self._index.mark_deleting, [row.file_id for row in rows])
+            for recording in {row.recording for row in rows}:
+                self.changed(recording)
+            for row in rows:
+                self._note(row)
+            counted = self.deleted[rule]
+            counted.files += len(rows)
+            counted.bytes += sum(row.size for row in rows)
+            log.info("%d files from %s on are deleted (%s)", len(rows), rows[0].path, rule)
+            before = {v.id: v.room for v in self._engine.volumes_now() if v.id is not None}
+            await self._engine.remove(rows)
+            if rule is Rule.SPACE:
+                self._promise(rows, before)
+            return len(rows)
+
+    def _note(self, row: TrackFileRow) -> None:
+        start_ns, end_ns = self._told.get(row.key, (row.start_ns, row.end_ns))
+        self._told[row.key] = min(start_ns, row.start_ns), max(end_ns, row.end_ns)
+
+
+def _place(row: TrackFileRow) -> tuple[UtcNs, str]:
+    return row.start_ns, row.file_id
+
+
+def _first(most: int, rows: Iterable[TrackFileRow]) -> Iterator[TrackFileRow]:
+    for i, row in enumerate(rows):
+        if i == most:
+            return
+        yield row
