@@ -248,11 +248,10 @@ class StorageEngine:
             return Footage(key, self._reader, lambda: hold.limit_ns)
         return Footage(key, self._reader, lambda: self._limit_ns(key))
 
-    async def hold(self, key: TrackKey, from_ns: UtcNs, until_ns: UtcNs) -> Hold:
-        """Keeps the footage that touches [from_ns, until_ns) from all rules until it is released; what is still there
-        when this returns stays. A deletion by a client goes on nevertheless. Raises ValueError for a range that ends
-        before it begins."""
-        hold = self.retention.holds.take(key, from_ns, until_ns, self._limit_ns(key))
+    async def hold(self, key: TrackKey, from_ns: UtcNs) -> Hold:
+        """Keeps the footage of a track from `from_ns` on from all rules until it is released; what is still there when
+        this returns stays. A deletion by a client goes on nevertheless."""
+        hold = self.retention.holds.take(key, from_ns, self._limit_ns(key))
         await self.retention.settled()
         return hold
 

@@ -7,24 +7,20 @@ from types import TracebackType
 
 from nvr.model.time import UtcNs
 from nvr.model.tokens import TrackKey
-from nvr.storage.rows import TrackFileRow
 
 
 class Hold:
-    """Keeps the footage of a track that touches [from_ns, until_ns), and all behind it, until it is released.
+    """Keeps the footage of a track from `from_ns` on until it is released.
+
+    It has no end of its own: a rule cuts a track at its beginning only, so what stands behind held footage stays too.
 
     `limit_ns` is where the time limit of the recording stood when it was taken, None without one: for the holder it
     stands still. A context manager; may be released twice. Belongs to the event loop.
     """
 
-    def __init__(
-        self, key: TrackKey, from_ns: UtcNs, until_ns: UtcNs, limit_ns: UtcNs | None, release: Callable[[Hold], None]
-    ) -> None:
-        if until_ns < from_ns:
-            raise ValueError(f"a hold from {from_ns} cannot end at {until_ns}")
+    def __init__(self, key: TrackKey, from_ns: UtcNs, limit_ns: UtcNs | None, release: Callable[[Hold], None]) -> None:
         self.key = key
         self.from_ns = from_ns
-        self.until_ns = until_ns
         self.limit_ns = limit_ns
         self._release = release
 
@@ -50,24 +46,14 @@ class Holds:
     def __len__(self) -> int:
         return len(self._held)
 
-    def take(self, key: TrackKey, from_ns: UtcNs, until_ns: UtcNs, limit_ns: UtcNs | None) -> Hold:
-        """Raises ValueError for a range that ends before it begins."""
-        hold = Hold(key, from_ns, until_ns, limit_ns, self._held.discard)
+    def take(self, key: TrackKey, from_ns: UtcNs, limit_ns: UtcNs | None) -> Hold:
+        hold = Hold(key, from_ns, limit_ns, self._held.discard)
         self._held.add(hold)
         return hold
 
-    def spans(self) -> Spans:
-        """As they are now, for another thread."""
-        found: Spans = {}
+    def starts(self) -> dict[TrackKey, UtcNs]:
+        """From where on tracks are held now, for another thread."""
+        found: dict[TrackKey, UtcNs] = {}
         for hold in self._held:
-            found.setdefault(hold.key, []).append((hold.from_ns, hold.until_ns))
+            found[hold.key] = min(found.get(hold.key, hold.from_ns), hold.from_ns)
         return found
-
-
-Spans = dict[TrackKey, list[tuple[UtcNs, UtcNs]]]
-"""Held ranges by track."""
-
-
-def is_held(row: TrackFileRow, spans: Spans) -> bool:
-    """Whether a closed file touches a held range."""
-    return any(row.end_ns > start and row.start_ns < end for start, end in spans.get(row.key, ()))

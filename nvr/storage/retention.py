@@ -12,12 +12,13 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from itertools import islice, takewhile
+from typing import Protocol, TypeAlias
 
 from nvr.model.errors import StorageError
 from nvr.model.time import NS, UtcNs
 from nvr.model.tokens import RecordingToken, TrackKey
-from nvr.storage.holds import Holds, Spans, is_held
+from nvr.storage.holds import Holds
 from nvr.storage.placement import Placement
 from nvr.storage.rows import FileState, FootageIndex, TrackFileRow
 from nvr.storage.settings import StorageSettings
@@ -29,7 +30,10 @@ _SLICE = 200
 """Files of one transaction with tombstones."""
 _PAGE = 64
 _BEFORE_ALL_NS = -(1 << 62)
-_BELIEVED_NS = 10 * NS
+
+
+Held: TypeAlias = Mapping[TrackKey, UtcNs]
+"""From where on tracks are held."""
 
 
 class Rule(StrEnum):
@@ -84,13 +88,14 @@ def expiry_lead(interval_ns: int, retention_ns: int) -> int:
     return min(2 * interval_ns, retention_ns // 8)
 
 
-def free_to_go(rows: Iterable[TrackFileRow], held: Spans, stopped: set[TrackKey]) -> Iterator[TrackFileRow]:
+def free_to_go(rows: Iterable[TrackFileRow], held: Held) -> Iterator[TrackFileRow]:
     """Of files in the order of their start those that a rule may take: closed ones, of each track up to the first that
-    is held. `stopped` are the tracks where that has been met, over several pages."""
+    is held."""
+    stopped: set[TrackKey] = set()
     for row in rows:
         if row.state is not FileState.CLOSED or row.key in stopped:
             continue
-        if is_held(row, held):
+        if row.key in held and row.end_ns > held[row.key]:
             stopped.add(row.key)
         else:
             yield row
@@ -117,30 +122,33 @@ class Shortage:
     """A volume that counts as full for another reason than its size: try with a file less."""
 
 
-def shortage(pool: Sequence[Volume], promised: Mapping[str, int]) -> Shortage | None:
-    """None as long as one of them has room, or none of them could be written if it had. `promised` is the room that
-    volumes will have when what was unlinked is free."""
-    there = [v for v in pool if v.state in (VolumeState.ONLINE, VolumeState.FULL) and v.id is not None]
-    if not there or any(v.state is VolumeState.ONLINE and not v.tight for v in there):
+def shortage(pool: Sequence[Volume], now: int, *, making: bool = False) -> Shortage | None:
+    """None as long as one of them has room, or none of them could be written if it had. `now` is the clock by which
+    volumes expect the space of what was unlinked; `making`: once room is being made, a quarter more."""
+    there = {v.id: v for v in pool if v.state in (VolumeState.ONLINE, VolumeState.FULL) and v.id is not None}
+    room = {volume_id: v.room + v.promised(now) for volume_id, v in there.items()}
+    target = {volume_id: v.reserve + v.reserve // 4 for volume_id, v in there.items()}
+    if making:
+        has_room = any(room[volume_id] >= target[volume_id] for volume_id in there)
+    else:
+        has_room = any(v.state is VolumeState.ONLINE and room[i] >= v.reserve for i, v in there.items())
+    if not there or has_room:
         return None
-    room = {v.id: max(v.room, promised.get(v.id, v.room)) for v in there if v.id is not None}
-    target = {v.id: v.reserve + v.reserve // 4 for v in there if v.id is not None}
-    if any(v.state is VolumeState.ONLINE and room[v.id] >= v.reserve for v in there if v.id is not None):
-        return None
-    return Shortage(room, target, at_least_one=all(v.state is VolumeState.FULL for v in there))
+    all_full = all(v.state is VolumeState.FULL for v in there.values())
+    return Shortage(room, target, at_least_one=all_full and not making)
 
 
 def make_room(rows: Iterable[TrackFileRow], lack: Shortage) -> list[TrackFileRow]:
     """The first of these rows with which one volume gets its room; all where none does."""
     room = dict(lack.room)
     taken: list[TrackFileRow] = []
-    if not lack.at_least_one and any(room[v] >= lack.target[v] for v in room):
-        return taken
+    wanted = lack.at_least_one
     for row in rows:
+        if not wanted and any(room[v] >= lack.target[v] for v in room):
+            break
+        wanted = False
         taken.append(row)
         room[row.volume_id] += row.size
-        if room[row.volume_id] >= lack.target[row.volume_id]:
-            break
     return taken
 
 
@@ -179,9 +187,6 @@ class Retention:
         self._told: dict[TrackKey, tuple[UtcNs, UtcNs]] = {}
         self._helpless: set[frozenset[str]] = set()
         """Pools that lack room and have nothing to give: told once."""
-        self._promised: dict[str, tuple[int, int]] = {}
-        """Room that a volume will have, and until when that is believed: a file system may free the space of what was
-        unlinked some time later, and deleting on until it shows would empty it."""
 
     async def run(self) -> None:
         """Sweeps until it is cancelled."""
@@ -231,12 +236,12 @@ class Retention:
             earliest = self._engine.earliest(key)
             if earliest is None or earliest >= limit_ns:
                 continue
-            while await self._delete(Rule.TIME, self._expired, key, limit_ns) == _SLICE:
+            while await self._delete(Rule.TIME, self._expired, key, limit_ns):
                 pass
 
-    def _expired(self, held: Spans, key: TrackKey, limit_ns: UtcNs) -> list[TrackFileRow]:
-        rows = self._index.files(key, _BEFORE_ALL_NS, limit_ns, limit=_SLICE)
-        return list(free_to_go(rows, held, set()))
+    def _expired(self, held: Held, key: TrackKey, limit_ns: UtcNs) -> list[TrackFileRow]:
+        rows = takewhile(lambda row: row.start_ns < limit_ns, self._files_of(key))
+        return list(islice(free_to_go(rows, held), _SLICE))
 
     async def _keep_quotas(self) -> None:
         if not self._quotas and not self._settings.recording_quota_bytes:
@@ -260,14 +265,14 @@ class Retention:
                 if over <= 0 or not await self._delete(Rule.QUOTA, self._oldest_of, keys, over):
                     break
 
-    def _oldest_of(self, held: Spans, keys: Sequence[TrackKey], wanted: int) -> list[TrackFileRow]:
+    def _oldest_of(self, held: Held, keys: Sequence[TrackKey], wanted: int) -> list[TrackFileRow]:
         """The oldest files of a recording, over all its tracks."""
         rows = heapq.merge(*(self._files_of(key) for key in keys), key=_place)
-        return enough(_first(_SLICE, free_to_go(rows, held, set())), wanted)
+        return enough(islice(free_to_go(rows, held), _SLICE), wanted)
 
     async def _make_room(self, pool: Sequence[Volume]) -> None:
         name = frozenset(str(v.root) for v in pool)
-        lack = self._shortage(pool)
+        lack = shortage(pool, self._now())
         if lack is None:
             self._helpless.discard(name)
             return
@@ -277,28 +282,12 @@ class Retention:
                     self._helpless.add(name)
                     log.error("no footage can be deleted to make room on %s", ", ".join(sorted(name)))
                 return
-            if lack.at_least_one:
-                return  # the volume is tried again first
-            lack = self._shortage(pool)
+            lack = shortage(pool, self._now(), making=True)
 
-    def _shortage(self, pool: Sequence[Volume]) -> Shortage | None:
-        self._promised = {v: p for v, p in self._promised.items() if p[1] > self._now()}
-        return shortage(pool, {v: room for v, (room, _) in self._promised.items()})
-
-    def _promise(self, rows: Sequence[TrackFileRow], before: Mapping[str, int]) -> None:
-        """What was unlinked and is not free yet counts as free for a while."""
-        room = dict(before)
-        for row in rows:
-            if row.volume_id in room:
-                room[row.volume_id] += row.size
-        for volume in self._engine.volumes_now():
-            if volume.id in room and volume.room < (before[volume.id] + room[volume.id]) // 2:
-                self._promised[volume.id] = room[volume.id], self._now() + _BELIEVED_NS
-
-    def _oldest_on(self, held: Spans, lack: Shortage) -> list[TrackFileRow]:
+    def _oldest_on(self, held: Held, lack: Shortage) -> list[TrackFileRow]:
         """The oldest files of the volumes that lack room, over all recordings."""
         rows = heapq.merge(*(self._files_on(volume_id) for volume_id in lack.room), key=_place)
-        return make_room(_first(_SLICE, free_to_go(rows, held, set())), lack)
+        return make_room(islice(free_to_go(rows, held), _SLICE), lack)
 
     def _files_of(self, key: TrackKey) -> Iterator[TrackFileRow]:
         after: tuple[UtcNs, str] | None = None
@@ -315,7 +304,7 @@ class Retention:
     async def _delete(self, rule: Rule, choose: Callable[..., list[TrackFileRow]], *of: object) -> int:
         """One slice: chosen and given tombstones on a thread, then cut from the timelines and unlinked. How many."""
         async with self._busy:
-            rows = await asyncio.to_thread(choose, self.holds.spans(), *of)
+            rows = await asyncio.to_thread(choose, self.holds.starts(), *of)
             if not rows:
                 return 0
             await asyncio.to_thread(self._index.mark_deleting, [row.file_id for row in rows])
@@ -327,10 +316,7 @@ class Retention:
             counted.files += len(rows)
             counted.bytes += sum(row.size for row in rows)
             log.info("%d files from %s on are deleted (%s)", len(rows), rows[0].path, rule)
-            before = {v.id: v.room for v in self._engine.volumes_now() if v.id is not None}
             await self._engine.remove(rows)
-            if rule is Rule.SPACE:
-                self._promise(rows, before)
             return len(rows)
 
     def _note(self, row: TrackFileRow) -> None:
@@ -340,10 +326,3 @@ class Retention:
 
 def _place(row: TrackFileRow) -> tuple[UtcNs, str]:
     return row.start_ns, row.file_id
-
-
-def _first(most: int, rows: Iterable[TrackFileRow]) -> Iterator[TrackFileRow]:
-    for i, row in enumerate(rows):
-        if i == most:
-            return
-        yield row

@@ -15,7 +15,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from nvr.model.errors import OperatorError, StorageError, VolumeFull
-from nvr.model.time import UtcNs, format_iso
+from nvr.model.time import NS, UtcNs, format_iso
 from nvr.storage.disk import Disk
 from nvr.storage.settings import VolumeSettings
 
@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 IDENTITY_FILE = "volume.json"
 FORMAT = 1
+_BELIEVED_NS = 10 * NS
 _NOT_OPENED = "not opened yet"
 _FREE_AGAIN = 64 << 20
 """A full volume takes footage again with this much room (less where reserve or quota are small): it must not flap."""
@@ -82,6 +83,8 @@ class Volume:
         self.used: int | None = None
         """Bytes of its track files; its writer keeps it where there is a quota."""
         self.failures = 0
+        self._promised = 0
+        self._promised_until = 0
         self.state = VolumeState.MISSING
         self.why = _NOT_OPENED
         self.free: int | None = None
@@ -106,6 +109,19 @@ class Volume:
             return 0
         room = self.free - self.minimum_free
         return min(room, self.quota - (self.used or 0)) if self.quota else room
+
+    def unlinked(self, size: int, free_before: int, now: int) -> None:
+        """Files of so many bytes have gone, with nothing written meanwhile. Some file systems free the space later:
+        what does not show yet is promised for a while."""
+        self.free = self.disk.free_bytes(self.root)
+        missing = size - (self.free - free_before)
+        if missing > size // 2:
+            self._promised = self.promised(now) + missing
+            self._promised_until = now + _BELIEVED_NS
+
+    def promised(self, now: int) -> int:
+        """Bytes that were unlinked and are not free yet. To delete on until they show would empty the volume."""
+        return self._promised if now < self._promised_until else 0
 
     @property
     def tight(self) -> bool:

@@ -458,9 +458,12 @@ class VolumeWriter:
         work = self._unlinking[0]
         slice_, work.rows = work.rows[: self._unlink_slice], work.rows[self._unlink_slice :]
         begun_ns = self._now()
+        size = sum(row.size for row in slice_)
         try:
+            free = self.volume.disk.free_bytes(self.volume.root)
             delete_files(self.volume.disk, self.volume, self._index, slice_)
-            self._count_bytes(-sum(row.size for row in slice_))
+            self.volume.unlinked(size, free, self._now())
+            self._count_bytes(-size)
             if not work.rows:
                 for key in {row.key for row in slice_} | (
                     {work.order.key} if isinstance(work.order, Delete) else set()
@@ -475,16 +478,10 @@ class VolumeWriter:
         self._unlink_slice = max(self._unlink_slice // 2, 1) if slow else min(self._unlink_slice * 2, _UNLINK_SLICE)
         if not work.rows:
             self._unlinking.popleft()
-            self._see_room()
+            if self.volume.state is VolumeState.FULL:
+                self._retry_at_ns = self._now()
             if work.order is not None:
                 self.events.append(Done(work.order, None))
-
-    def _see_room(self) -> None:
-        """Files have gone: what is free now, and whether a full volume can be used again."""
-        if self._takes_looks:
-            self._look()
-        if self.volume.state is VolumeState.FULL:
-            self._retry_at_ns = self._now()
 
     def _postpone_unlinking(self) -> None:
         """The tombstones stand: nothing of it is shown any more, and the next recovery takes it up again."""
