@@ -124,7 +124,7 @@ class RecordingControl:
         """Raises UnknownToken."""
         state = self._state
         recording = state.now.recording(token)
-        most = state.settings.tracks_per_type
+        most = state.settings.tracks_per_type if state.settings.dynamic_tracks else 0
         return RecordingOptions(
             max(0, state.settings.jobs - len(state.now.jobs)),
             {kind: max(0, most - _count(recording, kind)) for kind in TOKEN_STEMS},

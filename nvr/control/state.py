@@ -39,6 +39,9 @@ class ControlSettings:
     receivers: int = 2000
     tracks_per_type: int = 4
     """In each recording, the three default tracks included."""
+    dynamic_recordings: bool = True
+    """Whether clients may create and delete recordings; the operator's commands always may."""
+    dynamic_tracks: bool = True
     uri_octets: int = 1024
     """Longest media URI."""
     protocols: tuple[TransportProtocol, ...] = (

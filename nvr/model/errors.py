@@ -11,6 +11,7 @@
     │   │   ├── BadMode             the mode is none that the standard knows
     │   │   └── CannotModify        the configuration is valid, and this device cannot apply it
     │   ├── LimitReached                the maximum number of objects exists
+    │   ├── NotOffered                  the operation is optional, and this device does not offer it
     │   ├── CannotDelete                the object cannot be deleted now
     │   └── AccessDenied                not authenticated, or the role is too low
     ├── SourceError                     a camera or its network is at fault; the receiver tries again
@@ -78,6 +79,10 @@ class LimitReached(Refused):
         super().__init__(f"the maximum of {limit} objects of kind {kind}{whose} is reached")
         self.kind = kind
         self.limit = limit
+
+
+class NotOffered(Refused):
+    """The operation is optional, and this device does not offer it as it is set up; its capabilities say so."""
 
 
 class CannotDelete(Refused):

@@ -25,6 +25,7 @@ from nvr.model.errors import (
     CannotModify,
     FormatError,
     LimitReached,
+    NotOffered,
     NvrError,
     Refused,
     StorageError,
@@ -84,8 +85,11 @@ def invalid_value(reason: str) -> SoapFault:
     return SoapFault(Code.SENDER, ("InvalidArgVal",), reason)
 
 
-def action_not_supported(reason: str = "the device does not implement this operation") -> SoapFault:
-    return SoapFault(Code.RECEIVER, ("ActionNotSupported",), reason)
+def action_not_supported(
+    reason: str = "the device does not implement this operation", subcodes: tuple[str, ...] = ()
+) -> SoapFault:
+    """`subcodes` are those of the service, below ActionNotSupported."""
+    return SoapFault(Code.RECEIVER, ("ActionNotSupported", *subcodes), reason)
 
 
 def unknown_action(reason: str) -> SoapFault:
@@ -162,6 +166,7 @@ TABLE: tuple[Row, ...] = (
     Row(CannotDelete, _R, ("Action", "CannotDeleteReceiver"), "Receiver"),
     Row(CannotDelete, _R, ("Action", "CannotDelete")),
     Row(AccessDenied, _S, ("NotAuthorized",)),
+    Row(NotOffered, _R, ("ActionNotSupported", "NotImplemented")),
     Row(NoSuchService, _R, ("ActionNotSupported", "NoSuchService")),
     Row(FixedScope, _S, ("OperationProhibited", "FixedScope")),
     *(Row(UserRefused, _S, ("InvalidArgVal", f), f) for f in _WRONG_USER),

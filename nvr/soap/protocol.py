@@ -169,7 +169,7 @@ class Soap:
         name = etree.QName(element)
         namespace = name.namespace or ""
         if bound.misses(namespace, name.localname):
-            raise action_not_supported()
+            raise action_not_supported(subcodes=bound.service.not_implemented_subcodes)
         for other in self._bound.values():
             if other.find(str(element.tag)) is not None or other.misses(namespace, name.localname):
                 raise action_not_supported(f"this operation belongs to the service at {other.service.path}")

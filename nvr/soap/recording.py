@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nvr.control.recordings import RecordingControl
 from nvr.control.state import ControlSettings
-from nvr.model.errors import BadConfiguration
+from nvr.model.errors import BadConfiguration, NotOffered
 from nvr.model.recording import TrackType
 from nvr.model.tokens import JobToken, RecordingToken, TrackToken
 from nvr.soap import recordings_wire as wire
@@ -80,20 +80,21 @@ class RecordingService(Service):
     namespace = TRC
     path = "/onvif/recording_service"
     contract = "recording.wsdl"
+    not_implemented_subcodes = ("NotImplemented",)
     not_implemented = frozenset({"ExportRecordedData", "StopExportRecordedData", "GetExportRecordedDataState"})
 
     def __init__(self, control: RecordingControl, limits: ControlSettings) -> None:
         self._control = control
-        self._limits = limits
+        self.limits = limits
 
     def capabilities(self) -> Capabilities:
         """Rates have no limit, so MaxRate and MaxTotalRate are absent; nothing exports yet, so formats are."""
         return Capabilities(
-            DynamicRecordings=True,
-            DynamicTracks=True,
+            DynamicRecordings=self.limits.dynamic_recordings,
+            DynamicTracks=self.limits.dynamic_tracks,
             Encoding=ENCODINGS,
-            MaxRecordings=float(self._limits.recordings),
-            MaxRecordingJobs=self._limits.jobs,
+            MaxRecordings=float(self.limits.recordings),
+            MaxRecordingJobs=self.limits.jobs,
             Options=True,
             MetadataRecording=True,
             EventRecording=True,
@@ -105,6 +106,11 @@ class RecordingService(Service):
     def get_service_capabilities(self, _: Call) -> Result:
         return {"Capabilities": self.capabilities()}
 
+    def _offer(self, what: str, dynamic: bool) -> None:
+        """Raises NotOffered where clients may not make and delete these (5.4, 5.5, 5.9, 5.10)."""
+        if not dynamic:
+            raise NotOffered(f"the {what} of this device are fixed: its operator makes and deletes them")
+
     # Recordings
 
     @operation(
@@ -115,11 +121,13 @@ class RecordingService(Service):
         bad_value=BadConfiguration,
     )
     async def create_recording(self, call: Call) -> Result:
+        self._offer("recordings", self.limits.dynamic_recordings)
         configuration = wire.decode_recording_configuration(call.request.RecordingConfiguration)
         return {"RecordingToken": (await self._control.create_recording(configuration)).token}
 
     @operation("DeleteRecording", AccessClass.ACTUATE, request={"RecordingToken": required(ReferenceToken)})
     async def delete_recording(self, call: Call) -> None:
+        self._offer("recordings", self.limits.dynamic_recordings)
         await self._control.delete_recording(_recording(call))
 
     @operation(
@@ -165,7 +173,10 @@ class RecordingService(Service):
             SpareAudio=options.spare_tracks[TrackType.AUDIO],
             SpareMetadata=options.spare_tracks[TrackType.METADATA],
         )
-        return {"Options": RecordingOptions(Job=JobOptions(Spare=options.spare_jobs), Track=tracks)}
+        # Profiles of the media service show receivers: jobs take the receiver itself, and no profile (5.20).
+        return {
+            "Options": RecordingOptions(Job=JobOptions(Spare=options.spare_jobs, CompatibleSources=()), Track=tracks)
+        }
 
     # Tracks
 
@@ -180,6 +191,7 @@ class RecordingService(Service):
         bad_value=BadConfiguration,
     )
     async def create_track(self, call: Call) -> Result:
+        self._offer("tracks", self.limits.dynamic_tracks)
         configuration = wire.decode_track_configuration(call.request.TrackConfiguration)
         return {"TrackToken": (await self._control.create_track(_recording(call), configuration)).token}
 
@@ -189,6 +201,7 @@ class RecordingService(Service):
         request={"RecordingToken": required(ReferenceToken), "TrackToken": required(ReferenceToken)},
     )
     async def delete_track(self, call: Call) -> None:
+        self._offer("tracks", self.limits.dynamic_tracks)
         await self._control.delete_track(_recording(call), _track(call))
 
     @operation(

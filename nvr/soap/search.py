@@ -66,6 +66,7 @@ class SearchService(Service):
     namespace = TSE
     path = "/onvif/search_service"
     contract = "search.wsdl"
+    not_implemented_subcodes = ("NotImplemented",)
     not_implemented = frozenset(
         {
             "GetMediaAttributes",

@@ -126,6 +126,8 @@ class Service(ABC):
     """Edition that GetServices reports, year - 2000 and month."""
     not_implemented: ClassVar[frozenset[str]] = frozenset()
     """Operations of the official WSDL that answer Receiver / ter:ActionNotSupported."""
+    not_implemented_subcodes: ClassVar[tuple[str, ...]] = ()
+    """What that fault holds below, where the standard names it for operations of this service."""
 
     @abstractmethod
     def capabilities(self) -> Struct:

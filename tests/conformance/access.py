@@ -95,7 +95,7 @@ class Line:
     @property
     def missing(self) -> bool:
         """Whether everybody is told that the operation is not there."""
-        return {a.fault for a in self.answers.values()} <= {MISSING, UNKNOWN}
+        return {a.fault for a in self.answers.values()} <= {MISSING, f"{MISSING}/NotImplemented", UNKNOWN}
 
     def complaints(self) -> Iterator[str]:
         """What differs from the policy. An operation that is not there has no access to differ in."""
@@ -241,7 +241,8 @@ def render(lines: Iterable[Line]) -> str:
     names = ", ".join(f"`{line.operation}`" for line in listed) or "none"
     text += [
         "",
-        "Of the same services, answered to everybody by `500 Receiver/ActionNotSupported`, since they are not there:",
+        "Of the same services, answered to everybody by `500 Receiver/ActionNotSupported`, in recording control and",
+        "search with `NotImplemented` below it, since they are not there:",
     ]
     text.append(f"{names}.")
     return "\n".join(text) + "\n"

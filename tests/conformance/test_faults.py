@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +18,7 @@ import pytest_asyncio
 from nvr.control.state import ControlSettings
 from nvr.events.filters import ITEM_FILTER
 from nvr.soap.names import ENV, PREFIXES, XML
+from nvr.soap.recording import RecordingService
 from tests.support.soap_house import (
     AUTO_SOURCE,
     SoapHouse,
@@ -86,7 +87,8 @@ class Case:
     fault: str
     bodies: Sequence[Body]
     full: str = ""
-    """What exists up to its limit: recordings, tracks, jobs, receivers, searches."""
+    """What exists up to its limit: recordings, tracks, jobs, receivers, searches. Or `fixed`: the operator has set that
+    clients do not create and delete recordings and tracks."""
 
 
 def of(operation: str, more: str = "", token: str = NO_SUCH, track: str = "") -> Body:
@@ -157,7 +159,13 @@ NO_JOB, BAD = "Sender/InvalidArgVal/NoRecordingJob", "Sender/InvalidArgVal/BadCo
 INVALID_TOKEN, UNKNOWN_TOKEN = "Sender/InvalidArgVal/InvalidToken", "Sender/InvalidArgVal/UnknownToken"
 MODE_IDLE = "<trc:Mode>Idle</trc:Mode>"
 
+NOT_OFFERED = "Receiver/ActionNotSupported/NotImplemented"
+
 CASES = [
+    Case(NOT_OFFERED, [raw(create_recording())], full="fixed"),
+    Case(NOT_OFFERED, [of("DeleteRecording", token="recording"), of("DeleteRecording")], full="fixed"),
+    Case(NOT_OFFERED, [of("CreateTrack", track_xml(), "recording")], full="fixed"),
+    Case(NOT_OFFERED, [of("DeleteTrack", token="recording", track="VIDEO001")], full="fixed"),
     Case("Receiver/Action/MaxRecordings", [raw(create_recording())], full="recordings"),
     Case(BAD, [raw(f"<trc:CreateRecording>{c}</trc:CreateRecording>") for c in (NEGATIVE, NO_DURATION, LONG_NAME)]),
     Case(NO_RECORDING, [of("DeleteRecording"), of("DeleteRecording", token="job-0")]),
@@ -279,6 +287,10 @@ async def fill(device: Device, what: str) -> None:
     elif what == "receivers":
         while len(await tokens(house, "receivers")) < LIMITS.receivers:
             await receiver_of(house)
+    elif what == "fixed":
+        service = house.soap.service("/onvif/recording_service").service
+        assert isinstance(service, RecordingService)
+        service.limits = replace(LIMITS, dynamic_recordings=False, dynamic_tracks=False)
     elif what == "searches":
         for _ in range(SEARCHES):
             assert (await house.send(find_recordings())).fault is None
@@ -324,14 +336,12 @@ async def test_every_listed_fault_is_provoked_or_has_a_reason_why_it_cannot_occu
     assert provoked == set(rows) - cannot - waiting
     for operation in sorted({row[0] for row in waiting}):
         reply = await device.house.send(f"<{operation}/>")
-        assert (reply.status, reply.fault) == (500, "Receiver/ActionNotSupported")
+        assert (reply.status, reply.fault) == (500, "Receiver/ActionNotSupported/NotImplemented")
 
 
 async def test_what_is_said_not_to_occur_does_not(device: Device) -> None:
-    """The reasons in the list are facts of this device: capabilities, and objects that can be deleted."""
+    """The reasons in the list are facts of this device: objects can be deleted, and sessions share nothing."""
     house = device.house
-    (capabilities,) = (await house.send("<trc:GetServiceCapabilities/>")).all("trc:Capabilities")
-    assert (capabilities.get("DynamicRecordings"), capabilities.get("DynamicTracks")) == ("true", "true")
     for track in ("VIDEO001", "AUDIO001", "META001"):
         assert (await house.send(of("DeleteTrack", token="recording", track=track)(device))).fault is None
     for _ in range(16):

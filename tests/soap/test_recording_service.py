@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from nvr.control.state import ControlSettings
 from nvr.model.job import JobState, RecordingJobState, SourceReference, SourceState, TrackState
 from nvr.model.tokens import AUDIO001, VIDEO001, JobToken, RecordingToken
+from nvr.storage.changes import StoredConfiguration
+from tests.support.configuration import a_recording
+from tests.support.control import FakeStore
 from tests.support.soap_house import (
     AUTO_SOURCE,
     NAMESPACES,
@@ -418,7 +422,50 @@ async def test_capabilities_are_static_and_do_not_promise_what_is_missing(house:
         assert attributes[attribute] == "true"
         for operation in operations:
             assert (await house.send(f"<trc:{operation}/>")).fault == "Sender/InvalidArgs", "it is there"
-    assert (await house.send("<trc:ExportRecordedData/>")).fault == "Receiver/ActionNotSupported"
+    assert (await house.send("<trc:ExportRecordedData/>")).fault == "Receiver/ActionNotSupported/NotImplemented"
+
+
+@pytest.mark.requirement("RC-5.4-05", "RC-5.5-04", "RC-5.9-06", "RC-5.10-06")
+async def test_fixed_recordings_and_tracks_are_announced_and_cannot_be_made_or_deleted() -> None:
+    """Without the capability; one without the other, too."""
+    kept = FakeStore(StoredConfiguration(recordings=(a_recording("rec-1"),)))
+    track = "<trc:TrackToken>VIDEO001</trc:TrackToken>"
+    requests = {
+        "DynamicRecordings": [create_recording(), recording_request("DeleteRecording", "rec-1")],
+        "DynamicTracks": [
+            recording_request("CreateTrack", "rec-1", track_xml()),
+            recording_request("DeleteTrack", "rec-1", track),
+        ],
+    }
+    for dynamic in ((), ("DynamicRecordings",), ("DynamicTracks",)):
+        limits = ControlSettings(
+            dynamic_recordings="DynamicRecordings" in dynamic, dynamic_tracks="DynamicTracks" in dynamic
+        )
+        house = await SoapHouse.open(limits, store=kept)
+        (capabilities,) = (await house.send("<trc:GetServiceCapabilities/>")).all("trc:Capabilities")
+        before = (await house.send("<trc:GetRecordings/>")).xml
+        for attribute, bodies in requests.items():
+            assert capabilities.get(attribute) == ("true" if attribute in dynamic else "false")
+            if attribute in dynamic:
+                continue
+            for body in bodies:
+                reply = await house.send(body)
+                assert (reply.status, reply.fault) == (500, "Receiver/ActionNotSupported/NotImplemented")
+        assert (await house.send("<trc:GetRecordings/>")).xml == before
+        (spare,) = (await house.send(recording_request("GetRecordingOptions", "rec-1"))).all("trc:Options/trc:Track")
+        assert (spare.get("SpareTotal") == "0") == ("DynamicTracks" not in dynamic)
+        await house.close()
+    assert kept.applied == []
+
+
+@pytest.mark.requirement("RC-5.20-07")
+async def test_no_media_profile_is_named_as_a_source_and_none_is_taken_as_one(house: SoapHouse) -> None:
+    """The profiles of the media service show receivers, from which jobs record without them."""
+    recording, receiver = await recording_of(house), await receiver_of(house)
+    options = await house.send(recording_request("GetRecordingOptions", recording))
+    assert options.all("trc:Options/trc:Job")[0].get("CompatibleSources") == ""
+    profile = source_token(receiver).replace("<tt:SourceToken>", f'<tt:SourceToken Type="{PROFILE}">')
+    assert (await house.send(create_job(recording, profile))).fault == "Sender/InvalidArgVal/BadConfiguration"
 
 
 FOREIGN = '<v:Extra xmlns:v="urn:vendor" v:a="1"><v:Deep>x</v:Deep></v:Extra>'
