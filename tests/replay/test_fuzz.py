@@ -17,7 +17,7 @@ PARSERS = [f for f in fuzz.SEEDS if f is not fuzz.fuzz_connection]
 
 @pytest.mark.parametrize("fuzz_one", PARSERS, ids=lambda f: f.__name__)
 @given(data=st.binary(max_size=300), seed=st.integers(0, 1 << 32))
-@settings(max_examples=150)
+@settings(max_examples=70)
 def test_any_bytes_and_any_damage_are_understood_or_refused(
     fuzz_one: Callable[[bytes], None], data: bytes, seed: int
 ) -> None:

@@ -1,0 +1,99 @@
+"""The same packets come by every transport: what is sent does not depend on how it travels."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from nvr.model.tokens import META001, VIDEO001, TrackToken
+from tests.replay.conftest import ORIGIN, PATH, TEN, Serve, Served, worked_example
+from tests.support.replay_store import MemoryTrack, PlainMetadata
+from tests.support.rtsp_client import Packet, RtspClient
+from tests.support.tunnel_client import tunnel
+from tests.support.udp_client import ClientPorts
+
+WAYS = ["interleaved", "udp", "tunnel"]
+
+
+class Viewer:
+    """A client with one track set up by one of the ways."""
+
+    def __init__(self, client: RtspClient, ports: ClientPorts | None) -> None:
+        self.client = client
+        self.ports = ports
+
+    async def packets(self, count: int) -> list[Packet]:
+        return await (self.client if self.ports is None else self.ports).packets(count)
+
+
+@asynccontextmanager
+async def viewer(served: Served, way: str, track: TrackToken) -> AsyncIterator[Viewer]:
+    if way == "tunnel":
+        async with tunnel(served.server.port) as client:
+            await client.set_up(PATH, track)
+            yield Viewer(client, None)
+    elif way == "interleaved":
+        client = await served.client()
+        await client.set_up(PATH, track)
+        yield Viewer(client, None)
+    else:
+        client = await served.client()
+        with ClientPorts() as ports:
+            answer = await client.request("SETUP", f"{PATH}/{track}", Transport=ports.transport)
+            assert answer.status == 200
+            client.session = answer["Session"].partition(";")[0]
+            yield Viewer(client, ports)
+            await client.request("TEARDOWN", PATH)
+
+
+def scene() -> MemoryTrack:
+    track = MemoryTrack(PlainMetadata()).starting_at(TEN)
+    for i in range(6):
+        track.with_gop([f"<m{i}......>"])
+    return track.with_end()
+
+
+@pytest.mark.requirement("PB-8.6.2-11")
+@pytest.mark.parametrize("way", WAYS)
+async def test_metadata_alone_go_backwards_by_every_way(serve: Serve, way: str) -> None:
+    served = await serve({META001: scene()})
+    async with viewer(served, way, META001) as found:
+        assert (await found.client.request("PLAY", PATH, Scale="-1.0", Rate_Control="no")).status == 200
+        packets = await found.packets(18)
+    firsts = packets[::3]
+    assert [p.payload.decode() for p in firsts] == [f"<m{i}." for i in (5, 4, 3, 2, 1, 0)]
+    assert all("D" in p.flags for p in firsts)
+    assert [p.seq for p in packets] == [(packets[0].seq + i) & 0xFFFF for i in range(18)]
+    assert [p.flags for p in packets if p.word3 is not None][-1] == "CET"
+
+
+async def test_reverse_replay_is_the_same_to_the_byte_by_every_way(serve: Serve) -> None:
+    seen: list[list[bytes]] = []
+    for way in WAYS:
+        served = await serve({VIDEO001: worked_example()}, origin=lambda: ORIGIN)
+        async with viewer(served, way, VIDEO001) as found:
+            assert (await found.client.request("PLAY", PATH, Scale="-1", Rate_Control="no")).status == 200
+            seen.append([p.raw[:24] + p.raw[25:26] + p.payload for p in await found.packets(16)])
+    assert seen[0] == seen[1] == seen[2]
+
+
+@pytest.mark.requirement("PB-8.5.1-17")
+@pytest.mark.parametrize("way", ["udp", "interleaved"])
+async def test_a_pause_point_is_kept_to_by_every_way(serve: Serve, way: str) -> None:
+    served = await serve({VIDEO001: worked_example()})
+    async with viewer(served, way, VIDEO001) as found:
+        client = found.client
+        client.write("PLAY", PATH)
+        client.write("PAUSE", PATH, Range="clock=20260101T100001Z")
+        assert [(await client.answer()).status for _ in range(2)] == [200, 200]
+        before = [e for e in client.log if isinstance(e, Packet)]
+        before += await found.packets(2 - len(before))
+        assert b"".join(p.payload for p in before) == b"I0...."
+        while (await client.request("PAUSE", PATH)).status != 200:
+            pass
+        assert (await client.request("PLAY", PATH, Rate_Control="no")).status == 200
+        after = await found.packets(2)
+        assert [p.payload for p in after] == [b"P1", b"P2"]
+        assert after[0].seq == (before[-1].seq + 1) & 0xFFFF
