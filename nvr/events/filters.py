@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 from nvr.events.errors import BadContentExpression
 from nvr.events.topics import TopicExpression
 from nvr.model import xpath
 from nvr.model.errors import FormatError
-from nvr.model.event import Event, Topic, document, simple_text
-from nvr.model.time import parse_iso
+from nvr.model.event import Event, Topic, document, simple_text, wanted_item
 
 ITEM_FILTER = "http://www.onvif.org/ver10/tev/messageContentFilter/ItemFilter"
 MAX_EXPRESSIONS = 8
@@ -74,46 +72,6 @@ class Message:
         if self._document is None:
             self._document = document(self.event)
         return xpath.matches(expression, self._document)
-
-
-@lru_cache(maxsize=1024)
-def wanted_item(expression: xpath.Expression) -> tuple[str, str] | None:
-    """Name and value, where the expression is `boolean(//SimpleItem[@Name="..." and @Value="..."])`, as almost all are:
-    250 clients that each wait for another token would otherwise hold the loop for 7 ms at every event.
-    """
-    match expression:
-        case xpath.Path(
-            steps=(
-                xpath.Step(
-                    name="SimpleItem",
-                    anywhere=True,
-                    attribute=False,
-                    predicates=(
-                        xpath.And(
-                            terms=(
-                                xpath.Comparison(path=name_path, operator="=", literal=str(name)),
-                                xpath.Comparison(path=value_path, operator="=", literal=str(value)),
-                            )
-                        ),
-                    ),
-                ),
-            ),
-            absolute=True,
-        ) if (name_path, value_path) == (_NAME, _VALUE) and not (_is_instant(name) or _is_instant(value)):
-            return name, value
-    return None
-
-
-_NAME, _VALUE = (xpath.Path((xpath.Step(name, attribute=True),)) for name in ("Name", "Value"))
-
-
-def _is_instant(text: str) -> bool:
-    """Instants compare by what they mean, not by their text."""
-    try:
-        parse_iso(text)
-    except FormatError:
-        return False
-    return True
 
 
 def _simple_items(event: Event) -> Iterator[tuple[str, str]]:

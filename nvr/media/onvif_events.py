@@ -32,11 +32,18 @@ def events(document: bytes) -> list[Notification]:
 
     Raises FormatError for what is no XML, is too large, or has a DTD.
     """
-    text = _unpacked(document) if document.startswith(_GZIP) else document
+    text = unpacked(document)
     if _MARK not in text and b"\0" not in text[:4]:
         return []
-    if len(text) > MAX_BYTES:
-        raise FormatError(f"a metadata document of {len(text)} bytes, more than {MAX_BYTES}")
+    return list(_notifications(parsed(text)))
+
+
+def parsed(text: bytes, most: int = MAX_BYTES) -> etree._Element:
+    """The root of a document that is not packed. Raises FormatError for what is no XML, has more than `most` bytes, or
+    has a DTD.
+    """
+    if len(text) > most:
+        raise FormatError(f"a metadata document of {len(text)} bytes, more than {most}")
     parser = etree.XMLParser(
         resolve_entities=False, no_network=True, huge_tree=False, remove_comments=True, remove_pis=True
     )
@@ -46,17 +53,20 @@ def events(document: bytes) -> list[Notification]:
         raise FormatError(f"a metadata document that is no XML: {e}") from e
     if root.getroottree().docinfo.internalDTD is not None:
         raise FormatError("a metadata document with a document type")
-    return list(_notifications(root))
+    return root
 
 
-def _unpacked(document: bytes) -> bytes:
+def unpacked(document: bytes, most: int = MAX_BYTES) -> bytes:
+    """The XML of a document, plain or gzip. Raises FormatError for what is no gzip or unpacks to more than `most`."""
+    if not document.startswith(_GZIP):
+        return document
     unpacker = zlib.decompressobj(wbits=31)
     try:
-        text = unpacker.decompress(document, MAX_BYTES + 1)
+        text = unpacker.decompress(document, most + 1)
     except zlib.error as e:
         raise FormatError(f"a metadata document that is no gzip: {e}") from e
-    if len(text) > MAX_BYTES:
-        raise FormatError(f"a metadata document that unpacks to more than {MAX_BYTES} bytes")
+    if len(text) > most:
+        raise FormatError(f"a metadata document that unpacks to more than {most} bytes")
     return text
 
 

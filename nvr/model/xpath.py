@@ -108,12 +108,12 @@ def parse(text: str) -> Expression:
     return _Parser(text).whole()
 
 
-def matches(expression: Expression, root: Node) -> bool:
+def matches(expression: Expression, root: Node, visits: int | None = None) -> bool:
     """Whether the expression is true for the document whose root element is `root`.
 
-    Raises BadFilter where that takes more than `MAX_VISITS`.
+    Raises BadFilter where that takes more than `visits`, or `MAX_VISITS`.
     """
-    return _Evaluation(root).holds(expression, _ROOT)
+    return _Evaluation(root, MAX_VISITS if visits is None else visits).holds(expression, _ROOT)
 
 
 def mentions(expression: Expression, attribute: str) -> bool:
@@ -302,13 +302,13 @@ class _Evaluation:
     element, and what is inside node n are the numbers from n + 1 to before `_end[n]`.
     """
 
-    def __init__(self, root: Node) -> None:
+    def __init__(self, root: Node, visits: int) -> None:
         self._nodes: list[Node] = []
         self._end: list[int] = []
         self._children: list[list[int]] = []
         self._values: list[str | None] = []
         self._add(Node("", children=(root,)))
-        self._left = MAX_VISITS
+        self._most = self._left = visits
         self._judged: dict[tuple[int, int], bool] = {}
         """Of predicates, by their id and the node."""
         self._comparisons: dict[int, Callable[[str], bool]] = {}
@@ -361,7 +361,7 @@ class _Evaluation:
             self._left -= len(found) + 1
             if self._left < 0:
                 raise BadFilter(
-                    f"the filter comes upon more than {MAX_VISITS} elements of one document: "
+                    f"the filter comes upon more than {self._most} elements of one document: "
                     "name the elements that are meant, instead of * and //"
                 )
             if step.attribute:  # nothing stands behind it

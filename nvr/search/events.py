@@ -16,17 +16,20 @@ from collections.abc import Callable, Iterator, Sequence
 from nvr.model import event as wire_events
 from nvr.model import recorded, xpath
 from nvr.model.coverage import EMPTY, Coverage
-from nvr.model.event import RECORDING_STATE, TRACK_STATE, Event, PropertyOperation
+from nvr.model.event import RECORDING_STATE, TRACK_STATE, Event, PropertyOperation, wanted_item
 from nvr.model.recorded import CameraEvent
 from nvr.model.search import EventFilter, FoundEvent, SearchInterval
 from nvr.model.time import UtcNs
 from nvr.model.tokens import RecordingToken, TrackKey
-from nvr.search.archive import Archive, EventRow, EventWalk, Place, Stream
+from nvr.search.archive import Archive, EventWalk
 from nvr.search.chosen import ChosenRecordings
 from nvr.search.history import BEFORE_ALL, BEHIND_ALL, CAMERA_EVENT, History, Key
+from nvr.storage.event_rows import EventRow, Place, Stream
 
 STEP_NS = 20_000_000
 """So long may one step work on its thread."""
+FEW_MESSAGES = 64
+"""Where so few messages have the item that the filter asks for, their events are sought, not those of all streams."""
 _JUDGED = 10_000
 """Messages whose judgement by the content filter is remembered; most cameras send a few dozen different ones."""
 
@@ -57,7 +60,10 @@ class EventSearch:
             wanted.wants(RECORDING_STATE.qualified),
             wanted.wants(TRACK_STATE.qualified),
         )
-        self._walk = EventWalk(archive, interval)
+        self._item = next((item for e in wanted.contents if (item := wanted_item(e)) is not None), None)
+        """A simple item that every match has, where the filter says so."""
+        self._walk: EventWalk | None = None
+        self._by_message = False
         self._streams: dict[int, Stream] = {}
         self._position: Key = (interval.start_ns, BEHIND_ALL if self._backward else BEFORE_ALL, ())
         self._events = self._all()
@@ -76,8 +82,8 @@ class EventSearch:
     def _go_on(self, wanted: int) -> None:
         """Blocking."""
         until_ns = time.monotonic_ns() + STEP_NS
-        self._include_streams()
-        self._walk.look_again(self._place)
+        walk = self._include_streams()
+        walk.look_again(self._place)
         while len(self.found) < wanted:
             try:
                 event = next(self._events)
@@ -102,14 +108,14 @@ class EventSearch:
             heads: list[tuple[Key, RecordingToken]] = []
             for history in self._histories():
                 self._push(heads, history)
-            if not heads and self._walk.peek() is None:
+            if not heads and self._camera is None:
                 return
             yield from self._merged(heads)
             # Once more: what has come meanwhile, behind where the search stands now.
 
     def _merged(self, heads: list[tuple[Key, RecordingToken]]) -> Iterator[FoundEvent | None]:
         while True:
-            row = self._walk.peek()
+            row = self._camera
             camera: Key | None = None if row is None else (row.time_ns, CAMERA_EVENT, (row.file, row.place))
             key, recording = heads[-1 if self._backward else 0] if heads else (None, None)
             if key is not None and recording is not None and (camera is None or self._is_first(key, camera)):
@@ -122,11 +128,17 @@ class EventSearch:
                     yield self._judge(history.event(key))
                 self._push(heads, history)
             elif row is not None and camera is not None:
+                assert self._walk is not None
                 self._walk.take()
                 self._position = camera
                 yield self._camera_event(row)
             else:
                 return
+
+    @property
+    def _camera(self) -> EventRow | None:
+        """The next event of a camera."""
+        return self._walk.peek() if self._walk is not None else None
 
     def _is_first(self, one: Key, other: Key) -> bool:
         return one > other if self._backward else one < other
@@ -161,17 +173,23 @@ class EventSearch:
 
     # Events of cameras
 
-    def _include_streams(self) -> None:
+    def _include_streams(self) -> EventWalk:
+        """Takes in the streams, or the few messages, that have come up since."""
         for stream in self._archive.streams():
             is_new = stream.id not in self._streams and stream.key.recording in self._chosen.coverages
             if is_new and self._filter.wants(stream.topic):
                 self._streams[stream.id] = stream
-        self._walk.include(self._streams, self._place)
+        messages = self._archive.messages_with(*self._item, FEW_MESSAGES) if self._item is not None else None
+        if self._walk is None or (self._by_message and messages is None):  # they may have become many
+            self._by_message = messages is not None
+            self._walk = EventWalk(self._archive, self._interval, self._by_message)
+        self._walk.include(self._streams if messages is None or not self._by_message else messages, self._place)
+        return self._walk
 
     def _camera_event(self, row: EventRow) -> FoundEvent | None:
-        stream = self._streams[row.stream]
-        if self._coverage(stream.key).stretch_at(row.time_ns) is None:
-            return None  # its footage has gone
+        stream = self._streams.get(row.stream)
+        if stream is None or self._coverage(stream.key).stretch_at(row.time_ns) is None:
+            return None  # it is of another recording or topic, or its footage has gone
         message = self._archive.message(row.message)
         if message is None:
             return None

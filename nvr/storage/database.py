@@ -38,13 +38,14 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 
 
 class History(StrEnum):
-    """The two Alembic histories; the value is the directory of the revisions."""
+    """The Alembic histories; the value is the directory of the revisions."""
 
     CONFIGURATION = "configuration"
     INDEX = "index"
+    EVENTS = "events"
 
 
-HEADS = {History.CONFIGURATION: "c0003", History.INDEX: "i0003"}
+HEADS = {History.CONFIGURATION: "c0003", History.INDEX: "i0003", History.EVENTS: "e0001"}
 """Newest revision of each history, so that a database that has it opens without loading Alembic. A test compares."""
 
 

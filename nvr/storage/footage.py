@@ -160,6 +160,13 @@ class Footage:
                 yield from _within(walk if walk is not None else self._stored(row), from_ns, until_ns)
             after = (page[-1].start_ns, page[-1].file_id)
 
+    def of_file(self, row: TrackFileRow) -> Iterator[FragmentRef]:
+        """The fragments of one file, so far as there are. A file that has gone or cannot be read has none, and is
+        logged as in `fragments`.
+        """
+        growing = self._reader.growing.get(row.file_id)
+        return iter(_GrowingWalk(growing)) if growing is not None else self._stored(row)
+
     def read(self, ref: FragmentRef) -> list[Sample]:
         """The samples of a fragment, their UTC times as they were written.
 

@@ -1,4 +1,5 @@
-"""The tables of the configuration and of the index of footage, as the newest migration leaves them.
+"""The tables of the configuration, of the index of footage and of the index of camera events, as the newest migrations
+leave them.
 
 The migrations are what makes them in a database; a test compares both. Times are UTC nanoseconds.
 `extensions` is the JSON of `nvr.storage.records`, NULL where there are none.
@@ -10,6 +11,7 @@ import sqlalchemy as sa
 
 configuration = sa.MetaData()
 index = sa.MetaData()
+events = sa.MetaData()
 
 TOKEN = sa.String(64)
 
@@ -163,4 +165,97 @@ track_files = sa.Table(
     sa.Index("track_files_by_volume", "volume_id", "file_id"),
     # few rows are ever open or being deleted: recovery finds them without reading the rest; retention finds the oldest
     sa.Index("track_files_by_state", "volume_id", "state", "start_ns", "file_id"),
+)
+
+# What cameras have told in their metadata streams: made from the footage, and made again from it where it is lost.
+
+metadata_tracks = sa.Table(
+    "metadata_tracks",
+    events,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("recording", TOKEN, nullable=False),
+    sa.Column("track", TOKEN, nullable=False),
+    sa.UniqueConstraint("recording", "track"),
+)
+
+vocabularies = sa.Table(
+    "vocabularies",
+    events,
+    # the words of the documents of a file; few different ones occur
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("digest", sa.LargeBinary(16), nullable=False, unique=True),
+    sa.Column("words", sa.Text, nullable=False),
+)
+
+metadata_files = sa.Table(
+    "metadata_files",
+    events,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("file_id", sa.String(32), nullable=False, unique=True),
+    sa.Column("track", sa.Integer, nullable=False),
+    sa.Column("start_ns", sa.BigInteger, nullable=False),
+    sa.Column("last_ns", sa.BigInteger, nullable=False),  # time of the last document that has been read
+    sa.Column("upto", sa.BigInteger, nullable=False),  # the byte behind the last fragment that has been read
+    sa.Column("done", sa.Boolean, nullable=False),
+    sa.Column("told", sa.Integer, nullable=False),  # number of events
+    sa.Column("vocabulary", sa.Integer, nullable=False),
+    sa.Index("metadata_files_by_time", "track", "start_ns", "id"),
+)
+
+streams = sa.Table(
+    "streams",
+    events,
+    # of one track, one topic and one source; the empty digest stands for all sources beyond those that are told apart
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("track", sa.Integer, nullable=False),
+    sa.Column("topic", sa.Text, nullable=False),
+    sa.Column("source", sa.LargeBinary(16), nullable=False),
+    sa.Column("is_property", sa.Boolean, nullable=False),
+    sa.UniqueConstraint("track", "topic", "source"),
+)
+
+messages = sa.Table(
+    "messages",
+    events,
+    # without their times: what cameras repeat is stored once
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("digest", sa.LargeBinary(16), nullable=False, unique=True),
+    sa.Column("body", sa.Text, nullable=False),
+)
+
+message_items = sa.Table(
+    "message_items",
+    events,
+    sa.Column("item", sa.BigInteger, primary_key=True),  # a digest of name and value of a simple item
+    sa.Column("message", sa.Integer, primary_key=True),
+    sa.Index("message_items_by_message", "message"),
+)
+
+camera_events = sa.Table(
+    "camera_events",
+    events,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("stream", sa.Integer, nullable=False),
+    sa.Column("time_ns", sa.BigInteger, nullable=False),
+    sa.Column("file", sa.Integer, nullable=False),
+    sa.Column("place", sa.Integer, nullable=False),
+    sa.Column("message", sa.Integer, nullable=False),
+    sa.Column("utc_ns", sa.BigInteger, nullable=False),
+    sa.Index("camera_events_by_stream", "stream", "time_ns", "file", "place"),
+    sa.Index("camera_events_by_message", "message", "time_ns", "file", "place"),
+)
+
+positions = sa.Table(
+    "positions",
+    events,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("track", sa.Integer, nullable=False),
+    sa.Column("time_ns", sa.BigInteger, nullable=False),
+    sa.Column("file", sa.Integer, nullable=False),
+    sa.Column("pan", sa.Double),
+    sa.Column("tilt", sa.Double),
+    sa.Column("pan_tilt_space", sa.Text),
+    sa.Column("zoom", sa.Double),
+    sa.Column("zoom_space", sa.Text),
+    sa.Index("positions_by_time", "track", "time_ns", "file"),
 )

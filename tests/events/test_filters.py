@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nvr.events.filters import ITEM_FILTER, Message, parse_content, wanted_item
+from nvr.events.filters import ITEM_FILTER, Message, parse_content
 from nvr.model import xpath
-from nvr.model.event import CHANGE_STATE, DELETE_TRACK_DATA, JOB_STATE, Event, PropertyOperation, document
+from nvr.model.event import CHANGE_STATE, DELETE_TRACK_DATA, JOB_STATE, Event, PropertyOperation, document, wanted_item
 from nvr.model.job import JobState
 from nvr.model.tokens import RecordingToken
 from tests.support.events import START

@@ -19,7 +19,11 @@ from nvr.storage import database as database_module
 from nvr.storage import schema
 from nvr.storage.database import HEADS, MIGRATIONS, Database, DatabaseDamaged, History, keep_aside
 
-METADATA = {History.CONFIGURATION: schema.configuration, History.INDEX: schema.index}
+METADATA = {
+    History.CONFIGURATION: schema.configuration,
+    History.INDEX: schema.index,
+    History.EVENTS: schema.events,
+}
 
 
 @pytest.mark.parametrize("history", History)

@@ -22,8 +22,8 @@ from nvr.model.search import (
 from nvr.model.time import NS
 from nvr.model.timeline import Extent, GapReason, Run, Timeline
 from nvr.model.tokens import JobToken, RecordingToken, SearchToken, TrackKey, TrackToken
-from nvr.search.archive import EventRow, Place, Stream
 from nvr.search.sessions import SearchSessions, SearchSettings
+from nvr.storage.event_rows import EventRow, Place, Stream
 
 NOW = 1_700_000_000 * NS
 MOTION: topics.Topic = ((TOPIC_NAMESPACE, "VideoSource"), ("", "MotionAlarm"))
@@ -61,20 +61,29 @@ class ArchiveInMemory:
         return self._streams
 
     def events(
-        self, streams: Sequence[int], interval: SearchInterval, after: Place | None, each: int
+        self, numbers: Sequence[int], interval: SearchInterval, after: Place | None, each: int, by_message: bool = False
     ) -> list[EventRow]:
         found = []
-        for stream in streams:
-            rows = [r for r in self.rows if r.stream == stream and interval.holds(r.time_ns)]
+        for number in numbers:
+            rows = [r for r in self.rows if (r.message if by_message else r.stream) == number]
+            rows = [r for r in rows if interval.holds(r.time_ns)]
             if after is not None:
                 rows = [r for r in rows if (r.where < after if interval.backward else r.where > after)]
             found += sorted(rows, reverse=interval.backward)[:each]
         return sorted(found, reverse=interval.backward)
 
-    def last_events(self, streams: Sequence[int], at_ns: int) -> list[EventRow]:
+    def messages_with(self, name: str, value: str, most: int) -> list[int] | None:
         found = []
-        for stream in streams:
-            rows = sorted(r for r in self.rows if r.stream == stream and r.time_ns <= at_ns)
+        for number, message in enumerate(self.messages):
+            items = [item for _, group in message.groups for item in group]
+            if any((item.name, item.value) == (name, value) for item in items):
+                found.append(number)
+        return found if len(found) <= most else None
+
+    def last_events(self, numbers: Sequence[int], at_ns: int) -> list[EventRow]:
+        found = []
+        for number in numbers:
+            rows = sorted(r for r in self.rows if r.stream == number and r.time_ns <= at_ns)
             found += rows[-1:]
         return found
 

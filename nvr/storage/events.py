@@ -1,0 +1,247 @@
+"""The index of camera events on SQL: what cameras have told in their metadata streams, and where they looked.
+
+It holds nothing that does not stand in the footage: a damaged one is kept aside and made again. One transaction takes
+in what was read of a file together with how far it was read, so that a crash costs a second reading and never a second
+row. Every page is sought by key.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from nvr.model.ptz import PanTilt, PtzVector, Zoom
+from nvr.model.recorded import RecordedMessage
+from nvr.model.search import SearchInterval
+from nvr.model.time import UtcNs
+from nvr.model.tokens import RecordingToken, TrackKey, TrackToken
+from nvr.storage.database import Database, DatabaseDamaged, History, keep_aside
+from nvr.storage.event_rows import Documents, EventRow, IndexedFile, Place, PositionRow, Stream
+from nvr.storage.event_writing import BATCH, Known, Writing, batches, forget, remember
+from nvr.storage.message_bodies import item_digest, message_of, topic_of, words_of
+from nvr.storage.schema import (
+    camera_events,
+    message_items,
+    messages,
+    metadata_files,
+    metadata_tracks,
+    positions,
+    streams,
+    vocabularies,
+)
+
+log = logging.getLogger(__name__)
+
+_MOST_NS = (1 << 63) - 1
+
+
+class EventIndex:
+    """Blocking; safe to call from several threads, of which one writes."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._lock = threading.Lock()
+        self._known = Known()
+        self._contents: OrderedDict[int, RecordedMessage] = OrderedDict()
+        self._load()
+
+    @classmethod
+    def open(cls, path: Path) -> EventIndex:
+        """A damaged file is kept aside, and told. Raises OperatorError when the file cannot be opened."""
+        try:
+            return cls(Database(path, History.EVENTS, synchronous="NORMAL"))
+        except DatabaseDamaged as e:
+            kept = keep_aside(path)
+            log.error("%s; it is kept as %s, and made again from the footage", e, kept)
+            return cls(Database(path, History.EVENTS, synchronous="NORMAL"))
+
+    def shut(self) -> None:
+        self._database.close()
+
+    def _load(self) -> None:
+        with self._database.read() as connection:
+            for number, recording, track in connection.execute(sa.select(metadata_tracks)):
+                self._known.tracks[TrackKey(RecordingToken(recording), TrackToken(track))] = number
+            keys = {number: key for key, number in self._known.tracks.items()}
+            for row in connection.execute(sa.select(streams).order_by(streams.c.id)).mappings():
+                stream = Stream(row["id"], keys[row["track"]], topic_of(row["topic"]), row["is_property"])
+                self._known.take((row["track"], row["topic"], row["source"]), stream)
+
+    # What has been read
+
+    def indexed(self, file_ids: Sequence[str]) -> dict[str, IndexedFile]:
+        """How far each of these files has been read; those that have not been begun are left out."""
+        c, found = metadata_files.c, {}
+        with self._database.read() as connection:
+            for batch in batches(file_ids):
+                for row in connection.execute(sa.select(c.file_id, c.upto, c.done).where(c.file_id.in_(batch))):
+                    found[row.file_id] = IndexedFile(*row)
+        return found
+
+    def files(
+        self, key: TrackKey, after: tuple[UtcNs, int] | None = None, limit: int = BATCH
+    ) -> list[tuple[str, tuple[UtcNs, int]]]:
+        """Ids of the files of a track that have been begun, oldest first, each with what names the place behind it."""
+        track = self._known.tracks.get(key)
+        if track is None:
+            return []
+        c = metadata_files.c
+        query = sa.select(c.file_id, c.start_ns, c.id).where(c.track == track)
+        if after is not None:
+            query = query.where(c.start_ns >= after[0], sa.or_(c.start_ns > after[0], c.id > after[1]))
+        with self._database.read() as connection:
+            rows = connection.execute(query.order_by(c.start_ns, c.id).limit(limit)).all()
+        return [(row.file_id, (row.start_ns, row.id)) for row in rows]
+
+    def tracks(self) -> list[TrackKey]:
+        """Tracks of which files have been read."""
+        return list(self._known.tracks)
+
+    def add(self, documents: Documents) -> None:
+        """Takes in what was read of a file, in one transaction."""
+        with self._lock:
+            with self._database.write() as connection:
+                writing = Writing(self._known, connection)
+                writing.add(documents)
+            writing.commit()
+
+    def forget(self, file_ids: Sequence[str]) -> None:
+        """Everything that was read of these files is gone, each in a transaction of its own."""
+        for file_id in file_ids:
+            with self._lock:
+                with self._database.write() as connection:
+                    forget(connection, file_id)
+                # Messages may have gone with the last of their events.
+                self._known.messages.clear()
+                self._contents.clear()
+
+    # What searches ask
+
+    def streams(self) -> Sequence[Stream]:
+        """All there are, in the order in which they came up. From memory."""
+        return self._known.listed
+
+    def events(
+        self, numbers: Sequence[int], interval: SearchInterval, after: Place | None, each: int, by_message: bool = False
+    ) -> list[EventRow]:
+        """Of each stream, or each message, at most `each` events inside the interval, the next ones behind `after` in
+        its direction, in that order."""
+        e, x = camera_events, camera_events.alias("x")
+        column = e.c.message if by_message else e.c.stream
+        of = x.c.message if by_message else x.c.stream
+        parents = messages if by_message else streams
+        order: list[Any] = [x.c.time_ns, x.c.file, x.c.place]
+        if interval.backward:
+            order = [o.desc() for o in order]
+        # One short descent of the index for each number, all in one statement.
+        next_ones = (
+            sa.select(x.c.id)
+            .where(of == parents.c.id, *_range(x, interval, after))
+            .order_by(*order)
+            .limit(each)
+            .correlate(parents)
+        )
+        joined = parents.join(e, e.c.id.in_(next_ones.scalar_subquery()))
+        query = sa.select(e.c.time_ns, e.c.file, e.c.place, e.c.stream, e.c.message, e.c.utc_ns).select_from(joined)
+        rows: list[EventRow] = []
+        with self._database.read() as connection:
+            for batch in batches(numbers):
+                if len(batch) == 1:  # as all but the first page of a walk
+                    alone = sa.select(*query.selected_columns).where(column == batch[0], *_range(e, interval, after))
+                    ordered = [getattr(e.c, name) for name in ("time_ns", "file", "place")]
+                    alone = alone.order_by(*([o.desc() for o in ordered] if interval.backward else ordered))
+                    rows += map(EventRow._make, connection.execute(alone.limit(each)))
+                else:
+                    rows += map(EventRow._make, connection.execute(query.where(parents.c.id.in_(batch))))
+        rows.sort(reverse=interval.backward)
+        return rows
+
+    def last_events(self, numbers: Sequence[int], at_ns: UtcNs) -> list[EventRow]:
+        """Of each stream the last event at or before an instant."""
+        return self.events(numbers, SearchInterval(at_ns, -_MOST_NS), None, 1)
+
+    def messages_with(self, name: str, value: str, most: int) -> list[int] | None:
+        """The messages with this simple item, or a few that only seem to have it; None where there are more than
+        `most`."""
+        c = message_items.c
+        query = sa.select(c.message).where(c.item == item_digest(name, value)).limit(most + 1)
+        with self._database.read() as connection:
+            found = list(connection.execute(query).scalars())
+        return found if len(found) <= most else None
+
+    def message(self, number: int) -> RecordedMessage | None:
+        """None where it has gone with the last of its events."""
+        known = self._contents.get(number)
+        if known is None:
+            with self._database.read() as connection:
+                body = connection.execute(sa.select(messages.c.body).where(messages.c.id == number)).scalar()
+            if body is None:
+                return None
+            known = message_of(body)
+            with self._lock:
+                remember(self._contents, number, known)
+        return known
+
+    def position_tracks(self) -> dict[int, TrackKey]:
+        """Tracks by their numbers in this index."""
+        return {number: key for key, number in self._known.tracks.items()}
+
+    def positions(
+        self, tracks: Sequence[int], interval: SearchInterval, after: Place | None, each: int
+    ) -> list[PositionRow]:
+        """Of each track at most `each` positions, as `events`."""
+        c, rows = positions.c, []
+        order: list[Any] = [c.time_ns, c.file]
+        if interval.backward:
+            order = [o.desc() for o in order]
+        query = sa.select(positions).order_by(*order).limit(each)
+        with self._database.read() as connection:
+            for track in tracks:
+                where = (c.track == track, *_range(positions, interval, after))
+                rows += [_position_row(row) for row in connection.execute(query.where(*where))]
+        rows.sort(key=lambda row: row.where, reverse=interval.backward)
+        return rows
+
+    def words(self, file_ids: Sequence[str]) -> dict[str, frozenset[str]]:
+        """The words of files that have been read to their end; others are left out."""
+        joined = metadata_files.join(vocabularies, vocabularies.c.id == metadata_files.c.vocabulary)
+        c, found = metadata_files.c, {}
+        with self._database.read() as connection:
+            for batch in batches(file_ids):
+                query = sa.select(c.file_id, vocabularies.c.words).select_from(joined)
+                for file_id, words in connection.execute(query.where(c.file_id.in_(batch), c.done)):
+                    found[file_id] = words_of(words)
+        return found
+
+
+def _range(table: Any, interval: SearchInterval, after: Place | None) -> Iterable[sa.ColumnElement[bool]]:
+    """Inside the interval, and behind a place in its direction. The bounds on time alone let the index seek."""
+    c = table.c
+    low, high = max(interval.earliest_ns, -_MOST_NS), min(interval.latest_ns, _MOST_NS)
+    yield from (c.time_ns >= low, c.time_ns <= high)
+    if after is None:
+        return
+    time_ns, file, place = after
+    if interval.backward:
+        yield c.time_ns <= time_ns
+        later: list[Any] = [c.time_ns < time_ns, c.file < file]
+        same = c.file == file
+        more = c.place < place if "place" in c else sa.false()
+    else:
+        yield c.time_ns >= time_ns
+        later = [c.time_ns > time_ns, c.file > file]
+        same = c.file == file
+        more = c.place > place if "place" in c else sa.false()
+    yield sa.or_(*later, sa.and_(same, more))
+
+
+def _position_row(row: Any) -> PositionRow:
+    pan_tilt = None if row.pan is None else PanTilt(row.pan, row.tilt, row.pan_tilt_space)
+    zoom = None if row.zoom is None else Zoom(row.zoom, row.zoom_space)
+    return PositionRow(row.time_ns, row.file, row.track, PtzVector(pan_tilt, zoom))
