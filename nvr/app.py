@@ -58,6 +58,7 @@ from nvr.observation import (
     LockoutObservation,
     LoopObservation,
     RtspObservation,
+    SearchObservation,
     StorageObservation,
 )
 from nvr.operations import ControlSocket, Operations
@@ -66,6 +67,7 @@ from nvr.replay.mounts import Mounts, RecordingMounts
 from nvr.replay.relay import RelayMounts
 from nvr.replay.server import RtspServer
 from nvr.replay.websocket import PATH as WEBSOCKET_PATH
+from nvr.search.indexer import MetadataIndexer
 from nvr.search.sessions import SearchSessions
 from nvr.server_tls import ServerTls
 from nvr.soap.device import DeviceService, fixed_scopes
@@ -81,7 +83,8 @@ from nvr.soap.search import SearchService
 from nvr.soap.security import Security
 from nvr.soap.wsdl import Contract, contract_directory
 from nvr.storage.configuration import ConfigurationStore
-from nvr.storage.engine import StorageEngine
+from nvr.storage.engine import StorageEngine, Watchers
+from nvr.storage.events import EventIndex
 from nvr.storage.index import SqlFootageIndex
 
 log = logging.getLogger(__name__)
@@ -178,7 +181,10 @@ class Daemon:
         receivers = Receivers(state)
         ingest.on_streams = control.streams_known
         parts.started("recording control", control.stop)
-        broker, deliveries = await self._start_events(parts, state, control, storage, ingest)
+        archive = await asyncio.to_thread(EventIndex.open, self._directory.events)
+        parts.started("index of camera events", archive.shut)
+        indexer = MetadataIndexer(storage, index, archive)
+        broker, deliveries = await self._start_events(parts, state, control, storage, ingest, indexer)
 
         lockout = Lockout(lambda name: users.user(name) is not None, settings.auth.lockout)
         tls = await self._open_tls(parts)
@@ -194,7 +200,7 @@ class Daemon:
             TRANSPORTS if settings.rtsp.maximum_udp_streams else TRANSPORTS - {TransportProtocol.UDP},
         )
         worst_delay = await parts.enter("loop probe", _loop_probe())
-        searches = SearchSessions(control, storage, settings.search)
+        searches = SearchSessions(control, storage, settings.search, archive=archive)
         parts.started("searches", searches.stop)
         services = (
             RecordingService(control, settings.control),
@@ -252,6 +258,7 @@ class Daemon:
                 LockoutObservation(lockout, time.time_ns),
                 DiscoveryObservation(discovery),
                 EventObservation(broker, deliveries),
+                SearchObservation(searches, indexer),
                 LoopObservation(worst_delay),
             ),
             tls=tls,
@@ -289,8 +296,9 @@ class Daemon:
         control: RecordingControl,
         storage: StorageEngine,
         ingest: IngestEngine,
+        indexer: MetadataIndexer,
     ) -> tuple[Broker, Deliveries]:
-        """The broker, told by control, ingest and storage."""
+        """The broker, told by control, ingest and storage; and the indexer, told of footage as well."""
         broker = Broker(self._settings.events)
         notifier = Notifier(self._settings.events.consumer_timeout_ns / NS)
         parts.started("event deliveries", notifier.stop)
@@ -306,8 +314,10 @@ class Daemon:
             publisher.changed(before, after)
 
         state.watcher = changed
-        storage.watcher = ingest.watcher = publisher
+        ingest.watcher = publisher
+        storage.watcher = Watchers(publisher, indexer)
         await parts.enter("job states", _running(publisher.run(), "states of recording jobs"))
+        await parts.enter("metadata indexer", _running(indexer.run(), "the index of camera events"))
         return broker, deliveries
 
     async def _start_rtsp(

@@ -33,6 +33,7 @@ class DataDirectory:
         self.path = path.absolute()
         self.configuration = self.path / "config.db"
         self.index = self.path / "index.db"
+        self.events = self.path / "events.db"
         self._descriptor = -1
 
     def __enter__(self) -> Self:

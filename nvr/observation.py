@@ -15,6 +15,8 @@ from nvr.model.receiver import ReceiverState
 from nvr.model.time import UtcNs
 from nvr.replay.relay import RelayMounts
 from nvr.replay.server import RtspServer
+from nvr.search.indexer import MetadataIndexer
+from nvr.search.sessions import SearchSessions
 from nvr.storage.configuration import ConfigurationStore
 from nvr.storage.engine import StorageEngine
 from nvr.storage.index import SqlFootageIndex
@@ -275,6 +277,26 @@ class EventObservation:
             "counter",
             self._deliveries.failed,
         )
+
+
+class SearchObservation:
+    """Searches that are open, and how the index of camera events keeps up."""
+
+    def __init__(self, searches: SearchSessions, indexer: MetadataIndexer) -> None:
+        self._searches = searches
+        self._indexer = indexer
+
+    def metrics(self) -> Iterator[Metric]:
+        yield _single("nvr_searches", "Search sessions that are open.", "gauge", len(self._searches))
+        indexer = self._indexer
+        yield _single("nvr_metadata_documents_total", "Metadata documents indexed.", "counter", indexer.indexed)
+        yield _single(
+            "nvr_metadata_unreadable_total",
+            "Metadata documents, fragments and events that could not be read for the index.",
+            "counter",
+            indexer.unreadable,
+        )
+        yield _single("nvr_metadata_tracks_behind", "Metadata tracks that wait to be indexed.", "gauge", indexer.lag)
 
 
 class DiscoveryObservation:

@@ -38,15 +38,17 @@ _BEFORE_ALL_NS = -(1 << 62)
 class Storage(Protocol):
     """`nvr.storage.engine`."""
 
+    def tracks(self) -> list[TrackKey]: ...
     def on_append(self, key: TrackKey, callback: Callable[[FragmentRef], None]) -> Callable[[], None]: ...
     def configuration(self, key: TrackKey) -> CodecConfiguration | None: ...
     def footage(self, key: TrackKey) -> Footage: ...
+    async def settled(self) -> None:
+        """What a daemon that died has left behind has been examined."""
 
 
 class Files(Protocol):
     """The index of footage (`nvr.storage.rows.FootageIndex`)."""
 
-    def tracks(self) -> list[TrackKey]: ...
     def known(self, file_ids: Sequence[str]) -> set[str]: ...
     def files(
         self,
@@ -62,6 +64,7 @@ class Files(Protocol):
 class Index(Protocol):
     """`nvr.storage.events.EventIndex`."""
 
+    def check(self) -> None: ...
     def tracks(self) -> list[TrackKey]: ...
     def indexed(self, file_ids: Sequence[str]) -> dict[str, IndexedFile]: ...
     def files(
@@ -86,6 +89,7 @@ class MetadataIndexer:
         """Tracks with footage that may not have been read."""
         self._trimmed: set[TrackKey] = set()
         """Tracks of which footage has gone."""
+        self._at_work: set[TrackKey] = set()
         self._watched: dict[TrackKey, Callable[[], None]] = {}
         self._from: dict[TrackKey, UtcNs] = {}
         """Start of the first file that is not read to its end."""
@@ -93,8 +97,8 @@ class MetadataIndexer:
 
     @property
     def lag(self) -> int:
-        """Tracks that are to be read."""
-        return len(self._behind)
+        """Tracks that are to be read, or are being read, or of which footage has gone."""
+        return len(self._behind | self._trimmed | self._at_work)
 
     # As a watcher of storage
 
@@ -104,7 +108,10 @@ class MetadataIndexer:
             self._watched[key] = self._storage.on_append(key, lambda ref: self._appended(key, ref))
 
     def footage_ends(self, key: TrackKey, at_ns: UtcNs) -> None:
-        """Its last fragment has been told."""
+        """Its last file is closed: it can be read to its end."""
+        if key in self._from:
+            self._behind.add(key)
+            self._wake.set()
 
     def footage_deleted(self, key: TrackKey, start_ns: UtcNs, end_ns: UtcNs) -> None:
         self._trimmed.add(key)
@@ -117,14 +124,28 @@ class MetadataIndexer:
 
     async def run(self) -> None:
         """First what was recorded before the start, then what comes."""
-        self._behind.update(await asyncio.to_thread(self._metadata_tracks))
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._look_at_everything())
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                await self.catch_up()
+                await asyncio.sleep(PAUSE_S)
+
+    async def _look_at_everything(self) -> None:
+        self._from_the_beginning()
+        await asyncio.to_thread(self._index.check)
+        await self._storage.settled()  # files that were being written when the daemon before this one died
+        self._from_the_beginning()
+
+    def _from_the_beginning(self) -> None:
+        for key in self._storage.tracks():
+            configuration = self._storage.configuration(key)
+            if configuration is not None and configuration.track_type is TrackType.METADATA:
+                self._from.pop(key, None)
+                self._behind.add(key)
         self._trimmed.update(self._index.tracks())
         self._wake.set()
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            await self.catch_up()
-            await asyncio.sleep(PAUSE_S)
 
     async def catch_up(self) -> None:
         """One round over everything that has been told."""
@@ -137,22 +158,17 @@ class MetadataIndexer:
 
     async def _attempt(self, work: Callable[[TrackKey], None], key: TrackKey) -> None:
         """A fault costs a track its turn: its next fragment brings it back."""
+        self._at_work.add(key)
         try:
             await asyncio.to_thread(work, key)
         except StorageError as e:
             log.error("the metadata of %s is not indexed for now: %s", key, e)
         except Exception:
             log.exception("the metadata of %s is not indexed for now", key)
+        finally:
+            self._at_work.discard(key)
 
     # On a thread
-
-    def _metadata_tracks(self) -> list[TrackKey]:
-        found = []
-        for key in self._files.tracks():
-            configuration = self._storage.configuration(key)
-            if configuration is not None and configuration.track_type is TrackType.METADATA:
-                found.append(key)
-        return found
 
     def _trim(self, key: TrackKey) -> None:
         """Forgets the files of a track that are not in the index of footage any more."""

@@ -81,7 +81,7 @@ class SearchService(Service):
         self._searches = searches
 
     def capabilities(self) -> Capabilities:
-        return Capabilities(MetadataSearch=False, GeneralStartEvents=False)
+        return Capabilities(MetadataSearch=False, GeneralStartEvents=True)
 
     @operation("GetServiceCapabilities", AccessClass.PRE_AUTH, response={"Capabilities": required(Capabilities)})
     def get_service_capabilities(self, _: Call) -> Result:

@@ -45,7 +45,7 @@ class History(StrEnum):
     EVENTS = "events"
 
 
-HEADS = {History.CONFIGURATION: "c0003", History.INDEX: "i0003", History.EVENTS: "e0001"}
+HEADS = {History.CONFIGURATION: "c0004", History.INDEX: "i0003", History.EVENTS: "e0001"}
 """Newest revision of each history, so that a database that has it opens without loading Alembic. A test compares."""
 
 
@@ -64,7 +64,7 @@ class Database:
         self.path = path
         self.history = history
         self._write_lock = threading.Lock()
-        self.unchecked = _prepare_file(path) > WHOLE_CHECK_BYTES and history is History.INDEX
+        self.unchecked = _prepare_file(path) > WHOLE_CHECK_BYTES and history is not History.CONFIGURATION
         """Whether it is still to be checked as a whole, by `check`."""
         self._engine = _engine(path, synchronous)
         self._durable = self._engine if synchronous == "FULL" else _engine(path, "FULL")

@@ -77,6 +77,25 @@ class Watcher(Protocol):
         """A volume has another state."""
 
 
+class Watchers:
+    """Several that are told the same, one after the other."""
+
+    def __init__(self, *watchers: Watcher) -> None:
+        self._watchers = watchers
+
+    def footage_begins(self, key: TrackKey, at_ns: UtcNs) -> None:
+        for watcher in self._watchers:
+            watcher.footage_begins(key, at_ns)
+
+    def footage_ends(self, key: TrackKey, at_ns: UtcNs) -> None:
+        for watcher in self._watchers:
+            watcher.footage_ends(key, at_ns)
+
+    def footage_deleted(self, key: TrackKey, start_ns: UtcNs, end_ns: UtcNs) -> None:
+        for watcher in self._watchers:
+            watcher.footage_deleted(key, start_ns, end_ns)
+
+
 class StorageEngine:
     """See docs/design/storage.md for procedures, threads and invariants."""
 
@@ -215,6 +234,10 @@ class StorageEngine:
             found = TrackRecorder(self._track(key), track_type, self)
             self._recorders[key] = found
         return found
+
+    def tracks(self) -> list[TrackKey]:
+        """Those of which something has been recorded."""
+        return list(self._tracks)
 
     def timeline(self, key: TrackKey) -> Timeline:
         """The runs of a track up to the last fragment on the disk, without what is too old. From memory."""

@@ -16,6 +16,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from nvr.model.errors import StorageError
 from nvr.model.ptz import PanTilt, PtzVector, Zoom
 from nvr.model.recorded import RecordedMessage
 from nvr.model.search import SearchInterval
@@ -47,6 +48,7 @@ class EventIndex:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._lock = threading.Lock()
+        self._shut = False
         self._known = Known()
         self._contents: OrderedDict[int, RecordedMessage] = OrderedDict()
         self._load()
@@ -61,7 +63,19 @@ class EventIndex:
             log.error("%s; it is kept as %s, and made again from the footage", e, kept)
             return cls(Database(path, History.EVENTS, synchronous="NORMAL"))
 
+    def check(self) -> None:
+        """Beside its use; what is wrong is told. (A small one has been checked when it was opened.)"""
+        if not self._database.unchecked:
+            return
+        try:
+            self._database.check(lambda: not self._shut)
+        except DatabaseDamaged as e:
+            log.error("%s; stop the recorder and move the file away: it is made again from the footage", e)
+        except StorageError as e:
+            log.error("the index of camera events is not checked: %s", e)
+
     def shut(self) -> None:
+        self._shut = True
         self._database.close()
 
     def _load(self) -> None:

@@ -126,7 +126,7 @@ async def test_searches(house: SoapHouse, own: bool) -> None:
     call = house.zeep("search", own=own)
     recording = await recording_of(house)
     capabilities = await call.GetServiceCapabilities()
-    assert (capabilities.MetadataSearch, capabilities.GeneralStartEvents) == (False, False)
+    assert (capabilities.MetadataSearch, capabilities.GeneralStartEvents) == (False, True)
     assert (await call.GetRecordingSummary()).NumberRecordings == 1
     information = await call.GetRecordingInformation(RecordingToken=recording)
     assert (information.RecordingToken, information.RecordingStatus) == (recording, "Initiated")

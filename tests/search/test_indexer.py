@@ -1,0 +1,166 @@
+"""Metadata tracks on the disk become an index: behind the writer, over restarts, and away with their footage."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from nvr.media.codecs.metadata import GzipMetadataConfiguration
+from nvr.media.unit import Fragment
+from nvr.model.recording import TrackType
+from nvr.model.search import SearchInterval
+from nvr.model.time import NS
+from nvr.model.timeline import GapReason
+from nvr.model.tokens import META001, VIDEO001, RecordingToken, TrackKey
+from nvr.search.indexer import MetadataIndexer
+from nvr.storage.engine import StorageEngine, Watchers
+from nvr.storage.events import EventIndex
+from nvr.storage.index import SqlFootageIndex
+from tests.support.footage import START, a_track
+from tests.support.metadata import a_document, a_fragment, a_position, an_event, an_object
+from tests.support.volumes import settings_in, until
+
+KEY = TrackKey(RecordingToken("rec-0123456789abcdef0123456789abcdef"), META001)
+EVER = SearchInterval(0, 1 << 62)
+
+
+@dataclass
+class Store:
+    storage: StorageEngine
+    index: EventIndex
+    indexer: MetadataIndexer
+    files: SqlFootageIndex
+
+    async def record(self, *fragments: Fragment, end: bool = False) -> None:
+        recorder = self.storage.recorder(KEY, TrackType.METADATA)
+        for fragment in fragments:
+            assert recorder.append(fragment)
+        if end:
+            recorder.end_run(GapReason.SOURCE_LOST)
+        await self.storage.flush()
+        await asyncio.sleep(0)
+
+    def told(self) -> list[tuple[int, str]]:
+        """Seconds since the start and the value of every event that is indexed."""
+        numbers = [s.id for s in self.index.streams()]
+        rows = self.index.events(numbers, EVER, None, 1000)
+        messages = [self.index.message(r.message) for r in rows]
+        return [((r.time_ns - START) // NS, m.data[0].value) for r, m in zip(rows, messages, strict=True) if m]
+
+
+@asynccontextmanager
+async def opened(where: Path, events: str = "events.db") -> AsyncIterator[Store]:
+    files = await asyncio.to_thread(SqlFootageIndex.open, where / "index.db")
+    index = await asyncio.to_thread(EventIndex.open, where / events)
+    storage = StorageEngine(settings_in(where), files)
+    indexer = MetadataIndexer(storage, files, index)
+    storage.watcher = Watchers(indexer)
+    await storage.start()
+    await storage.settled()
+    yield Store(storage, index, indexer, files)
+    await storage.stop()
+    await asyncio.to_thread(index.shut)
+    await asyncio.to_thread(files.shut)
+
+
+def a_second(second: int, value: str) -> tuple[int, bytes]:
+    at_ns = START + second * NS
+    return at_ns, a_document(an_event(at_ns, data={"State": value}))
+
+
+@pytest.mark.requirement("RS-6.2.2-02")
+async def test_what_is_recorded_is_indexed_once_while_its_file_grows_and_when_it_is_closed(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        await store.record(a_fragment([a_second(0, "a"), a_second(1, "b")]))
+        await store.indexer.catch_up()
+        assert store.told() == [(0, "a"), (1, "b")]
+        await store.indexer.catch_up()
+        await store.record(a_fragment([a_second(2, "c")]), end=True)
+        await store.indexer.catch_up()
+        await store.indexer.catch_up()
+        assert store.told() == [(0, "a"), (1, "b"), (2, "c")]
+        (row,) = store.files.files(KEY, 0)
+        assert store.index.indexed([row.file_id])[row.file_id].done
+        assert "@Name" in store.index.words([row.file_id])[row.file_id]
+        await store.record(a_fragment([a_second(9, "d")]))
+        await store.indexer.catch_up()
+        assert store.told()[3:] == [(9, "d")]
+        assert (store.indexer.indexed, store.indexer.unreadable, store.indexer.lag) == (4, 0, 0)
+
+
+@pytest.mark.requirement("RS-6.17-01")
+async def test_a_start_goes_on_where_the_index_ends_and_makes_a_lost_one_again(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        await store.record(a_fragment([a_second(0, "a")]))
+        await store.indexer.catch_up()
+        await store.record(a_fragment([a_second(1, "b")]))
+    async with opened(tmp_path) as store:
+        await until_indexed(store)
+        assert store.told() == [(0, "a"), (1, "b")]
+        await until_indexed(store)
+        assert store.told() == [(0, "a"), (1, "b")]
+    async with opened(tmp_path, "another.db") as store:
+        await until_indexed(store)
+        assert store.told() == [(0, "a"), (1, "b")]
+
+
+async def until_indexed(store: Store) -> None:
+    """The daemon's task, until it has nothing more to do."""
+    task = asyncio.create_task(store.indexer.run())
+    await asyncio.sleep(0)
+    await store.storage.settled()
+    await until(lambda: not store.indexer.lag and len(store.told()) == 2)
+    task.cancel()
+    await asyncio.wait([task])
+
+
+async def test_events_go_with_their_footage(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        await store.record(a_fragment([a_second(0, "a"), (START, a_document(a_position(0.5)))]))
+        await store.indexer.catch_up()
+        assert store.told() == [(0, "a")]
+        await store.storage.delete_track(KEY)
+        await store.indexer.catch_up()
+        assert store.told() == []
+        assert store.index.positions(list(store.index.position_tracks()), EVER, None, 9) == []
+        assert store.index.files(KEY) == []
+
+
+async def test_documents_that_nobody_can_read_are_counted_and_cost_no_others(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    bomb = b'<!DOCTYPE a [<!ENTITY b "' + b"c" * 100 + b'">]><tt:MetadataStream xmlns:tt="x">&b;</tt:MetadataStream>'
+    bad = [b"<tt:MetadataStream", bomb, b"\x1f\x8bnothing"]
+    async with opened(tmp_path) as store:
+        documents = [a_second(0, "a"), *((START + n, d) for n, d in enumerate(bad)), a_second(1, "b")]
+        await store.record(a_fragment(documents))
+        await store.indexer.catch_up()
+        assert store.told() == [(0, "a"), (1, "b")]
+        assert store.indexer.unreadable == 3
+    assert "3 documents" in caplog.text
+
+
+async def test_packed_documents_positions_and_objects_are_read_and_other_tracks_are_left_alone(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        packed = gzip.compress(a_document(an_event(START), a_position(0.25, -0.5, 0.125), an_object("Vehicle")))
+        await store.record(a_fragment([(START, packed)], GzipMetadataConfiguration()))
+        video = TrackKey(KEY.recording, VIDEO001)
+        a_track().with_gop(count=2).feed(store.storage.recorder(video, TrackType.VIDEO))
+        await store.storage.flush()
+        await store.indexer.catch_up()
+        assert store.index.tracks() == [KEY]
+        assert store.told() == [(0, "true")]
+        (found,) = store.index.positions(list(store.index.position_tracks()), EVER, None, 9)
+        assert (found.time_ns, found.position.pan_tilt and found.position.pan_tilt.x) == (START, 0.25)
+        recorder = store.storage.recorder(KEY, TrackType.METADATA)
+        recorder.end_run(GapReason.SOURCE_LOST)
+        await store.storage.flush()
+        await store.indexer.catch_up()
+        (row,) = store.files.files(KEY, 0)
+        assert {"Object", "Type=Vehicle", "@right", "PTZStatus"} <= store.index.words([row.file_id])[row.file_id]
