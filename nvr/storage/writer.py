@@ -228,6 +228,7 @@ class VolumeWriter:
         writer = self._files.get(file.row.file_id)
         before = 0 if writer is None else writer.size
         if writer is None:
+            self.volume.look()  # below the place where it was mounted, nobody would find the file again
             writer = TrackFileWriter(self.volume.disk, self.volume.root, file.row, file.configuration, file.entries)
             self._index.insert_open(file.row)
             self._files[file.row.file_id] = writer
@@ -460,7 +461,8 @@ class VolumeWriter:
         begun_ns = self._now()
         size = sum(row.size for row in slice_)
         try:
-            free = self.volume.disk.free_bytes(self.volume.root)
+            self.volume.look()  # what is not there because it is not mounted has not been deleted
+            free = self.volume.free or 0
             delete_files(self.volume.disk, self.volume, self._index, slice_)
             self.volume.unlinked(size, free, self._now())
             self._count_bytes(-size)

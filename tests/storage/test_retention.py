@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
-from collections.abc import AsyncIterator, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,12 +62,13 @@ class Store:
         self.told_refs: dict[TrackKey, list[FragmentRef]] = {}
         self.told = Told()
         self.extra_ns = 0
+        self.now: Callable[[], int] = time.monotonic_ns
 
     def utc(self) -> UtcNs:
         return max((s.at_ns for s in self.scripts.values()), default=START) + self.extra_ns
 
     async def start(self) -> StorageEngine:
-        self.engine = StorageEngine(self.settings, self.index, disk=self.disk, utc=self.utc)
+        self.engine = StorageEngine(self.settings, self.index, disk=self.disk, utc=self.utc, now=self.now)
         self.engine.retention_of = lambda recording: self.retention.get(recording, 0)
         await self.engine.start()
         self.engine.watcher = self.told
@@ -426,3 +428,21 @@ async def _failing_at(kind: str, nth: int, store: Store) -> int:
     store.check()
     check_settled(store.data / "default", store.index, store.scripts)
     return reached
+
+
+async def test_files_of_a_volume_that_was_unmounted_meanwhile_are_not_taken_for_deleted(tmp_path: Path) -> None:
+    store = Store(tmp_path, retry_ns=1_000_000)
+    await store.start()
+    await store.record(12)
+    await store.end_run(CAMERA)
+    (tmp_path / "default").rename(tmp_path / "unmounted")
+    (tmp_path / "default").mkdir()
+    store.retention[CAMERA.recording] = 4 * NS
+    await store.sweep()
+    assert store.shown() == [] or store.shown()[0] > store.utc() - 5 * NS
+    assert len(store.index.deleting_files(store.engine.volumes()[0].id or "")) > 7, "to be unlinked when it is back"
+    (tmp_path / "default").rmdir()
+    (tmp_path / "unmounted").rename(tmp_path / "default")
+    await until(lambda: all(row.state is FileState.CLOSED for row in store.index.rows.values()))
+    assert store.files() == len(store.index.rows) < 5
+    await store.engine.stop()
