@@ -1,0 +1,106 @@
+"""Footage that grows old and a volume that leaves and returns, as clients of a daemon see it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import urllib.request
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from nvr.model.time import parse_iso
+from tests.e2e.crash import camera
+from tests.e2e.test_events import Listener
+from tests.support.daemon import ADMIN, PASSWORD, DaemonProcess
+from tests.support.flow import Flow, until
+from tests.support.rtsp_client import RtspClient
+
+pytestmark = pytest.mark.timeout(120)
+
+CONFIG = (
+    '[storage]\nfsync = "none"\nrotation = "1s"\nretry = "200ms"\nretry_limit = "400ms"\n[ingest]\nback_off = "200ms"\n'
+)
+FAILURE = "Device/HardwareFailure/StorageFailure"
+RETENTION = timedelta(seconds=3)
+CONFIGURATION = {
+    "Source": {"SourceId": "camera", "Name": "camera", "Location": "", "Description": "", "Address": ""},
+    "Content": "",
+    "MaximumRetentionTime": RETENTION,
+}
+
+
+async def play(uri: str, start: datetime, end: datetime) -> int:
+    """Status of the answer to PLAY of this range."""
+    parts = urlsplit(uri)
+    assert parts.port is not None
+    client = await RtspClient.connect(parts.port)
+    client.credentials = (ADMIN, PASSWORD)
+    try:
+        assert (await client.request("DESCRIBE", parts.path)).status == 200
+        await client.set_up(parts.path, "VIDEO001")
+        span = "-".join(t.strftime("%Y%m%dT%H%M%S.%fZ") for t in (start, end))
+        answer = await client.request("PLAY", parts.path, Range=f"clock={span}", Require="onvif-replay")
+        return answer.status
+    finally:
+        await client.close()
+
+
+def metric(daemon: DaemonProcess, line: str) -> bool:
+    with urllib.request.urlopen(f"{daemon.http}/metrics", timeout=20) as answer:
+        return f"\n{line}\n" in answer.read().decode()
+
+
+def track_files(data: Path) -> list[Path]:
+    return list((data / "volumes").rglob("*.mp4"))
+
+
+@pytest.mark.requirement("RC-5.3.1-02", "RC-5.3.1-03", "RC-5.7-08", "RC-5.25.4-01")
+def test_footage_is_deleted_when_it_is_too_old_and_a_volume_that_returns_is_recorded_to(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    with camera() as uri, DaemonProcess(data, CONFIG) as daemon:
+        flow, listener = Flow(daemon), Listener(daemon)
+        recording, job, _ = flow.record(uri)
+        flow.until_recorded(recording, 4)
+        oldest = flow.information(recording).EarliestRecording
+
+        flow.recording.SetRecordingConfiguration(RecordingToken=recording, RecordingConfiguration=CONFIGURATION)
+        asked = datetime.now(UTC)
+        information = flow.information(recording)
+        assert information.EarliestRecording >= asked - RETENTION, "at once, and deleted soon"
+        assert flow.recording.GetRecordingConfiguration(RecordingToken=recording).MaximumRetentionTime == RETENTION
+        listener.until("RecordingConfig/RecordingConfiguration", ("RecordingToken", recording))
+        old = oldest + timedelta(seconds=1)
+        assert asyncio.run(play(flow.replay_uri(recording), oldest, old)) == 457
+        assert asyncio.run(play(flow.replay_uri(recording), asked - timedelta(seconds=2), asked)) == 200
+        for track in information.Track:
+            gone = listener.until("RecordingConfig/DeleteTrackData", ("TrackToken", track.TrackToken))
+            assert gone.items("Source")["RecordingToken"] == recording
+            start, end = (parse_iso(gone.items("Data")[name]) / 1e9 for name in ("StartTime", "EndTime"))
+            assert oldest.timestamp() - 1 < start < end < time.time() - 1
+        until(
+            lambda: all(p.stat().st_mtime > time.time() - RETENTION.total_seconds() for p in track_files(data)),
+            "files that are too old are gone",
+        )
+
+        root = data / "volumes" / "default"
+        (token,) = {m.items("Source")["Token"] for m in listener.of(FAILURE)}
+        root.rename(tmp_path / "unplugged")
+        listener.until(FAILURE, ("Token", token), ("Failed", "true"))
+        assert metric(daemon, f'nvr_volume_state{{root="{root}",state="missing"}} 1')
+        assert "is missing" in daemon.health()
+        (tmp_path / "unplugged").rename(root)
+        listener.until(
+            "Device/HardwareFailure/StorageFailure", ("Token", token), ("Failed", "false"), operation="Changed"
+        )
+        back = datetime.now(UTC)
+        until(lambda: flow.information(recording).LatestRecording > back, "recorded again")
+        assert metric(daemon, f'nvr_volume_failures_total{{root="{root}"}} 1')
+
+        flow.set_idle(job, recording)
+        until(lambda: flow.information(recording).EarliestRecording is None, "all of it is too old")
+        until(lambda: not track_files(data), "and gone")
+        assert daemon.stop() == 0
+        assert "Traceback" not in daemon.log
