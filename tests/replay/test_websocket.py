@@ -96,6 +96,18 @@ def test_behind_close_nothing_is_read() -> None:
         (b"\x82\xff" + (FRAME_BYTES + 1).to_bytes(8, "big") + b"\0\0\0\0", TOO_BIG),
         (b"\x82\xff" + b"\xff" * 8 + b"\0\0\0\0", TOO_BIG),
     ],
+    ids=[
+        "not masked",
+        "reserved bit",
+        "unknown opcode",
+        "unknown control opcode",
+        "continuation of nothing",
+        "message inside another",
+        "ping in pieces",
+        "long ping",
+        "long frame",
+        "longest frame",
+    ],
 )
 def test_a_broken_frame_is_refused_with_its_code(data: bytes, code: int) -> None:
     with pytest.raises(WebSocketError) as error:
