@@ -272,7 +272,8 @@ class Daemon:
         control.start()
         await ingest.start()
         parts.started("receivers", ingest.stop)
-        commands = ControlSocket(self._directory.path, Operations(users, control, receivers, remark=ingest.remark))
+        operations = Operations(users, control, receivers, remark=ingest.remark, mend=storage.mend)
+        commands = ControlSocket(self._directory.path, operations)
         await commands.start()
         parts.started("control socket", commands.stop)
         storage.recover()  # now that cameras are recorded

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from nvr import __version__
+from nvr.check_command import add_check
 from nvr.model.errors import NvrError, OperatorError
 
 _EPILOG = """\
@@ -106,6 +107,8 @@ def _parser() -> argparse.ArgumentParser:
     _data_argument(rebuild)
     _config_argument(rebuild)
     rebuild.set_defaults(run=_catalog_rebuild)
+
+    add_check(commands)
 
     demo = commands.add_parser(
         "demo",

@@ -36,8 +36,8 @@ class StorageObservation:
 
     def problems(self) -> Sequence[str]:
         """A volume that does not take footage is a problem as long as no other one does."""
-        if self._index.damage:
-            return (self._index.damage,)
+        if self._index.broken:
+            return (self._index.broken,)
         volumes = self._storage.volumes()
         if any(v.state is VolumeState.ONLINE for v in volumes):
             return ()
@@ -73,7 +73,7 @@ class StorageObservation:
             for c in self._storage.checking()
             if c.days
         ]
-        if self._index.unchecked and not self._index.damage:
+        if self._index.unchecked and not self._index.broken:
             found.append("the index of footage is still being checked")
         return found
 

@@ -29,6 +29,7 @@ from nvr.model.receiver import ReceiverConfiguration, StreamSetup, TransportProt
 from nvr.model.recording import RecordingConfiguration, RecordingSourceInformation
 from nvr.model.tokens import JobToken, ReceiverToken, RecordingToken
 from nvr.soap.values import any_uri
+from nvr.storage.findings import Damage, Kind, Repair
 
 log = logging.getLogger(__name__)
 
@@ -62,9 +63,11 @@ class Operations:
         *,
         running: bool = True,
         remark: Callable[[ReceiverToken], str | None] = lambda token: None,
+        mend: Callable[[Repair], Awaitable[str]] | None = None,
     ) -> None:
-        """`remark` says where the media of a receiver do not come as they were asked for."""
+        """`remark` says where the media of a receiver do not come as they were asked for; `mend` mends a track file."""
         self._remark = remark
+        self._mend = mend
         self._users = users
         self._control = control
         self._receivers = receivers
@@ -124,12 +127,24 @@ class Operations:
             rows.append(row | {"recording": recording.token, "job": job.token})
         return rows
 
+    async def mend(self, kind: str, volume: str, path: str, file: str, damage: str) -> list[Row]:
+        """Mends what `nvr check` has found. `damage`: offset and length of each place, as a JSON list of pairs."""
+        if self._mend is None:
+            raise OperatorError("nothing can be mended: no storage is running")
+        try:
+            places = tuple(Damage(file, int(offset), int(length)) for offset, length in json.loads(damage))
+            repair = Repair(Kind(kind), volume, path, file, places)
+        except (ValueError, TypeError) as e:
+            raise OperatorError(f"the daemon does not know such a repair ({e}); is it of another version?") from e
+        return [{"done": await self._mend(repair)}]
+
     async def run(self, command: str, arguments: Mapping[str, str]) -> list[Row]:
         """One command of the wire protocol. Raises NvrError."""
         handlers: dict[str, Callable[..., Awaitable[CameraAdded | list[Row] | None]]] = {
             "user add": self.add_user,
             "camera add": self.add_camera,
             "camera list": self.list_cameras,
+            "check mend": self.mend,
         }
         handler = handlers.get(command)
         if handler is None:

@@ -19,6 +19,8 @@ ROWS = (
     {"http"},
     {
         "app",
+        "check_command",
+        "checking",
         "commands",
         "config",
         "data_directory",

@@ -20,6 +20,7 @@ def status_of(*arguments: str) -> object:
         (("user", "add"), "administrator"),
         (("camera", "add"), "percent-encoded"),
         (("catalog", "rebuild"), "Nothing is deleted"),
+        (("check",), "never removes footage"),
         (("demo",), "--seconds"),
     ],
 )
@@ -41,6 +42,7 @@ def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
         ("serve",),
         ("user", "add", "anna", "--data", "x"),
         ("user", "add", "anna", "--role", "king", "--data", "x"),
+        ("check",),
         ("demo", "--seconds", "0"),
     ],
 )

@@ -45,7 +45,7 @@ class History(StrEnum):
     EVENTS = "events"
 
 
-HEADS = {History.CONFIGURATION: "c0004", History.INDEX: "i0003", History.EVENTS: "e0001"}
+HEADS = {History.CONFIGURATION: "c0004", History.INDEX: "i0004", History.EVENTS: "e0001"}
 """Newest revision of each history, so that a database that has it opens without loading Alembic. A test compares."""
 
 
@@ -56,14 +56,23 @@ class DatabaseDamaged(OperatorError):
 class Database:
     """An open database. Every method blocks and may be called from several threads; one writer at a time."""
 
-    def __init__(self, path: Path, history: History, synchronous: str, revision: str = "head") -> None:
+    def __init__(
+        self, path: Path, history: History, synchronous: str, revision: str = "head", *, read_only: bool = False
+    ) -> None:
         """Opens or creates the file, checks it and brings its schema up to `revision`.
 
-        Raises DatabaseDamaged, or OperatorError when the file cannot be opened or comes from a newer version.
+        `read_only`: a file that a daemon has open; it is only read, and not checked, and its schema must be the newest.
+
+        Raises DatabaseDamaged, or OperatorError when the file cannot be opened or comes from another version.
         """
         self.path = path
         self.history = history
         self._write_lock = threading.Lock()
+        if read_only:
+            self.unchecked = True
+            self._engine = self._durable = _engine(path, synchronous, read_only=True)
+            self._require_newest()
+            return
         self.unchecked = _prepare_file(path) > WHOLE_CHECK_BYTES and history is not History.CONFIGURATION
         """Whether it is still to be checked as a whole, by `check`."""
         self._engine = _engine(path, synchronous)
@@ -147,6 +156,15 @@ class Database:
         """The revision of the schema; None for an empty database."""
         with self._errors("read"), self._engine.connect() as connection:
             return _revision(connection)
+
+    def _require_newest(self) -> None:
+        try:
+            found = self.revision()
+        except StorageError as e:
+            raise OperatorError(f"{self.path} cannot be opened: {e}") from e
+        if found != HEADS[self.history]:
+            self._engine.dispose()
+            raise OperatorError(f"{self.path} has schema {found!r}, this version knows {HEADS[self.history]!r}")
 
     def _migrate(self, revision: str) -> None:
         if self.revision() == HEADS[self.history]:
@@ -247,15 +265,21 @@ def _prepare_file(path: Path) -> int:
     return size
 
 
-def _engine(path: Path, synchronous: str) -> sa.Engine:
-    url = URL.create("sqlite", database=str(path.absolute()))
+def _engine(path: Path, synchronous: str, *, read_only: bool = False) -> sa.Engine:
+    if read_only:
+        url = URL.create("sqlite", database=path.absolute().as_uri(), query={"mode": "ro", "uri": "true"})
+    else:
+        url = URL.create("sqlite", database=str(path.absolute()))
     engine = sa.create_engine(url, connect_args={"check_same_thread": False, "timeout": BUSY_TIMEOUT_MS / 1000})
 
     @event.listens_for(engine, "connect")
     def set_up(connection: sqlite3.Connection, _record: object) -> None:
         # The driver's own transaction control neither covers DDL nor gives readers one view: BEGIN is sent below.
         connection.isolation_level = None
-        for pragma in ("journal_mode=WAL", f"synchronous={synchronous}", "foreign_keys=ON"):
+        settings = (
+            ("query_only=ON",) if read_only else ("journal_mode=WAL", f"synchronous={synchronous}", "foreign_keys=ON")
+        )
+        for pragma in settings:
             connection.execute(f"PRAGMA {pragma}").close()
 
     @event.listens_for(engine, "begin")

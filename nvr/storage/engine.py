@@ -17,15 +17,17 @@ from typing import Protocol
 
 from nvr.media import codecs
 from nvr.media.unit import CodecConfiguration
-from nvr.model.errors import StorageError
+from nvr.model.errors import FormatError, StorageError
 from nvr.model.recording import TrackType
 from nvr.model.time import NS, UtcNs
 from nvr.model.timeline import Extent, GapReason, Run, Timeline
 from nvr.model.tokens import RecordingToken, TrackKey
 from nvr.storage.disk import Disk
+from nvr.storage.findings import Repair
 from nvr.storage.footage import Footage, FootageReader
 from nvr.storage.holds import Hold
 from nvr.storage.later import Checking, LaterRecovery
+from nvr.storage.mending import examine_for
 from nvr.storage.orders import (
     Append,
     Appended,
@@ -37,6 +39,7 @@ from nvr.storage.orders import (
     Failed,
     GrowingFile,
     Lost,
+    Mend,
     Order,
     Recovered,
     Unlink,
@@ -138,7 +141,7 @@ class StorageEngine:
         self._tracks: dict[TrackKey, TrackFootage] = {}
         self._recorders: dict[TrackKey, TrackRecorder] = {}
         self._reader = FootageReader(index, self._growing, self._root_of, decode)
-        self._waiting: dict[Delete | Unlink | Barrier, asyncio.Future[Exception | None]] = {}
+        self._waiting: dict[Delete | Unlink | Barrier | Mend, asyncio.Future[Exception | None]] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._left_out: list[VolumeStatus] = []
         self.memory = MemoryCeiling(settings.memory_bytes)
@@ -203,6 +206,24 @@ class StorageEngine:
         for recovery in self._recoveries:
             await asyncio.to_thread(recovery.wait_until_done)
         await self.flush()
+
+    async def mend(self, repair: Repair) -> str:
+        """Mends what `nvr check` has found, where it still is so, and says what was done.
+
+        Raises StorageError when the volume is not here or the disk or the index fails.
+        """
+        thread = next((t for t in self._threads if t.writer.volume.id == repair.volume_id), None)
+        if thread is None:
+            raise StorageError(f"volume {repair.volume_id} is not here")
+        try:
+            examined = await asyncio.to_thread(examine_for, thread.writer.volume, repair)
+        except (OSError, FormatError) as e:
+            raise StorageError(f"{repair.path} cannot be mended: {e}") from e
+        order = Mend(repair, examined)
+        error = await self._done(thread, order)
+        if error is not None:
+            raise StorageError(f"{repair.path} cannot be mended: {error}") from error
+        return order.told
 
     def checking(self) -> list[Checking]:
         """How far the recovery of each volume is."""
@@ -346,11 +367,8 @@ class StorageEngine:
         """For recorders."""
         return rotation_ns(self._settings.rotation_ns, self.retention_of(key.recording))
 
-    def tracks(self) -> list[TrackKey]:
-        """For retention, as what follows up to `removed`."""
-        return list(self._tracks)
-
     def earliest(self, key: TrackKey) -> UtcNs | None:
+        """For retention, as what follows up to `removed`."""
         track = self._tracks.get(key)
         extent = track.extent() if track is not None else None
         return extent.earliest if extent is not None else None
@@ -458,7 +476,7 @@ class StorageEngine:
         for recovery in self._recoveries:
             recovery.wait(max(end - self._now(), 0) / NS)
 
-    async def _done(self, thread: WriterThread, order: Delete | Unlink | Barrier) -> Exception | None:
+    async def _done(self, thread: WriterThread, order: Delete | Unlink | Barrier | Mend) -> Exception | None:
         """Waits until the writer has done the order; what went wrong."""
         self._waiting[order] = asyncio.get_running_loop().create_future()
         thread.order(order)

@@ -17,8 +17,9 @@ from nvr.model.time import UtcNs
 from nvr.model.timeline import GapReason, Run
 from nvr.model.tokens import RecordingToken, TrackKey, TrackToken
 from nvr.storage.database import Database, DatabaseDamaged, History, keep_aside
+from nvr.storage.findings import Damage
 from nvr.storage.rows import FileState, FootageIndex, TrackFileRow
-from nvr.storage.schema import track_files
+from nvr.storage.schema import damage, track_files
 
 COLUMNS = tuple(column.name for column in track_files.columns)
 SHOWN = (FileState.OPEN, FileState.CLOSED)
@@ -34,7 +35,7 @@ class SqlFootageIndex(FootageIndex):
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self.damage = ""
+        self.broken = ""
         """What `check` has found wrong with the file."""
 
     @classmethod
@@ -44,6 +45,11 @@ class SqlFootageIndex(FootageIndex):
             return cls(Database(path, History.INDEX, synchronous="NORMAL"))
         except DatabaseDamaged as e:
             raise OperatorError(f"{e}; {_ADVICE}") from e
+
+    @classmethod
+    def open_beside(cls, path: Path) -> SqlFootageIndex:
+        """For reading only, while a daemon has it open. Raises OperatorError."""
+        return cls(Database(path, History.INDEX, synchronous="NORMAL", read_only=True))
 
     @classmethod
     def open_for_rebuild(cls, path: Path) -> tuple[SqlFootageIndex, Path | None]:
@@ -64,8 +70,8 @@ class SqlFootageIndex(FootageIndex):
         try:
             self._database.check(going_on)
         except DatabaseDamaged as e:
-            self.damage = f"{e}; {_ADVICE}"
-            raise OperatorError(self.damage) from e
+            self.broken = f"{e}; {_ADVICE}"
+            raise OperatorError(self.broken) from e
 
     def shut(self) -> None:
         """Closes the database (`close` is the closing of a track file)."""
@@ -112,6 +118,7 @@ class SqlFootageIndex(FootageIndex):
         with self._database.write() as connection:
             for batch in _batches(file_ids):
                 connection.execute(sa.delete(track_files).where(track_files.c.file_id.in_(batch)))
+                connection.execute(sa.delete(damage).where(damage.c.file_id.in_(batch)))
 
     def mark_deleting(self, file_ids: Sequence[str]) -> None:
         # Behind a power cut no row may show a file that has been unlinked.
@@ -236,6 +243,24 @@ class SqlFootageIndex(FootageIndex):
         )
         with self._database.read() as connection:
             return {file_id: FileState(state) for file_id, state in connection.execute(query)}
+
+    def put(self, row: TrackFileRow) -> None:
+        with self._database.write() as connection:
+            connection.execute(sa.delete(track_files).where(track_files.c.file_id == row.file_id))
+            connection.execute(sa.insert(track_files), _values(row))
+
+    def known_damage(self, file_id: str) -> set[Damage]:
+        with self._database.read() as connection:
+            query = sa.select(damage).where(damage.c.file_id == file_id)
+            return {Damage(file_id, at, length) for file_id, at, length in connection.execute(query)}
+
+    def know_damage(self, found: Sequence[Damage]) -> None:
+        with self._database.write() as connection:
+            for one in found:
+                here = sa.and_(damage.c.file_id == one.file_id, damage.c.at == one.offset)
+                connection.execute(sa.delete(damage).where(here))
+                values = {"file_id": one.file_id, "at": one.offset, "length": one.length}
+                connection.execute(sa.insert(damage), values)
 
     def replace_volume(self, volume_id: str, rows: Sequence[TrackFileRow]) -> None:
         with self._database.write() as connection:

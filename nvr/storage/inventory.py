@@ -48,6 +48,10 @@ class Difference:
     day: Day
     strays: tuple[Path, ...]
     """Track files without a row."""
+    elsewhere: tuple[Path, ...]
+    """Track files whose id has a row of another day, and those of one directory that have the same id."""
+    others: tuple[Path, ...]
+    """Files that are no track files by their name."""
     missing: tuple[str, ...]
     """Ids of CLOSED rows without a file."""
     files: int
@@ -71,12 +75,14 @@ def difference(volume: Volume, index: FootageIndex, day: Day) -> Difference:
     """
     assert volume.id is not None
     there: dict[str, Path] = {}
+    others, twice = [], []
     try:
         with os.scandir(volume.path(day.path)) as entries:
-            for entry in entries:
-                if entry.name.endswith(SUFFIX):
-                    path = volume.path(f"{day.path}/{entry.name}")
-                    there[file_id_of(path)] = path
+            for path in (volume.path(f"{day.path}/{entry.name}") for entry in entries):
+                if not path.name.endswith(SUFFIX):
+                    others.append(path)
+                elif (first := there.setdefault(file_id_of(path), path)) is not path:
+                    twice += [first, path]
     except FileNotFoundError:
         pass
     try:
@@ -88,7 +94,14 @@ def difference(volume: Volume, index: FootageIndex, day: Day) -> Difference:
     for i in range(0, len(unknown), 500):
         known |= index.known(unknown[i : i + 500])
     missing = sorted(i for i, state in rows.items() if state is FileState.CLOSED and i not in there)
-    return Difference(day, tuple(there[i] for i in unknown if i not in known), tuple(missing), len(there))
+    return Difference(
+        day,
+        strays=tuple(there[i] for i in unknown if i not in known),
+        elsewhere=(*(there[i] for i in sorted(known)), *twice),
+        others=tuple(others),
+        missing=tuple(missing),
+        files=len(there),
+    )
 
 
 def is_missing(volume: Volume, index: FootageIndex, file_id: str) -> bool:

@@ -13,6 +13,7 @@ from nvr.media.unit import CodecConfiguration, Fragment
 from nvr.model.time import UtcNs
 from nvr.model.timeline import GapReason, Run
 from nvr.model.tokens import TrackKey
+from nvr.storage.findings import Repair
 from nvr.storage.rows import FragmentRef, TrackFileRow
 from nvr.storage.settling import Examined
 from nvr.storage.volume import VolumeStatus
@@ -112,7 +113,16 @@ class Adopt:
     done: threading.Event = field(default_factory=threading.Event)
 
 
-Order: TypeAlias = Append | Close | CorrectEnd | Delete | Unlink | Barrier | Settle | Adopt
+@dataclass(slots=True, eq=False)
+class Mend:
+    """What `nvr check` has found and an operator wants mended; `told` says what was done when it is done."""
+
+    repair: Repair
+    examined: Examined | None
+    told: str = ""
+
+
+Order: TypeAlias = Append | Close | CorrectEnd | Delete | Unlink | Barrier | Settle | Adopt | Mend
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +157,7 @@ class Lost:
 class Done:
     """The order has been done. With an error, the index still shows footage of a track that was to be deleted."""
 
-    order: Delete | Unlink | Barrier
+    order: Delete | Unlink | Barrier | Mend
     error: Exception | None
 
 

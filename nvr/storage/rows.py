@@ -16,6 +16,7 @@ from nvr.model.errors import StorageError
 from nvr.model.time import UtcNs
 from nvr.model.timeline import GapReason, Run
 from nvr.model.tokens import RecordingToken, TrackKey, TrackToken
+from nvr.storage.findings import Damage
 
 
 class FileState(StrEnum):
@@ -153,6 +154,15 @@ class FootageIndex(Protocol):
 
     def started_in(self, key: TrackKey, volume_id: str, from_ns: UtcNs, until_ns: UtcNs) -> dict[str, FileState]:
         """Ids and states of all rows of a track on a volume whose files start in [from_ns, until_ns)."""
+
+    def put(self, row: TrackFileRow) -> None:
+        """This row instead of the one with its id, or a new one."""
+
+    def known_damage(self, file_id: str) -> set[Damage]:
+        """What is known to be damaged in a file."""
+
+    def know_damage(self, found: Sequence[Damage]) -> None:
+        """Damage is known from now on; what is known already is no error. `forget` forgets that of its files."""
 
     def replace_volume(self, volume_id: str, rows: Sequence[TrackFileRow]) -> None:
         """All rows of a volume replaced by these, in one transaction (`nvr catalog rebuild`)."""

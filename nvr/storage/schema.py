@@ -167,6 +167,15 @@ track_files = sa.Table(
     sa.Index("track_files_by_state", "volume_id", "state", "start_ns", "file_id"),
 )
 
+damage = sa.Table(
+    "damage",
+    index,
+    # bytes that `nvr check --repair` has found not to be as they were written; nothing refers to a row that may be gone
+    sa.Column("file_id", sa.String(32), primary_key=True),
+    sa.Column("at", sa.BigInteger, primary_key=True),
+    sa.Column("length", sa.BigInteger, nullable=False),
+)
+
 # What cameras have told in their metadata streams: made from the footage, and made again from it where it is lost.
 
 metadata_tracks = sa.Table(

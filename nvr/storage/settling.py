@@ -92,7 +92,9 @@ def has_footage(fd: int, start: int) -> bool:
     return next(scan(fd, start), None) is not None
 
 
-def finish(disk: Disk, path: Path, examined: Examined, end_reason: GapReason, *, correct: bool = False) -> Settled:
+def finish(
+    disk: Disk, path: Path, examined: Examined, end_reason: GapReason | None, *, correct: bool = False
+) -> Settled:
     """Cuts the file behind its last whole fragment and closes it as `TrackFileWriter.close` does.
 
     A file with a good tail is left as it is, and says itself why it ended; with `correct`, one that says that its run

@@ -17,6 +17,7 @@ from nvr.model.errors import FormatError, OperatorError, StorageError
 from nvr.model.time import NS, UtcNs
 from nvr.model.timeline import GapReason
 from nvr.model.tokens import TrackKey
+from nvr.storage.mending import mend
 from nvr.storage.orders import (
     Adopt,
     Append,
@@ -31,6 +32,7 @@ from nvr.storage.orders import (
     Failed,
     GrowingFile,
     Lost,
+    Mend,
     Order,
     Recovered,
     Settle,
@@ -140,6 +142,8 @@ class VolumeWriter:
                     self._settle(order)
                 finally:
                     order.done.set()
+            case Mend():
+                self._mend(order)
             case Adopt():
                 try:
                     self._adopt(order)
@@ -384,6 +388,23 @@ class VolumeWriter:
         except (OSError, StorageError) as e:
             log.error("files without a row on %s are not adopted now: %s", self.volume.root, e)
         self._tell_recovered(changed)
+
+    def _mend(self, order: Mend) -> None:
+        repair = order.repair
+        try:
+            if repair.file_id in self._growing or repair.file_id in self.pending:
+                order.told = "it is being written or recovered: nothing is changed"
+            elif self.volume.state not in (VolumeState.ONLINE, VolumeState.FULL):
+                order.told = f"nothing is changed: the volume is {self.volume.state}"
+            else:
+                mended = mend(self.volume.disk, self.volume, self._index, repair, order.examined)
+                order.told = mended.text
+                log.warning("%s on %s (%s): %s", repair.path, self.volume.root, repair.kind, mended.text)
+                self._tell_recovered(mended.changed)
+        except (OSError, StorageError, FormatError) as e:
+            self.events.append(Done(order, e))
+        else:
+            self.events.append(Done(order, None))
 
     def _no_longer_left(self, file_id: str) -> None:
         if self._left.pop(file_id, None) is not None:

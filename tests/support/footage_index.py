@@ -10,6 +10,7 @@ from nvr.model.errors import StorageError
 from nvr.model.time import UtcNs
 from nvr.model.timeline import GapReason, Run
 from nvr.model.tokens import RecordingToken, TrackKey
+from nvr.storage.findings import Damage
 from nvr.storage.rows import FileState, TrackFileRow
 
 SHOWN = (FileState.OPEN, FileState.CLOSED)
@@ -20,6 +21,7 @@ class IndexInMemory:
 
     def __init__(self) -> None:
         self.rows: dict[str, TrackFileRow] = {}
+        self.damaged: set[Damage] = set()
         self.failures = 0
         """So many changes from now on fail with StorageError."""
         self.fail_at: str | None = None
@@ -149,6 +151,18 @@ class IndexInMemory:
     def started_in(self, key: TrackKey, volume_id: str, from_ns: UtcNs, until_ns: UtcNs) -> dict[str, FileState]:
         rows = (r for r in self._all() if r.key == key and r.volume_id == volume_id)
         return {r.file_id: r.state for r in rows if from_ns <= r.start_ns < until_ns}
+
+    def put(self, row: TrackFileRow) -> None:
+        self._change("put")
+        with self._lock:
+            self.rows[row.file_id] = row
+
+    def known_damage(self, file_id: str) -> set[Damage]:
+        return {d for d in self.damaged if d.file_id == file_id}
+
+    def know_damage(self, found: Sequence[Damage]) -> None:
+        self._change("know_damage")
+        self.damaged |= set(found)
 
     def replace_volume(self, volume_id: str, rows: Sequence[TrackFileRow]) -> None:
         self._change("replace_volume")

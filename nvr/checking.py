@@ -1,0 +1,195 @@
+"""`nvr check`: the files of the volumes against the index and their own checksums, beside a daemon or without one.
+
+Beside a running daemon this process only reads: files, directories, and the index through a connection of its own. It
+takes no lock that a writer waits for, costs the daemon no time of its interpreter, and can be made nicer than it. What
+is to be mended is asked of the daemon over its control socket, because only its writer may change a volume. Without a
+daemon the command holds the locks of the data directory and of the volumes, and mends by itself.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from nvr.config import Settings
+from nvr.data_directory import DataDirectory, InUse
+from nvr.model.errors import NvrError, OperatorError, StorageError
+from nvr.model.tokens import RecordingToken
+from nvr.operations import ask_daemon
+from nvr.storage.disk import Disk
+from nvr.storage.findings import MENDED_FROM_FILE, Damage, Finding, Kind, Repair
+from nvr.storage.index import SqlFootageIndex
+from nvr.storage.mending import examine_for, mend
+from nvr.storage.rows import FootageIndex
+from nvr.storage.survey import Survey
+from nvr.storage.track_file import FOOTAGE
+from nvr.storage.volume import IDENTITY_FILE, Volume, VolumeRegistry
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is to be checked: everything, or these recordings and volumes (an id or a directory each)."""
+
+    recordings: tuple[str, ...] = ()
+    volumes: tuple[str, ...] = ()
+    repair: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """A finding, and what was done about it; empty without `repair` and for what is known."""
+
+    finding: Finding
+    done: str = ""
+
+
+@dataclass(slots=True)
+class Outcome:
+    files: int = 0
+    bytes_read: int = 0
+    found: int = 0
+    """Findings that were not known before."""
+    known: int = 0
+    beside: bool = False
+    """A daemon was running."""
+    unchecked: list[str] = field(default_factory=list)
+    """What could not be checked as asked, and why, one sentence each."""
+
+    @property
+    def status(self) -> int:
+        """Exit status: 0 nothing that was not known, 1 findings, 2 something could not be checked."""
+        return 2 if self.unchecked else int(self.found > 0)
+
+
+def check_footage(
+    data: Path,
+    settings: Settings,
+    request: Request,
+    report: Callable[[Reported], None],
+    progress: Callable[[Survey, int], None] = lambda survey, total: None,
+) -> Outcome:
+    """Blocking. `report` is told of each finding as it is found, `progress` of the pass and of the bytes there are.
+
+    Raises OperatorError when nothing can be checked.
+    """
+    if not (data / "index.db").exists():
+        raise OperatorError(f"{data} is no data directory of a recorder")
+    with ExitStack() as stack:
+        try:
+            directory = stack.enter_context(DataDirectory(data))
+            index = SqlFootageIndex.open(directory.index)
+            beside = False
+        except InUse:
+            index = SqlFootageIndex.open_beside(data / "index.db")
+            beside = True
+        stack.callback(index.shut)
+        outcome = Outcome(beside=beside)
+        volumes = _volumes(settings, request, outcome, beside)
+        for volume in volumes:
+            stack.callback(volume.close)
+        recordings = _recordings(request, index, volumes)
+        mender = _Mender(data, index, volumes, beside) if request.repair else None
+        survey = Survey(index, volumes, growing=beside, recordings=recordings, progress=lambda: progress(survey, total))
+        total = survey.total_bytes()
+        try:
+            for finding in survey.findings():
+                outcome.known += finding.known
+                outcome.found += not finding.known
+                done = mender.mend(finding) if mender is not None and not finding.known else ""
+                report(Reported(finding, done))
+        except StorageError as e:
+            outcome.unchecked.append(f"the check has ended early: {e}")
+        outcome.files, outcome.bytes_read = survey.files, survey.bytes_read
+        return outcome
+
+
+def _volumes(settings: Settings, request: Request, outcome: Outcome, beside: bool) -> list[Volume]:
+    """Those that can be read; the others are named in the outcome."""
+    registry = VolumeRegistry(settings.storage.registry, Disk())
+    wanted = set(request.volumes)
+    volumes = []
+    for volume_settings in settings.storage.volumes:
+        volume = Volume(volume_settings, registry, Disk())
+        names = {volume.id, str(volume.root), str(volume.root.absolute())}
+        if request.volumes and not names & wanted:
+            continue
+        wanted -= names
+        if volume.id is None and not (volume.root / IDENTITY_FILE).exists():
+            continue  # never used: there is nothing on it
+        try:
+            if not beside:
+                volume.take(time.time_ns())
+            elif not volume.present():
+                raise StorageError("it is not there, or another one is in its place")
+        except (OSError, NvrError) as e:
+            outcome.unchecked.append(f"volume {volume.root}: {e}")
+            continue
+        volumes.append(volume)
+    if request.volumes and wanted - {None}:
+        raise OperatorError(f"there is no volume {sorted(map(str, wanted))[0]} among the configured ones")
+    if not request.volumes:
+        for root, volume_id in registry.others({v.id for v in volumes}).items():
+            if root not in {v.root.absolute() for v in settings.storage.volumes}:
+                outcome.unchecked.append(f"volume {volume_id}, last at {root}, is not among the configured ones")
+    return volumes
+
+
+def _recordings(request: Request, index: FootageIndex, volumes: Sequence[Volume]) -> list[RecordingToken] | None:
+    if not request.recordings:
+        return None
+    known = {key.recording for key in index.all_runs()}
+    for volume in volumes:
+        known |= {row.recording for row in index.open_files(volume.id or "")}
+    for token in request.recordings:
+        there = any((volume.path(FOOTAGE) / token).is_dir() for volume in volumes) if "/" not in token else False
+        if token not in known and not there:
+            raise OperatorError(f"there is no footage of a recording {token}")
+    return [RecordingToken(t) for t in request.recordings]
+
+
+class _Mender:
+    """Has findings mended, by the daemon or here; the row of a file is made anew once, however much is wrong."""
+
+    def __init__(self, data: Path, index: FootageIndex, volumes: Sequence[Volume], beside: bool) -> None:
+        self._data = data
+        self._index = index
+        self._volumes = {v.id: v for v in volumes}
+        self._beside = beside
+        self._mended = ""
+        """Id of the last file whose row was made anew."""
+
+    def mend(self, finding: Finding) -> str:
+        """What was done."""
+        if finding.kind in MENDED_FROM_FILE:
+            if self._mended == finding.file_id:
+                return "with the same repair"
+            self._mended = finding.file_id
+        damage: tuple[Damage, ...] = ()
+        if finding.kind is Kind.CHECKSUM and finding.offset is not None:
+            damage = (Damage(finding.file_id, finding.offset, finding.length),)
+        repair = Repair(finding.kind, finding.volume_id, finding.path, finding.file_id, damage)
+        try:
+            return self._by_daemon(repair) if self._beside else self._here(repair)
+        except (NvrError, OSError) as e:
+            return f"not mended: {e}"
+
+    def _here(self, repair: Repair) -> str:
+        volume = self._volumes[repair.volume_id]
+        return mend(volume.disk, volume, self._index, repair, examine_for(volume, repair)).text
+
+    def _by_daemon(self, repair: Repair) -> str:
+        arguments = {
+            "kind": repair.kind.value,
+            "volume": repair.volume_id,
+            "path": repair.path,
+            "file": repair.file_id,
+            "damage": json.dumps([(d.offset, d.length) for d in repair.damage]),
+        }
+        answer = ask_daemon(self._data, "check mend", arguments)
+        if answer is None:
+            return "not mended: the daemon is starting or stopping; try again in a moment"
+        return answer[0]["done"]

@@ -1,0 +1,413 @@
+"""`nvr check` on real stores: each kind of damage is named precisely, mended without losing footage, and then clean."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import os
+import shutil
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from nvr.check_command import Progress, Report
+from nvr.checking import Outcome, Reported, Request, check_footage
+from nvr.cli import main
+from nvr.config import Settings
+from nvr.data_directory import DataDirectory
+from nvr.media.unit import Fragment
+from nvr.model.errors import OperatorError, StorageError
+from nvr.model.recording import TrackType
+from nvr.model.time import NS
+from nvr.model.tokens import AUDIO001, RecordingToken, TrackKey
+from nvr.operations import ControlSocket, Operations
+from nvr.storage import survey
+from nvr.storage.engine import StorageEngine
+from nvr.storage.findings import Kind, Repair
+from nvr.storage.index import SqlFootageIndex
+from nvr.storage.rows import FileState, TrackFileRow
+from tests.support.footage import CAMERA, PCMU, TrackScript, a_track
+from tests.support.volumes import FailingDisk, read_all, same, settings_in
+
+SOUND = TrackKey(CAMERA.recording, AUDIO001)
+OTHER = TrackKey(RecordingToken("rec-" + "9" * 32), CAMERA.track)
+
+
+class Store:
+    """A stopped recorder: a camera with two runs of several files, its sound, and another camera."""
+
+    def __init__(self, data: Path) -> None:
+        self.data = data
+        self.settings = Settings(settings_in(data, rotation_ns=2 * NS))
+        self.root = data / "default"
+        self.scripts: dict[TrackKey, TrackScript] = {
+            CAMERA: a_track().with_gop(count=12).with_gap().with_gop(count=8),
+            SOUND: TrackScript(PCMU).with_gop(count=3),
+            OTHER: a_track().with_gop(count=6),
+        }
+
+    async def engine(self, index: SqlFootageIndex) -> StorageEngine:
+        engine = StorageEngine(self.settings.storage, index, disk=FailingDisk())
+        await engine.start()
+        await engine.settled()
+        return engine
+
+    async def make(self) -> None:
+        self.data.mkdir()
+        index = SqlFootageIndex.open(self.data / "index.db")
+        engine = await self.engine(index)
+        for key, script in self.scripts.items():
+            script.feed(engine.recorder(key, TrackType.AUDIO if key == SOUND else TrackType.VIDEO))
+        await engine.stop()
+        index.shut()
+
+    def check(self, *, repair: bool = False, **chosen: tuple[str, ...]) -> tuple[Outcome, list[Reported]]:
+        found: list[Reported] = []
+        outcome = check_footage(self.data, self.settings, Request(repair=repair, **chosen), found.append)
+        return outcome, found
+
+    def rows(self, key: TrackKey = CAMERA) -> list[TrackFileRow]:
+        index = SqlFootageIndex.open(self.data / "index.db")
+        try:
+            return index.files(key, 0, limit=1000)
+        finally:
+            index.shut()
+
+    def change(self, work: Callable[[SqlFootageIndex], None]) -> None:
+        index = SqlFootageIndex.open(self.data / "index.db")
+        work(index)
+        index.shut()
+
+    def path(self, row: TrackFileRow) -> Path:
+        return self.root / row.path
+
+    async def shown(self, key: TrackKey = CAMERA) -> list[list[tuple[int, bytes, bool]]]:
+        index = SqlFootageIndex.open(self.data / "index.db")
+        engine = await self.engine(index)
+        found = [same(s) for _, s in read_all(engine.footage(key))]
+        await engine.stop()
+        index.shut()
+        return found
+
+    def handed(self, key: TrackKey = CAMERA) -> list[list[tuple[int, bytes, bool]]]:
+        return [same(f.samples) for f in self.fragments(key)]
+
+    def fragments(self, key: TrackKey = CAMERA) -> list[Fragment]:
+        return self.scripts[key].fragments
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> Store:
+    made = Store(tmp_path / "data")
+    await made.make()
+    return made
+
+
+def kinds(found: list[Reported]) -> list[Kind]:
+    return [r.finding.kind for r in found]
+
+
+async def test_a_whole_store_has_no_findings_and_every_byte_of_its_fragments_is_read(store: Store) -> None:
+    outcome, found = store.check()
+    assert (found, outcome.status, outcome.beside) == ([], 0, False)
+    rows = [row for key in store.scripts for row in store.rows(key)]
+    assert outcome.files == len(rows)
+    assert 0 < outcome.bytes_read < sum(row.size for row in rows)
+
+
+async def test_a_flipped_byte_is_named_with_its_fragment_and_time_and_known_after_a_repair(store: Store) -> None:
+    row = store.rows()[1]
+    data = bytearray(store.path(row).read_bytes())
+    at = data.index(b"mdat") + 10
+    data[at] ^= 1
+    store.path(row).write_bytes(data)
+    outcome, found = store.check()
+    assert (outcome.status, kinds(found)) == (1, [Kind.CHECKSUM])
+    finding = found[0].finding
+    assert (finding.path, finding.file_id, finding.key) == (row.path, row.file_id, CAMERA)
+    assert finding.offset is not None
+    assert finding.offset < at < finding.offset + finding.length
+    damaged = next(f for f in store.fragments() if f.start_ns == finding.start_ns)
+    assert finding.end_ns == damaged.end_ns
+    outcome, found = store.check(repair=True)
+    assert (outcome.status, found[0].done) == (1, "1 damaged places are known now; the bytes stay as they are")
+    outcome, found = store.check()
+    assert (outcome.status, outcome.known, found[0].finding.known) == (0, 1, True)
+    assert store.path(row).read_bytes() == data
+
+
+async def test_rows_that_lie_are_made_anew_from_the_files(store: Store) -> None:
+    first, second = store.rows()[:2]
+    store.change(lambda index: index.put(replace(first, end_ns=first.end_ns + 7, samples=3)))
+    store.change(lambda index: index.put(replace(second, size=second.size + 1, run_place=9)))
+    outcome, found = store.check(repair=True)
+    assert outcome.status == 1
+    assert sorted(kinds(found)) == sorted([Kind.ROW, Kind.SIZE, Kind.IDENTITY])
+    texts = "; ".join(r.finding.text for r in found)
+    assert f"samples {first.samples} (row: 3)" in texts
+    assert f"place {second.run_place} (row: 9)" in texts
+    assert store.check()[0].status == 0
+    assert store.rows()[:2] == [first, second]
+
+
+async def test_a_missing_file_loses_its_row_by_a_repair_only(store: Store) -> None:
+    row = store.rows()[0]
+    store.path(row).unlink()
+    assert kinds(store.check()[1]) == [Kind.MISSING]
+    _outcome, found = store.check(repair=True)
+    assert (kinds(found), found[0].done) == ([Kind.MISSING], "its row is removed")
+    assert store.check()[0].status == 0
+    assert row.file_id not in {r.file_id for r in store.rows()}
+
+
+async def test_an_orphan_gets_a_row_and_its_footage_is_shown_again(store: Store) -> None:
+    row = store.rows()[1]
+    store.change(lambda index: index.forget([row.file_id]))
+    outcome, found = store.check(repair=True)
+    assert (outcome.status, kinds(found), found[0].done) == (1, [Kind.ORPHAN], "it has a row now")
+    assert (found[0].finding.path, found[0].finding.key) == (row.path, CAMERA)
+    assert store.check()[0].status == 0
+    assert store.rows()[1] == row
+    assert await store.shown() == store.handed()
+
+
+async def test_a_destroyed_table_is_made_anew_and_what_stood_there_is_kept(store: Store) -> None:
+    row = store.rows()[0]
+    whole = store.path(row).read_bytes()
+    store.path(row).write_bytes(whole[:-6])
+    outcome, found = store.check(repair=True)
+    assert kinds(found) == [Kind.SIZE, Kind.TABLE]
+    assert found[0].done.startswith(
+        "its table and its row are made anew; what stood behind its last whole fragment is kept in "
+    )
+    assert found[1].done == "with the same repair"
+    assert store.path(row).read_bytes() == whole
+    kept = next(store.path(row).parent.glob("*.cut"))
+    assert whole[:-6].endswith(kept.read_bytes())
+    assert store.rows()[0] == row
+    outcome, found = store.check()
+    assert (outcome.status, outcome.known) == (0, 1), "what was set aside is told and does not count"
+    assert await store.shown() == store.handed()
+
+
+async def test_a_destroyed_head_sets_the_file_aside_and_removes_its_row(store: Store) -> None:
+    row = store.rows()[0]
+    data = bytearray(store.path(row).read_bytes())
+    data[5] ^= 0xFF
+    store.path(row).write_bytes(data)
+    outcome, found = store.check(repair=True)
+    assert (kinds(found), found[0].done) == ([Kind.UNREADABLE], "it is set aside, and its row is removed")
+    aside = store.path(row).with_name(store.path(row).name + ".unreadable")
+    assert aside.read_bytes() == data
+    outcome, found = store.check()
+    assert (outcome.status, kinds(found), found[0].finding.known) == (0, [Kind.UNREADABLE], True)
+
+
+async def test_copies_and_files_of_other_volumes_are_named_and_left_alone(store: Store) -> None:
+    row = store.rows()[0]
+    path = store.path(row)
+    shutil.copy(path, path.with_name("000000-copy.mp4"))
+    shutil.copy(path, path.with_name(f"235959-{row.file_id}.mp4"))
+    (path.parent.parent / "20300101").mkdir()
+    shutil.copy(path, path.parent.parent / "20300101" / path.name)
+    (path.parent / ("000000-" + "d" * 32 + ".mp4")).write_bytes(b"something else")
+    other = Store(store.data.parent / "other")
+    await other.make()
+    foreign = other.path(other.rows()[0])
+    shutil.copy(foreign, path.parent / foreign.name)
+    before = {p: p.read_bytes() for p in store.root.rglob("*") if p.is_file()}
+    _outcome, found = store.check(repair=True)
+    assert sorted(kinds(found)) == sorted([Kind.COPY] * 3 + [Kind.UNREADABLE, Kind.FOREIGN])
+    assert all(r.done.startswith("nothing is changed") for r in found)
+    assert {p: p.read_bytes() for p in store.root.rglob("*") if p.is_file()} == before
+    assert store.check()[0].status == 1
+
+
+async def test_files_of_one_run_may_not_cover_the_same_time_and_runs_may(store: Store) -> None:
+    first, second = store.rows()[:2]
+    assert first.run_id == second.run_id
+    store.change(lambda index: index.put(replace(first, end_ns=second.end_ns)))
+    found = store.check()[1]
+    assert sorted(kinds(found)) == [Kind.OVERLAP, Kind.ROW]
+    overlap = next(r.finding for r in found if r.finding.kind is Kind.OVERLAP)
+    assert (overlap.start_ns, overlap.end_ns, overlap.path) == (second.start_ns, second.end_ns, second.path)
+
+
+async def test_what_a_dead_recorder_left_open_is_found_and_closed(store: Store) -> None:
+    rows = store.rows()
+    last = rows[-1]
+    path = store.path(last)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-6] + b"torn")
+    store.change(lambda index: index.reopen(last.file_id))
+    begun = replace(last, file_id="b" * 32, path=last.path.replace(last.file_id, "b" * 32), state=FileState.OPEN)
+    store.change(lambda index: index.insert_open(replace(begun, end_ns=begun.start_ns)))
+    found = store.check()[1]
+    assert sorted(kinds(found)) == [Kind.LEFT_OPEN, Kind.LEFT_OPEN, Kind.OVERLAP]
+    store.check(repair=True)
+    assert store.check()[0].status == 0
+    assert store.rows()[:-1] == rows[:-1]
+    assert await store.shown() == store.handed()
+
+
+async def test_only_what_was_asked_for_is_checked(store: Store) -> None:
+    store.path(store.rows(OTHER)[0]).unlink()
+    assert store.check(recordings=(CAMERA.recording,))[0].status == 0
+    assert store.check(recordings=(OTHER.recording,))[0].status == 1
+    assert store.check(volumes=(str(store.root),))[0].status == 1
+    with pytest.raises(OperatorError, match="there is no volume elsewhere"):
+        store.check(volumes=("elsewhere",))
+    with pytest.raises(OperatorError, match="no footage of a recording rec-unknown"):
+        store.check(recordings=("rec-unknown",))
+    with pytest.raises(OperatorError, match="no data directory"):
+        check_footage(store.data / "nowhere", store.settings, Request(), lambda reported: None)
+
+
+async def test_a_volume_that_is_gone_is_not_taken_for_an_empty_one(store: Store) -> None:
+    store.root.rename(store.data / "unmounted")
+    outcome, found = store.check(repair=True)
+    assert (found, outcome.status) == ([], 2)
+    assert "is it mounted?" in outcome.unchecked[0]
+    store.root.mkdir()
+    assert store.check(repair=True)[0].status == 2
+    store.root.rmdir()
+    (store.data / "unmounted").rename(store.root)
+    assert store.check()[0].status == 0
+
+
+class Running:
+    """A daemon's storage beside which the command runs: lock, engine, control socket."""
+
+    def __init__(self, store: Store, engine: StorageEngine) -> None:
+        self.store = store
+        self.engine = engine
+
+    async def check(self, *, repair: bool = False) -> tuple[Outcome, list[Reported]]:
+        return await asyncio.to_thread(lambda: self.store.check(repair=repair))
+
+
+@pytest.fixture
+async def running(store: Store) -> AsyncIterator[Running]:
+    with DataDirectory(store.data) as directory:
+        index = SqlFootageIndex.open(directory.index)
+        engine = await store.engine(index)
+        operations = Operations(None, None, None, mend=engine.mend)  # type: ignore[arg-type]
+        commands = ControlSocket(store.data, operations)
+        await commands.start()
+        yield Running(store, engine)
+        await commands.stop()
+        await engine.stop()
+        index.shut()
+
+
+async def test_beside_a_daemon_growing_files_are_no_finding_and_their_damage_is(running: Running) -> None:
+    script = running.store.scripts[CAMERA].with_gap(100)
+    script.steps.clear()
+    recorder = running.engine.recorder(CAMERA, TrackType.VIDEO)
+    script.with_gop(count=3, pictures=4).feed(recorder)
+    await running.engine.flush()
+    growing = next(
+        p
+        for p in running.store.root.rglob("*.mp4")
+        if p.stat().st_mtime_ns == max(q.stat().st_mtime_ns for q in running.store.root.rglob("*.mp4"))
+    )
+    with growing.open("ab") as file:  # the next write is under way
+        file.write(growing.read_bytes()[-200:-100])
+    outcome, found = await running.check()
+    assert (found, outcome.status, outcome.beside) == ([], 0, True)
+    data = bytearray(growing.read_bytes())
+    data[data.index(b"mdat") + 10] ^= 1
+    growing.write_bytes(data)
+    outcome, found = await running.check()
+    assert kinds(found) == [Kind.CHECKSUM]
+    assert found[0].finding.end_ns is not None
+
+
+async def test_beside_a_daemon_repairs_are_its_own_and_the_timeline_follows(running: Running) -> None:
+    rows = await asyncio.to_thread(running.store.rows)
+    before = running.engine.timeline(CAMERA)
+    running.store.path(rows[0]).unlink()
+    running.store.change(lambda index: index.forget([rows[-1].file_id]))
+    _outcome, found = await running.check(repair=True)
+    assert sorted((r.finding.kind, r.done) for r in found) == [
+        (Kind.MISSING, "its row is removed"),
+        (Kind.ORPHAN, "it has a row now"),
+    ]
+    await running.engine.flush()
+    assert (await running.check())[0].status == 0
+    after = running.engine.timeline(CAMERA)
+    assert [r.start_ns for r in after.runs] == [rows[1].start_ns, before.runs[1].start_ns]
+    assert after.runs[1] == before.runs[1]
+    shown = [ref.start_ns for ref in running.engine.footage(CAMERA).fragments(0)]
+    assert shown == [f.start_ns for f in running.store.fragments() if f.start_ns >= rows[1].start_ns]
+
+
+async def test_footage_deleted_during_a_check_is_no_finding(running: Running) -> None:
+    original = survey.check_file
+    loop = asyncio.get_running_loop()
+
+    def deleting_meanwhile(path: Path, row: TrackFileRow, **options: object) -> object:
+        asyncio.run_coroutine_threadsafe(running.engine.delete_track(row.key), loop).result(60)
+        return original(path, row, **options)  # type: ignore[arg-type]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(survey, "check_file", deleting_meanwhile)
+        outcome, found = await running.check()
+    assert (found, outcome.status) == ([], 0)
+
+
+async def test_a_repair_that_names_a_path_outside_the_footage_is_refused(running: Running) -> None:
+    volume_id = running.engine.volumes()[0].id
+    assert volume_id is not None
+    for path in ("volume.json", "footage/../volume.json", "/etc/passwd"):
+        with pytest.raises(StorageError, match="is no path of footage"):
+            await running.engine.mend(Repair(Kind.CHECKSUM, volume_id, path))
+    with pytest.raises(StorageError, match="is not here"):
+        await running.engine.mend(Repair(Kind.ORPHAN, "another", "footage/a"))
+
+
+async def test_the_command_line_reports_for_people_and_for_machines(
+    store: Store, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "nice", lambda more: more)
+    config = store.data.parent / "nvr.toml"
+    config.write_text(f'[[storage.volumes]]\nroot = "{store.root}"\nminimum_free = "0"\n')
+    row = store.rows()[0]
+    store.path(row).unlink()
+
+    def run(*arguments: str) -> tuple[object, str]:
+        with pytest.raises(SystemExit) as ended:
+            main(["check", "--data", str(store.data), "--config", str(config), *arguments])
+        return ended.value.code, capsys.readouterr().out
+
+    status, told = run()
+    assert status == 1
+    assert told.startswith(f"{CAMERA}  missing: {row.path} from 2026-01-01T00:00:00.123Z to ")
+    assert "1 findings" in told
+    status, told = run("--json", "--repair")
+    lines = [json.loads(line) for line in told.splitlines()]
+    assert status == 1
+    assert (lines[0]["kind"], lines[0]["file"], lines[0]["done"]) == ("missing", row.file_id, "its row is removed")
+    assert lines[0]["from"] == "2026-01-01T00:00:00.123456789Z"
+    assert (lines[-1]["kind"], lines[-1]["findings"], lines[-1]["unchecked"]) == ("summary", 1, [])
+    assert run()[0] == 0
+    assert run("--volume", "elsewhere")[0] == 2
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+async def test_a_terminal_gets_a_bar_and_nothing_of_it_stays(store: Store) -> None:
+    out, told = Terminal(), io.StringIO()
+    progress = Progress(out)
+    report = Report(told, progress, machine=False)
+    report.end(check_footage(store.data, store.settings, Request(), report.found, progress.show))
+    progress.clear()
+    assert "] " in out.getvalue()
+    assert out.getvalue().endswith("\r\x1b[K")
+    assert told.getvalue().count("\n") == 1
