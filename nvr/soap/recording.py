@@ -98,8 +98,8 @@ class RecordingService(Service):
             Options=True,
             MetadataRecording=True,
             EventRecording=True,
-            BeforeEventLimit=self._limits.before_event_ns,
-            AfterEventLimit=self._limits.after_event_ns,
+            BeforeEventLimit=self.limits.before_event_ns,
+            AfterEventLimit=self.limits.after_event_ns,
         )
 
     @operation("GetServiceCapabilities", AccessClass.PRE_AUTH, response={"Capabilities": required(Capabilities)})
