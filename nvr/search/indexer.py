@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Protocol
 
 from nvr.media import onvif_metadata
@@ -24,6 +25,7 @@ from nvr.model.tokens import TrackKey
 from nvr.storage.event_rows import Documents, IndexedFile
 from nvr.storage.footage import Footage
 from nvr.storage.rows import FileState, FragmentRef, TrackFileRow
+from nvr.storage.volume import VolumeStatus
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +34,7 @@ PAUSE_S = 0.5
 _BATCH = 500
 """Documents of one transaction."""
 _PAGE = 64
-_BEFORE_ALL_NS = -(1 << 62)
+_BEFORE_ALL_NS, _BEHIND_ALL_NS = -(1 << 62), 1 << 62
 
 
 class Storage(Protocol):
@@ -87,8 +89,8 @@ class MetadataIndexer:
         self._index = index
         self._behind: set[TrackKey] = set()
         """Tracks with footage that may not have been read."""
-        self._trimmed: set[TrackKey] = set()
-        """Tracks of which footage has gone."""
+        self._trimmed: dict[TrackKey, UtcNs] = {}
+        """Tracks of which footage has gone, and before which instant."""
         self._at_work: set[TrackKey] = set()
         self._watched: dict[TrackKey, Callable[[], None]] = {}
         self._from: dict[TrackKey, UtcNs] = {}
@@ -98,7 +100,7 @@ class MetadataIndexer:
     @property
     def lag(self) -> int:
         """Tracks that are to be read, or are being read, or of which footage has gone."""
-        return len(self._behind | self._trimmed | self._at_work)
+        return len(self._behind | self._trimmed.keys() | self._at_work)
 
     # As a watcher of storage
 
@@ -114,8 +116,11 @@ class MetadataIndexer:
             self._wake.set()
 
     def footage_deleted(self, key: TrackKey, start_ns: UtcNs, end_ns: UtcNs) -> None:
-        self._trimmed.add(key)
+        self._trimmed[key] = max(end_ns, self._trimmed.get(key, end_ns))
         self._wake.set()
+
+    def volume_changed(self, status: VolumeStatus) -> None:
+        """What cannot be read on a volume that is away is read after a later fragment, or at the next start."""
 
     def _appended(self, key: TrackKey, ref: FragmentRef) -> None:
         if ref.configuration.track_type is TrackType.METADATA:
@@ -144,14 +149,13 @@ class MetadataIndexer:
             if configuration is not None and configuration.track_type is TrackType.METADATA:
                 self._from.pop(key, None)
                 self._behind.add(key)
-        self._trimmed.update(self._index.tracks())
+        self._trimmed.update(dict.fromkeys(self._index.tracks(), _BEHIND_ALL_NS))
         self._wake.set()
 
     async def catch_up(self) -> None:
         """One round over everything that has been told."""
         for key in sorted(self._trimmed):
-            self._trimmed.discard(key)
-            await self._attempt(self._trim, key)
+            await self._attempt(partial(self._trim, until_ns=self._trimmed.pop(key)), key)
         for key in sorted(self._behind):
             self._behind.discard(key)
             await self._attempt(self._read, key)
@@ -170,10 +174,10 @@ class MetadataIndexer:
 
     # On a thread
 
-    def _trim(self, key: TrackKey) -> None:
-        """Forgets the files of a track that are not in the index of footage any more."""
+    def _trim(self, key: TrackKey, until_ns: UtcNs) -> None:
+        """Forgets the files of a track that began before an instant and are not in the index of footage any more."""
         after: tuple[UtcNs, int] | None = None
-        while page := self._index.files(key, after):
+        while (page := self._index.files(key, after)) and (after is None or after[0] <= until_ns):
             ids = [file_id for file_id, _ in page]
             known = self._files.known(ids)
             self._index.forget([file_id for file_id in ids if file_id not in known])

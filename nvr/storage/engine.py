@@ -98,6 +98,10 @@ class Watchers:
         for watcher in self._watchers:
             watcher.footage_deleted(key, start_ns, end_ns)
 
+    def volume_changed(self, status: VolumeStatus) -> None:
+        for watcher in self._watchers:
+            watcher.volume_changed(status)
+
 
 class StorageEngine:
     """See docs/design/storage.md for procedures, threads and invariants."""
