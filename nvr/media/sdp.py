@@ -111,6 +111,10 @@ STATIC_FORMATS = {
 """Payload types that need no rtpmap (RFC 3551 6)."""
 
 
+_FORMERLY = {2: PayloadFormat(2, "G726-32", 8000)}
+"""Payload types that RFC 1890 gave and RFC 3551 has taken back; cameras still use them, and nobody may send them."""
+
+
 @dataclass(frozen=True, slots=True)
 class Media:
     """One m= section. `formats` is in the order of the m= line: the first is the preferred one."""
@@ -283,7 +287,7 @@ class _Section:
         types = self.types + [t for t in self.rtpmaps if t not in self.types]
         formats = []
         for t in types:
-            known = self.rtpmaps.get(t) or STATIC_FORMATS.get(t) or PayloadFormat(t, "", 0)
+            known = self.rtpmaps.get(t) or STATIC_FORMATS.get(t) or _FORMERLY.get(t) or PayloadFormat(t, "", 0)
             formats.append(PayloadFormat(t, known.encoding, known.clock_rate, known.channels, self.fmtps.get(t)))
         return Media(
             self.kind,

@@ -6,7 +6,9 @@ import ipaddress
 from typing import Final
 from urllib.parse import quote
 
-from nvr.media.sdp import STATIC_FORMATS, Media, PayloadFormat, SessionDescription
+from nvr.media.codecs.jpeg import JpegConfiguration
+from nvr.media.sdp import STATIC_FORMATS, Attribute, Media, PayloadFormat, SessionDescription
+from nvr.media.unit import CodecConfiguration
 from nvr.model.recording import TrackType
 from nvr.replay.mounts import Presentation, PresentedStream
 
@@ -29,6 +31,7 @@ def describe(presentation: Presentation, local_address: str) -> bytes:
             (_format(i, stream),),
             control=quote(stream.name),
             onvif_track=stream.onvif_track,
+            attributes=_size(stream.configuration),
         )
         for i, stream in enumerate(presentation.streams)
     )
@@ -43,6 +46,13 @@ def describe(presentation: Presentation, local_address: str) -> bytes:
             attributes=range_,
         )
     )
+
+
+def _size(configuration: CodecConfiguration) -> tuple[Attribute, ...]:
+    """The size of JPEG images that RTP/JPEG cannot tell, for players that know no ONVIF: GStreamer reads it here."""
+    if isinstance(configuration, JpegConfiguration) and not configuration.told_by_rtp:
+        return (("x-dimensions", f"{configuration.width},{configuration.height}"),)
+    return ()
 
 
 def _format(index: int, stream: PresentedStream) -> PayloadFormat:

@@ -53,6 +53,11 @@ class JpegConfiguration:
     def clock_rate(self) -> int:
         return 90_000
 
+    @property
+    def told_by_rtp(self) -> bool:
+        """Whether the RTP/JPEG header has room for the size."""
+        return self.width <= LARGEST_SIDE and self.height <= LARGEST_SIDE
+
     def rtpmap(self) -> str:
         return "JPEG/90000"
 
