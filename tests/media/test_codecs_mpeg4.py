@@ -80,6 +80,18 @@ def test_without_headers_nothing_is_delivered_until_they_come() -> None:
     assert (made.dropped, made.last_error) == (2, "no video object layer so far")
 
 
+@pytest.mark.parametrize("first", [0, 1, 4])
+def test_several_vops_of_a_packet_become_units_with_the_times_in_their_headers(first: int) -> None:
+    """As GStreamer sends short ones, B-VOPs and headers among them."""
+    together = encoded().units[first : first + 8]
+    packet = Packet(b"".join(data for _, data in together), together[0][0] + 1000, True)
+    made = depacketizer_for("MP4V-ES", 90000, None, {"config": config().hex()})
+    units = feed(made, [packet])
+    assert [(u.rtp_time - 1000, u.data) for u in units] == together
+    assert (made.dropped, made.last_error) == (0, None)
+    assert [u.clean_point for u in units] == [data[data.index(VOP) + 4] >> 6 == 0 for _, data in together]
+
+
 def test_a_stream_without_markers_is_told_apart_by_its_times() -> None:
     packets = [Packet(p.payload, p.rtp_time, False) for p in packets_of(Mpeg4Packetizer(150), encoded().units)]
     units = feed(depacketizer_for("MP4V-ES", 90000), packets)

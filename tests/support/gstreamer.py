@@ -12,16 +12,17 @@ from typing import NamedTuple, Self
 SYSTEM_PYTHON = Path("/usr/bin/python3")
 SCRIPT = Path(__file__).parent.parent / "e2e" / "gst_camera.py"
 
-_PROBE = """
+_PROBE = '''
 import gi
 gi.require_version("Gst", "1.0")
 gi.require_version("GstRtspServer", "1.0")
 from gi.repository import Gst, GstRtspServer
 Gst.init(None)
-missing = [e for e in ("x264enc", "x265enc", "h264parse", "h265parse", "avenc_aac", "aacparse", "rtph264pay",
-                       "rtph265pay", "rtpmp4gpay", "timeoverlay") if not Gst.ElementFactory.find(e)]
+wanted = """x264enc x265enc h264parse h265parse avenc_aac aacparse mpeg4videoparse rtph264pay rtph265pay rtpmp4gpay
+    timeoverlay jpegenc rtpjpegpay rtpmp4vpay opusenc rtpopuspay rtpL16pay avenc_g726 rtpg726pay"""
+missing = [e for e in wanted.split() if not Gst.ElementFactory.find(e)]
 print(" ".join(missing))
-"""
+'''
 
 
 @cache
@@ -43,18 +44,19 @@ class Sent(NamedTuple):
 
 
 class GstCamera:
-    """`codec` is h264 or h265; `options` as in gst_camera.py."""
+    """`codecs` and `options` as in gst_camera.py; `uri` is that of the first pair of codecs."""
 
-    def __init__(self, dump: Path, codec: str, *options: str) -> None:
+    def __init__(self, dump: Path, codecs: str, *options: str) -> None:
         self._dump = dump
         self._process = subprocess.Popen(
-            [SYSTEM_PYTHON, SCRIPT, dump, codec, *options], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [SYSTEM_PYTHON, SCRIPT, dump, codecs, *options], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         assert self._process.stdout is not None
-        self.uri = self._process.stdout.readline().strip()
-        if not self.uri:
+        self.uris = self._process.stdout.readline().split()
+        if not self.uris:
             self.close()
             raise AssertionError("the GStreamer camera did not start")
+        self.uri = self.uris[0]
 
     def close(self) -> None:
         if self._process.stdin is not None and not self._process.stdin.closed:
@@ -75,14 +77,14 @@ class GstCamera:
     ) -> None:
         self.close()
 
-    def sent(self) -> tuple[list[Sent], list[Sent]]:
-        """Video and audio access units so far, each in the order of sending."""
+    def sent(self, pair: int = 0) -> tuple[list[Sent], list[Sent]]:
+        """Video and audio access units of a pair of codecs so far, each in the order of sending."""
         data = self._dump.read_bytes()
         streams: tuple[list[Sent], list[Sent]] = ([], [])
         at = 0
         while at + 13 <= len(data):
             stream, utc_ns, length = struct.unpack_from(">BqI", data, at)
             at += 13 + length
-            if at <= len(data):
-                streams[stream].append(Sent(utc_ns, data[at - length : at]))
+            if at <= len(data) and stream // 2 == pair:
+                streams[stream % 2].append(Sent(utc_ns, data[at - length : at]))
         return streams

@@ -1,7 +1,9 @@
 """MPEG-4 Visual (ISO/IEC 14496-2, RFC 6416, before it RFC 3016; in files `mp4v` with esds, ISO/IEC 14496-14 5.6).
 
 A unit is one video object plane (VOP) with the headers in front of it, as received. It ends with the packet that has
-the marker bit; without markers a new RTP time ends it. Clean points are I-VOPs. What a decoder must know first, the
+the marker bit; without markers a new RTP time ends it. A packet may hold several short VOPs (RFC 6416 5.2), of which
+only the first has the packet's time: they become units of their own, with times from their own headers. Clean points
+are I-VOPs. What a decoder must know first, the
 headers from the visual object sequence to the video object layer, comes from `config` of the session description or
 from the stream; headers in the stream whose layer differs are another configuration.
 """
@@ -28,6 +30,7 @@ MAXIMUM_CONFIG = 4096
 """Bytes of headers before the first VOP; encoders write fewer than 100."""
 
 _PREFIX = b"\0\0\1"
+_VOP = b"\0\0\1\xb6"
 _LAYERS = range(0x20, 0x30)
 _SEQUENCE, _USER_DATA, _GROUP, _OBJECT, _PLANE = 0xB0, 0xB2, 0xB3, 0xB5, 0xB6
 _RECTANGULAR = 0
@@ -44,6 +47,8 @@ class Layer(NamedTuple):
     height: int
     aspect: tuple[int, int]
     """Of a pixel."""
+    resolution: int
+    """Ticks of a second in the times of VOPs."""
 
 
 def parse_layer(data: bytes) -> Layer:
@@ -75,7 +80,7 @@ def parse_layer(data: bytes) -> Layer:
     height = bits.u(13)
     if not width or not height:
         raise FormatError(f"a video object layer of {width} x {height}")
-    return Layer(width, height, aspect if all(aspect) else (1, 1))
+    return Layer(width, height, aspect if all(aspect) else (1, 1), resolution)
 
 
 def _headers(data: bytes | memoryview) -> bytes:
@@ -268,16 +273,32 @@ class Mpeg4Depacketizer:
             return ()
         data, rtp_time, proof = b"".join(self._parts), self._time, self._proof
         self._reset()
-        try:
-            unit = self._unit(data, rtp_time, proof)
-        except FormatError as e:
-            self.last_error = str(e)
-            unit = None
-        if unit is None:
-            self.dropped += 1
-            self._damaged = True
-            return ()
-        return [unit]
+        units: list[AccessUnit] = []
+        before = None
+        for part in vops(data):
+            try:
+                unit = self._unit(part, rtp_time, proof)
+                if unit is not None and before is not None:
+                    unit.rtp_time = rtp_time = (rtp_time + self._step(before, part)) & 0xFFFF_FFFF
+            except FormatError as e:
+                self.last_error = str(e)
+                unit = None
+            if unit is None:
+                self.dropped += 1
+                self._damaged = True
+                break
+            units.append(unit)
+            before, proof = part, False
+        return units
+
+    def _step(self, before: bytes, part: bytes) -> int:
+        """RTP ticks from one VOP of a packet to the next: what the parts of a second in their headers differ by, the
+        shorter way round, for which of the two comes first is not told. Raises FormatError."""
+        assert isinstance(self.configuration, Mpeg4Configuration)
+        resolution = self.configuration.picture.resolution
+        step = (_increment(part, resolution) - _increment(before, resolution)) % resolution
+        step -= resolution if 2 * step > resolution else 0
+        return (step * self._clock_rate * 2 + resolution) // (2 * resolution)
 
     def _unit(self, data: bytes, rtp_time: int, proof: bool) -> AccessUnit | None:
         """None for the rest of a unit whose beginning was lost. Raises FormatError."""
@@ -319,8 +340,34 @@ INTRA, PREDICTED, BIDIRECTIONAL, SPRITE = range(4)
 
 def coding_type(data: bytes) -> int | None:
     """vop_coding_type of the first VOP of a unit, or None where there is none."""
-    at = data.find(b"\0\0\1\xb6")
+    at = data.find(_VOP)
     return data[at + 4] >> 6 if 0 <= at < len(data) - 4 else None
+
+
+def vops(data: bytes) -> list[bytes]:
+    """The VOPs of a packet or several, each with the headers in front of it. What stands before the first start code
+    stays with the first one."""
+    first = data.find(_VOP)
+    if first < 0 or data.find(_VOP, first + 4) < 0:
+        return [data]
+    found, begin, at = [], 0, first
+    while at >= 0:
+        end = data.find(_PREFIX, at + 4)
+        at = data.find(_VOP, end) if end >= 0 else -1
+        found.append(data[begin : end if at >= 0 else len(data)])
+        begin = end
+    return found
+
+
+def _increment(data: bytes, resolution: int) -> int:
+    """vop_time_increment (6.2.5) of the first VOP of a unit. Raises FormatError."""
+    at = data.find(_VOP)
+    bits = Bits(data[at + 4 : at + 32], "VOP header")
+    bits.skip(2)
+    while bits.flag():  # modulo_time_base
+        pass
+    bits.skip(1)
+    return bits.u(max((resolution - 1).bit_length(), 1))
 
 
 _RANK_GROUP, _RANK_PLANE = 3, 4
