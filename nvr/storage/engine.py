@@ -260,6 +260,10 @@ class StorageEngine:
             self._recorders[key] = found
         return found
 
+    def tracks(self) -> list[TrackKey]:
+        """Those of which something has been recorded."""
+        return list(self._tracks)
+
     def timeline(self, key: TrackKey) -> Timeline:
         """The runs of a track up to the last fragment on the disk, without what is too old. From memory."""
         track = self._tracks.get(key)
