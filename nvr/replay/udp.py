@@ -7,6 +7,7 @@ import contextlib
 import errno
 import logging
 import socket
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -36,6 +37,11 @@ UNREACHABLE_NS: Final = 10 * NS
 """So long a client's port may be without anybody behind it."""
 CALM_NS: Final = 2 * NS
 """Behind so much time without a refusal the next one counts as the first."""
+SEGMENTS: Final = 64
+"""Datagrams that the kernel takes in one call, at most."""
+UDP_LEVEL: Final = 17
+UDP_SEGMENT: Final = 103
+"""Option of Linux 4.18: one call sends many datagrams of one length, the last of which may be shorter."""
 LOWEST_PORT: Final = 1024
 """Services stand below it: no media are sent there."""
 
@@ -52,6 +58,8 @@ class Pair:
     rtcp: socket.socket
     ports: PortPair
     on_close: Callable[[], None]
+    segments: bool = False
+    """Whether one call may send several datagrams."""
     closed: bool = field(default=False)
 
     def close(self) -> None:
@@ -92,7 +100,7 @@ class UdpPorts:
                 raise
             raise RequestRefused(461, f"UDP to {peer_address}, ports {client[0]}-{client[1]}: {e}") from e
         self.taken += 1
-        return Pair(rtp, rtcp, ports, self._give_back)
+        return Pair(rtp, rtcp, ports, self._give_back, _cuts_segments(rtp))
 
     def _give_back(self) -> None:
         self.taken -= 1
@@ -119,6 +127,17 @@ class UdpPorts:
         order = [*even[start:], *even[:start]]
         self._next = order[1] if len(order) > 1 else order[0]
         return order
+
+
+def _cuts_segments(sock: socket.socket) -> bool:
+    """Asked of the kernel: one that does not know the option would send a single long datagram."""
+    if sys.platform != "linux":
+        return False
+    try:
+        sock.getsockopt(UDP_LEVEL, UDP_SEGMENT)
+    except OSError:
+        return False
+    return True
 
 
 def _bound(family: int, address: tuple[object, ...], port: int) -> socket.socket | None:
@@ -169,7 +188,7 @@ class UdpTransport:
         for key, pair in self._pairs.values():
             ssrc = int.from_bytes(key, "big")
             with contextlib.suppress(Unreachable):  # nobody is there to be told
-                self._put(pair.rtcp, bytes(ReceiverReport(ssrc, ())) + bytes(Bye((ssrc,))))
+                self._put_one(pair.rtcp, bytes(ReceiverReport(ssrc, ())) + bytes(Bye((ssrc,))))
         for index in list(self._pairs):
             self._drop(index)
 
@@ -192,12 +211,12 @@ class UdpTransport:
     async def send_report(self, stream: RtpStream, report: bytes) -> None:
         pair = self._by_ssrc.get(stream.ssrc.to_bytes(4, "big"))
         if pair is not None:
-            self._put(pair.rtcp, report)
+            self._put_one(pair.rtcp, report)  # RTCP may be lost
 
     async def _send_rest(self, packets: Sequence[Buffer], done: int) -> None:
         while done < len(packets):
             if self._credit <= 0:
-                await self._clock.sleep((BURST_BYTES // 2 - self._credit) * NS // self._rate)
+                await self._clock.sleep((BURST_BYTES - self._credit) * NS // self._rate)
             elif not await self._until_writable(packets[done]):
                 self._lose("its send buffer stays full")
                 done += 1
@@ -206,24 +225,55 @@ class UdpTransport:
     def _send_now(self, packets: Sequence[Buffer], done: int) -> int:
         """Send from the packet number `done` on while there is credit; the answer is the number of the next one."""
         self._fill()
-        credit, by_ssrc = self._credit, self._by_ssrc
-        while done < len(packets) and credit > 0:
-            packet = packets[done]
-            pair = by_ssrc.get(bytes(packet[8:12]))
-            if pair is not None and not self._put(pair.rtp, packet):
-                break
-            credit -= len(packet) + OVERHEAD
-            done += 1
-        self._credit = credit
+        while done < len(packets) and self._credit > 0:
+            pair = self._by_ssrc.get(bytes(packets[done][8:12]))
+            count = 1 if pair is None else self._alike(packets, done, pair)
+            if pair is not None:
+                count = self._put(pair, packets[done : done + count])
+                if not count:
+                    break
+            self._credit -= sum(map(len, packets[done : done + count])) + count * OVERHEAD
+            done += count
         return done
+
+    def _alike(self, packets: Sequence[Buffer], done: int, pair: Pair) -> int:
+        """How many packets from number `done` on one call can send: those of one length, and one that is shorter."""
+        size, left = len(packets[done]), self._credit
+        if not pair.segments:
+            return 1
+        ssrc, count = packets[done][8:12], 0
+        for packet in packets[done : done + SEGMENTS]:
+            if len(packet) > size or packet[8:12] != ssrc or left <= 0:
+                break
+            left -= len(packet) + OVERHEAD
+            count += 1
+            if len(packet) < size:
+                break
+        return count
 
     def _fill(self) -> None:
         now = self._clock.monotonic_ns()
         self._credit = min(BURST_BYTES, self._credit + (now - self._filled_ns) * self._rate // NS)
         self._filled_ns = now
 
-    def _put(self, sock: socket.socket, packet: Buffer) -> bool:
-        """Whether the packet is gone, or lost; False where the system takes none now. Raises Unreachable."""
+    def _put(self, pair: Pair, packets: Sequence[Buffer]) -> int:
+        """How many packets are gone, or lost; 0 where the system takes none now. Raises Unreachable."""
+        if len(packets) > 1:
+            length = len(packets[0]).to_bytes(2, sys.byteorder)
+            try:
+                pair.rtp.sendmsg(packets, [(UDP_LEVEL, UDP_SEGMENT, length)])
+                return len(packets)
+            except BlockingIOError:
+                return 0
+            except ConnectionRefusedError:
+                self._unreachable()
+            except OSError as e:  # the way to this client cannot have it (an interface without checksums, a small MTU)
+                log.debug("%s: one datagram a call from now on: %s", self._peer, e)
+                pair.segments = False
+        return int(self._put_one(pair.rtp, packets[0]))
+
+    def _put_one(self, sock: socket.socket, packet: Buffer) -> bool:
+        """As `_put`."""
         try:
             try:
                 sock.send(packet)
@@ -292,5 +342,7 @@ class UdpTransport:
             return
         key, pair = found
         del self._by_ssrc[key]
-        asyncio.get_running_loop().remove_reader(pair.rtcp)
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(pair.rtcp)
+        loop.remove_writer(pair.rtp)
         pair.close()

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import re
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from nvr.media.rtcp import Bye, ReceiverReport, SenderReport, parse_compound
 from nvr.media.rtsp.transport import parse_transport
@@ -17,7 +20,7 @@ from nvr.model.tokens import AUDIO001, VIDEO001
 from nvr.replay import udp
 from nvr.replay.server import RtspSettings
 from nvr.replay.status import RequestRefused
-from nvr.replay.udp import BURST_BYTES, OVERHEAD, UdpPorts, UdpTransport, Unreachable
+from nvr.replay.udp import BURST_BYTES, OVERHEAD, Pair, UdpPorts, UdpTransport, Unreachable
 from tests.replay.conftest import PATH, TEN, Serve, worked_example
 from tests.replay.test_server import sound
 from tests.support.replay_store import ManualClock, MemoryTrack
@@ -218,8 +221,8 @@ class Bare:
         self.heard += 1
 
 
-def packet(number: int, size: int = 1000) -> bytes:
-    head = bytes((0x80, 96)) + number.to_bytes(2, "big") + bytes(4) + SSRC.to_bytes(4, "big")
+def packet(number: int, size: int = 1000, ssrc: int = SSRC) -> bytes:
+    head = bytes((0x80, 96)) + number.to_bytes(2, "big") + bytes(4) + ssrc.to_bytes(4, "big")
     return head.ljust(size, b".")
 
 
@@ -264,11 +267,11 @@ class TestRate:
 
         put = UdpTransport._put
 
-        def full(self: UdpTransport, sock: socket.socket, packet: bytes) -> bool:
+        def full(self: UdpTransport, pair: Pair, packets: Sequence[bytes]) -> int:
             if stuck[0]:
-                stuck[0] = packet[3] < 2
-                return False
-            return put(self, sock, packet)
+                stuck[0] = packets[0][3] < 2
+                return 0
+            return put(self, pair, packets)
 
         monkeypatch.setattr(UdpTransport, "_until_writable", never)
         monkeypatch.setattr(UdpTransport, "_put", full)
@@ -276,6 +279,47 @@ class TestRate:
         assert bare.transport.lost >= 1
         assert 3 in [p.seq for p in ports.waiting()]
         monkeypatch.undo()
+        bare.transport.close()
+
+
+class TestSegments:
+    @given(st.lists(st.tuples(st.integers(12, 60), st.booleans()), min_size=1, max_size=150))
+    @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+    @pytest.mark.parametrize("segments", [True, False])
+    async def test_datagrams_are_the_same_however_many_go_in_one_call(
+        self, ports: ClientPorts, more_ports: ClientPorts, segments: bool, shape: list[tuple[int, bool]]
+    ) -> None:
+        bare = Bare(ports, ManualClock())
+        other = bare.server_ports.open("127.0.0.1", "127.0.0.1", (more_ports.first, more_ports.first + 1))
+        bare.transport.add(1, SSRC + 1, other)
+        for _, pair in bare.transport._pairs.values():
+            pair.segments = pair.segments and segments
+        sent = [packet(i, size, SSRC + second) for i, (size, second) in enumerate(shape)]
+        await bare.transport.send(sent)
+        came = [p.raw for pair in (ports, more_ports) for p in pair.waiting()]
+        assert came == [p for ssrc in (SSRC, SSRC + 1) for p in sent if p[8:12] == ssrc.to_bytes(4, "big")]
+        bare.transport.close()
+        for pair in (ports, more_ports):  # the BYE
+            await pair.report()
+
+    async def test_a_way_that_cannot_have_several_gets_them_one_by_one(
+        self, ports: ClientPorts, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        bare = Bare(ports, ManualClock())
+        (pair,) = (pair for _, pair in bare.transport._pairs.values())
+        pair.segments = True
+
+        class NoSegments:
+            def __init__(self, sock: socket.socket) -> None:
+                self.send, self.fileno, self.close = sock.send, sock.fileno, sock.close
+
+            def sendmsg(self, *_: object) -> int:
+                raise OSError(errno.EIO, "no checksums")
+
+        pair.rtp = NoSegments(pair.rtp)  # type: ignore[assignment]
+        await bare.transport.send([packet(i) for i in range(5)])
+        assert [p.seq for p in ports.waiting()] == list(range(5))
+        assert (pair.segments, bare.transport.lost) == (False, 0)
         bare.transport.close()
 
 
