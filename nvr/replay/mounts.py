@@ -145,7 +145,9 @@ class RecordingMount:
         if reader.hopeless:
             reader.close()
             raise RequestRefused(457, f"{self._recording.token} has no footage in the range asked for")
-        return Playback(reader, reader.start, end_ns=selection.end_ns, reverse=request.reverse)
+        return Playback(
+            reader, reader.start, end_ns=selection.end_ns, start_ns=selection.start_ns, reverse=request.reverse
+        )
 
     @staticmethod
     def _check(request: PlayRequest, kinds: Iterable[TrackType]) -> None:

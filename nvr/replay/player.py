@@ -90,6 +90,8 @@ class Playback:
     """Taken from the source and not yet sent."""
     end_ns: UtcNs | None = None
     """End of a closed range."""
+    start_ns: UtcNs | None = None
+    """Start of the range, as it was asked for."""
     reverse: bool = False
     exhausted: bool = False
     behind: bool = False

@@ -240,7 +240,7 @@ class RtspSession:
         if self._task is None or self._task.done():  # the range before it has ended while this one was prepared
             self._to_begin = self._next_player()
         streams = tuple(StreamStart(self.presentation.streams[i].name) for i in sorted(self.streams))
-        return Started(playback.position.utc_ns, playback.end_ns, streams)
+        return Started(_start_of(playback), playback.end_ns, streams)
 
     def _next_player(self) -> Player:
         """The first of the queue becomes what is played."""
@@ -349,12 +349,24 @@ class RtspSession:
         if pacing is Pacing.LIVE:
             at = shown = self._clock.utc_ns()
         else:
-            at, _, shown = playback.position
+            at, shown = playback.position.utc_ns, playback.position.shown_ns
         streams = tuple(
             StreamStart(self.presentation.streams[i].name, stream.sequence, player.rtp_time(stream, at, shown))
             for i, stream in sorted(self.streams.items())
         )
-        return Started(None if pacing is Pacing.LIVE else at, playback.end_ns, streams)
+        return Started(None if pacing is Pacing.LIVE else _start_of(playback), playback.end_ns, streams)
+
+
+def _start_of(playback: Playback) -> UtcNs:
+    """The start of the Range in the answer: the time of the unit that is sent next (8.5.1).
+
+    Of a closed range in reverse it is where the showing begins: a stock client (GStreamer) takes both values for the
+    bounds of what it shows, and would drop the pictures between the clean point and the start that it has asked for.
+    """
+    position = playback.position
+    if not playback.reverse or playback.end_ns is None or playback.start_ns is None:
+        return position.utc_ns
+    return min(playback.start_ns, position.reach_ns)
 
 
 def _holds(playback: Playback, at_ns: UtcNs) -> bool:

@@ -31,17 +31,18 @@ class Selection:
 
 
 class Position(NamedTuple):
-    """Where play stands: the time of a unit, and its two places on the line of the plan (see `Unit`)."""
+    """Where play stands: the time of a unit, its two places on the line of the plan, and its reach (see `Unit`)."""
 
     utc_ns: UtcNs
     due_ns: int
     shown_ns: int
+    reach_ns: UtcNs
 
     @classmethod
     def at(cls, utc_ns: UtcNs, reverse: bool = False) -> Position:
         """Where no unit is known yet."""
         place = -utc_ns if reverse else utc_ns
-        return cls(utc_ns, place, place)
+        return cls(utc_ns, place, place, utc_ns)
 
 
 @dataclass(slots=True)
@@ -71,7 +72,7 @@ class Unit:
 
     @property
     def position(self) -> Position:
-        return Position(self.utc_ns, self.due_ns, self.shown_ns)
+        return Position(self.utc_ns, self.due_ns, self.shown_ns, self.reach_ns)
 
 
 class Footage(Protocol):

@@ -11,6 +11,8 @@ from pathlib import Path
 import av
 import pytest
 
+from nvr.demo.encoder import VideoEncoder
+from nvr.media.codecs.h264 import H264Configuration
 from nvr.media.unit import CodecConfiguration, Sample
 from nvr.model.recording import Recording, RecordingConfiguration, Track, TrackConfiguration, TrackType
 from nvr.model.time import NS, utc_from_ntp
@@ -23,6 +25,7 @@ from nvr.storage.engine import StorageEngine
 from tests.replay.test_server import Accounts
 from tests.support.footage import B_PYRAMID, START, cut, encoded_aac, encoded_h264, encoded_h265
 from tests.support.footage_index import IndexInMemory
+from tests.support.gstreamer import SYSTEM_PYTHON, client_missing
 from tests.support.rtp_streams import nals_of
 from tests.support.rtsp_client import RtspClient
 from tests.support.volumes import settings_in
@@ -30,6 +33,7 @@ from tests.support.volumes import settings_in
 TOKEN = RecordingToken("rec-0123456789abcdef0123456789abcdef")
 TYPES = {VIDEO001: TrackType.VIDEO, AUDIO001: TrackType.AUDIO}
 GST = shutil.which("gst-launch-1.0")
+ROOT = Path(__file__).parent.parent
 
 Stream = tuple[CodecConfiguration, tuple[Sample, ...]]
 
@@ -261,3 +265,45 @@ async def test_gstreamer_in_onvif_mode_receives_every_frame_through_the_http_tun
     uri = house.uri().replace("rtsp://", "rtsph://")
     received = await gstreamer(house, tmp_path / "received.h264", *mode, *DEPAY, protocols="http+tcp", uri=uri)
     assert received == without_sets([nal for s in video[1] for nal in nals_of(s.data)])
+
+
+def numbered(frames: int, gap_before: int) -> tuple[CodecConfiguration, tuple[Sample, ...]]:
+    """Pictures with their numbers burnt in, ten a second, a clean point every second, a gap of 20 s before one."""
+    encoder = VideoEncoder(320, 180, 10)
+    samples = []
+    for number in range(frames):
+        at_ns = START + number * NS // 10 + (20 * NS if number >= gap_before else 0)
+        data, clean = encoder.encode(number, at_ns)
+        samples.append(Sample(at_ns, data, clean))
+    nals = nals_of(samples[0].data)
+    sets = {kind: tuple(n for n in nals if n[0] & 31 == kind) for kind in (7, 8)}
+    return H264Configuration(sets[7], sets[8]), tuple(samples)
+
+
+@pytest.mark.skipif(client_missing() is not None, reason=str(client_missing()))
+@pytest.mark.requirement(
+    "PB-8.5.1-02", "PB-8.5.1-11", "PB-8.5.2-02", "PB-8.5.2-04", "PB-8.5.4-01", "PB-8.5.4-03", "PB-8.6.2-05", "PB-8.4-03"
+)  # fmt: skip
+async def test_gstreamer_as_an_onvif_client_shows_each_picture_in_both_directions(house: House) -> None:
+    """One RTSP session that seeks while it plays: backwards, backwards over key frames, and forwards again."""
+    configuration, samples = numbered(60, gap_before=30)
+    await house.record(VIDEO001, (configuration, samples[:30]))
+    await house.record(VIDEO001, (configuration, samples[30:]), START + 26 * NS)
+    end, middle = str(START + 30 * NS), str(START + 24_510_000_000)
+    seeks = [
+        (("-1.0", end, str(START), "all", "0"), [*range(59, -1, -1)]),
+        (("-1.0", middle, str(START), "all", "0"), [*range(45, -1, -1)]),
+        (("-1.0", end, str(START), "key", "0"), [50, 40, 30, 20, 10, 0]),
+        (("-1.0", end, str(START), "key/2000", "0"), [50, 30, 20, 0]),
+        (("1.0", str(START + 1_510_000_000), "-", "all", "59"), [*range(10, 60)]),
+        (("1.0", str(START), "-", "key/2000", "50"), [0, 20, 30, 50]),
+    ]
+    arguments = [a for seek, _ in seeks for a in seek]
+    client = ROOT / "support" / "gst_onvif_client.py"
+    output = await run(str(SYSTEM_PYTHON), str(client), house.uri(), "no", *arguments)
+    played = [part.split() for part in output.split("seek")[1:]]
+    # What was on its way when the seek was made may still come out before the pictures asked for.
+    assert [p[-len(wanted) :] for p, (_, wanted) in zip(played, seeks, strict=True)] == [
+        [str(n) for n in wanted] for _, wanted in seeks
+    ], output
+    assert all(len(p) < len(wanted) + 10 for p, (_, wanted) in zip(played, seeks, strict=True)), output

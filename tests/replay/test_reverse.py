@@ -282,6 +282,22 @@ class TestOnTheWire:
         )
         assert (await client.request("GET_PARAMETER", PATH)).status == 200
 
+    @pytest.mark.parametrize(
+        ("asked", "told"),
+        [
+            ("20260101T100110Z-20260101T100000Z", "20260101T100106Z-20260101T100000Z"),  # where the first group ends
+            ("20260101T100104Z-20260101T100004Z", "20260101T100104Z-20260101T100004Z"),
+            ("20260101T100030Z-20260101T100004Z", "20260101T100006Z-20260101T100004Z"),
+        ],
+    )
+    async def test_the_answer_to_a_closed_range_says_where_the_showing_begins(
+        self, serve: Serve, asked: str, told: str
+    ) -> None:
+        client = await (await serve({VIDEO001: worked_example()})).client()
+        await client.set_up(PATH, VIDEO001)
+        answer = await client.request("PLAY", PATH, Range=f"clock={asked}", Scale="-1", Rate_Control="no")
+        assert answer["Range"] == f"clock={told}"
+
     @pytest.mark.requirement("PB-8.6.4-02", "PB-8.3.2-03", "PB-8.6.1-02", "PB-8.6.3-02")
     async def test_a_unit_has_the_same_times_in_both_directions(self, serve: Serve) -> None:
         client = await (await serve({VIDEO001: worked_example()})).client()

@@ -88,3 +88,24 @@ class GstCamera:
             if at <= len(data) and stream // 2 == pair:
                 streams[stream % 2].append(Sent(utc_ns, data[at - length : at]))
         return streams
+
+
+_CLIENT_PROBE = """
+import gi
+gi.require_version("Gst", "1.0")
+from gi.repository import Gst
+Gst.init(None)
+print(" ".join(e for e in ("rtspsrc", "rtponvifparse", "rtph264depay", "h264parse", "avdec_h264", "appsink")
+               if not Gst.ElementFactory.find(e)))
+"""
+
+
+@cache
+def client_missing() -> str | None:
+    """Why the GStreamer ONVIF client cannot run here, or None when it can."""
+    if not SYSTEM_PYTHON.exists():
+        return f"{SYSTEM_PYTHON} with gi is not there"
+    probe = subprocess.run([SYSTEM_PYTHON, "-c", _CLIENT_PROBE], capture_output=True, text=True, timeout=60)
+    if probe.returncode:
+        return f"GStreamer's Python is not installed: {probe.stderr.strip().splitlines()[-1]}"
+    return f"GStreamer lacks {probe.stdout.strip()}" if probe.stdout.strip() else None
