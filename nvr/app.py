@@ -33,6 +33,7 @@ from nvr.control.device import DeviceMemory
 from nvr.control.host_rules import NetworkProtocol
 from nvr.control.receivers import Receivers
 from nvr.control.recordings import RecordingControl
+from nvr.control.replay import ReplayConfiguration
 from nvr.control.state import ControlState
 from nvr.control.system import DeviceSystem
 from nvr.data_directory import DataDirectory
@@ -190,7 +191,9 @@ class Daemon:
         tls = await self._open_tls(parts)
         relays = RelayMounts(_receiver_finder(receivers), ingest)
         mounts = Mounts(RecordingMounts(_recording_finder(control), storage), receivers=relays)
-        rtsp = await self._start_rtsp(parts, mounts, users, lockout, tls)
+        memory = DeviceMemory(stored.device, configuration, fixed_scopes(settings.device))
+        replay = ReplayConfiguration(memory, settings.rtsp.session_timeout_ns)
+        rtsp = await self._start_rtsp(parts, mounts, users, lockout, tls, replay)
         public = settings.replay
         rtsp_address = RtspAddress(
             self.rtsp.port,
@@ -207,12 +210,11 @@ class Daemon:
             ReceiverService(receivers, settings.control),
             SearchService(searches),
             EventService(broker, deliveries),
-            ReplayService(control, rtsp_address, settings.rtsp.session_timeout_ns, WEBSOCKET_PATH),
+            ReplayService(control, rtsp_address, replay, WEBSOCKET_PATH),
             MediaService(
                 receivers, control, ingest.offers, settings.control, rtsp_address, settings.rtsp.session_timeout_ns
             ),
         )
-        memory = DeviceMemory(stored.device, configuration, fixed_scopes(settings.device))
         device = DeviceService(
             settings.device,
             configuration.installation,
@@ -328,10 +330,13 @@ class Daemon:
         users: UserStore,
         lockout: Lockout,
         tls: ssl.SSLContext | None,
+        replay: ReplayConfiguration,
     ) -> RtspServer:
         algorithms = self._settings.auth.digest_algorithms
         authenticator = DigestAuthenticator(users, REALM, algorithms=algorithms, lockout=lockout)
-        server = RtspServer(mounts, authenticator, self._settings.rtsp)
+        server = RtspServer(
+            mounts, authenticator, self._settings.rtsp, replay_timeout_ns=lambda: replay.session_timeout_ns
+        )
         parts.started("RTSP server", server.stop)
         self.rtsp = Endpoint(self.rtsp.host, await server.start(self.rtsp.host, self.rtsp.port))
         if self.rtsps is not None:

@@ -1,4 +1,5 @@
-"""Scopes and discovery mode: what clients tell the device to remember of itself (ONVIF Core 8.3.14 to 8.3.19).
+"""Scopes and discovery mode: what clients tell the device to remember of itself (ONVIF Core 8.3.14 to 8.3.19),
+and the time-out of replay.
 
 Fixed scopes follow from the settings; configurable ones are kept. A change is on the disk before it counts, and who has
 subscribed is told afterwards.
@@ -105,11 +106,28 @@ class DeviceMemory:
         async with self._changing:
             await self._save(replace(self._state, discovery_mode=mode))
 
+    @property
+    def replay_timeout_ns(self) -> int | None:
+        """Time-out of RTSP sessions of replay; None where no client has set it."""
+        return self._state.replay_timeout_ns
+
+    async def set_replay_timeout(self, timeout_ns: int) -> None:
+        """Raises StorageError."""
+        async with self._changing:
+            await self._save(replace(self._state, replay_timeout_ns=timeout_ns), tell=False)
+
     async def forget(self) -> None:
-        """Scopes and discovery mode as on the first day; counters go on, since clients rely on it that they rise."""
+        """Scopes, discovery mode and the time-out of replay as on the first day; counters go on, since clients rely on
+        it that they rise."""
         async with self._changing:
             initial = DeviceState()
-            await self._save(replace(self._state, discovery_mode=initial.discovery_mode, scopes=initial.scopes))
+            kept = replace(
+                self._state,
+                discovery_mode=initial.discovery_mode,
+                scopes=initial.scopes,
+                replay_timeout_ns=initial.replay_timeout_ns,
+            )
+            await self._save(kept)
 
     async def begin(self, now_s: int) -> int:
         """A new InstanceId for this start: above the last one, also when the configuration came from a snapshot."""

@@ -25,3 +25,5 @@ class DeviceState:
     """Rises whenever what discovery announces is another than before."""
     announced: str = ""
     """Digest of what `metadata_version` stands for; empty before the first announcement."""
+    replay_timeout_ns: int | None = None
+    """Of RTSP sessions of replay, where a client has set it (IEC 62676-2-32 7.3)."""

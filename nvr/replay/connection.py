@@ -14,6 +14,7 @@ from nvr.media.rtcp import is_rtcp
 from nvr.media.rtsp.headers import Headers
 from nvr.media.rtsp.message import Interleaved, Limits, MessageError, MessageParser, Request, Response
 from nvr.model.errors import NvrError
+from nvr.model.time import NS
 from nvr.replay.methods import Answer, Methods, Surroundings
 from nvr.replay.status import RequestRefused, status_of
 from nvr.replay.stream import ByteStream
@@ -24,6 +25,8 @@ log = logging.getLogger(__name__)
 LIMITS: Final = Limits(line=4096, head=16 * 1024, headers=64, body=16 * 1024)
 ANSWERS_BYTES: Final = 64 * 1024
 """What answers may add to media that the client does not take. Beyond it no further request is read."""
+LOOK_NS: Final = 5 * NS
+"""How often a silent client is looked at: each of its sessions may have another time-out."""
 CLOSE_S: Final = 1.0
 """How long a closing connection may take to hand over its last answer."""
 
@@ -42,7 +45,6 @@ class Connection:
         """`media_bytes` may wait for the peer to take them; `datagrams` where it may be sent media by UDP."""
         self._stream = stream
         self._clock = surroundings.clock
-        self._timeout_ns = surroundings.session_timeout_ns
         self._backlog_bytes = media_bytes + ANSWERS_BYTES
         self._parser = MessageParser(limits)
         self._heard()
@@ -127,15 +129,14 @@ class Connection:
     async def _watch(self) -> None:
         """Sessions end when nothing was heard for the timeout; a connection without sessions ends then, too (8.7)."""
         while True:
-            wait = self._heard_ns + self._timeout_ns - self._clock.monotonic_ns()
+            timeout_ns = self._methods.timeout_ns
+            wait = self._heard_ns + timeout_ns - self._clock.monotonic_ns()
             if wait > 0:
-                await self._clock.sleep(wait)
+                await self._clock.sleep(min(wait, LOOK_NS))
                 continue
             if not self._methods.sessions:
-                log.info(
-                    "%s: nothing was heard for %d s, the connection ends", self._stream.peer, self._timeout_ns // 10**9
-                )
+                log.info("%s: nothing was heard for %d s, the connection ends", self._stream.peer, timeout_ns // 10**9)
                 return
-            log.info("%s: nothing was heard for %d s, its sessions end", self._stream.peer, self._timeout_ns // 10**9)
+            log.info("%s: nothing was heard for %d s, its sessions end", self._stream.peer, timeout_ns // 10**9)
             await self._methods.close_sessions()
             self._heard()

@@ -40,6 +40,9 @@ class Surroundings:
     packetizer_for: PacketizerFactory
     clock: Clock
     session_timeout_ns: int
+    """Of live sessions, and of connections without any."""
+    replay_timeout_ns: Callable[[], int]
+    """Of replay: what sessions that are set up now get (7.3)."""
     maximum_sessions: int
     """Per connection."""
     origin: Callable[[], Origin] = Origin.random
@@ -95,6 +98,11 @@ class Methods:
             headers.add("Session", self._session_header(session))
         return headers
 
+    @property
+    def timeout_ns(self) -> int:
+        """How long the client may be silent: the longest time that was stated to it."""
+        return max((s.timeout_ns for s in self.sessions.values()), default=self._around.session_timeout_ns)
+
     async def close_sessions(self) -> None:
         sessions, self.sessions = list(self.sessions.values()), {}
         for session in sessions:
@@ -108,7 +116,7 @@ class Methods:
         return None if value is None else self.sessions.get(value.partition(";")[0].strip())
 
     def _session_header(self, session: RtspSession) -> str:
-        return str(Session(session.id, self._around.session_timeout_ns // NS))
+        return str(Session(session.id, session.timeout_ns // NS))
 
     def _session(self, request: Request) -> RtspSession:
         """The session of a request that needs one. Raises RequestRefused (454)."""
@@ -201,6 +209,7 @@ class Methods:
             self._around.clock,
             f"nvr@{self._local_address}",
             self._forget,
+            self._around.replay_timeout_ns() if target.kind == "replay" else self._around.session_timeout_ns,
         )
         way.take(index, rtp.ssrc)
         session.add(index, rtp)

@@ -248,8 +248,10 @@ class Family(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What a request URI names. `path` is that of the mount, without a slash at the end; `control` that of a stream."""
+    """What a request URI names. `kind` is replay or live, `path` that of the mount, without a slash at the end;
+    `control` is that of a stream."""
 
+    kind: str
     path: str
     mount: Mount
     control: str | None
@@ -295,7 +297,7 @@ class Mounts:
         controls = [r for r in rest if r]
         if mount is None or len(controls) > 1:
             raise RequestRefused(404, f"nothing is at {match[1][:80]!r}")
-        return Target(f"/{kind}/{name}", mount, controls[0] if controls else None)
+        return Target(kind, f"/{kind}/{name}", mount, controls[0] if controls else None)
 
     def close(self) -> None:
         for family in (self._recordings, self._receivers):

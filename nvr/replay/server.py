@@ -86,7 +86,9 @@ class RtspServer:
         packetizers: PacketizerFactory | None = None,
         clock: Clock | None = None,
         origin: Callable[[], Origin] = Origin.random,
+        replay_timeout_ns: Callable[[], int] | None = None,
     ) -> None:
+        """`replay_timeout_ns`: what sessions of replay get that are set up now; without it that of the settings."""
         self.mounts = mounts
         self._settings = settings
         self._surroundings = Surroundings(
@@ -95,6 +97,7 @@ class RtspServer:
             packetizers or _packetizers(settings.maximum_payload),
             clock or SystemClock(),
             settings.session_timeout_ns,
+            replay_timeout_ns or (lambda: settings.session_timeout_ns),
             settings.maximum_sessions,
             origin,
         )

@@ -112,7 +112,9 @@ class RtspSession:
         clock: Clock,
         cname: str,
         on_failure: Callable[[RtspSession], None],
+        timeout_ns: int = 60 * NS,
     ) -> None:
+        """`timeout_ns`: so long its client may be silent (RFC 2326 12.37)."""
         self.id = secrets.token_hex(8)
         self.path = path
         self.mount = mount
@@ -121,6 +123,7 @@ class RtspSession:
         self.streams: dict[int, RtpStream] = {}
         self.last_request: PlayRequest | None = None
         self.transport = transport
+        self.timeout_ns = timeout_ns
         """That of all its streams."""
         self._clock = clock
         self._cname = cname

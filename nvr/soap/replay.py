@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 
 from nvr.control.recordings import RecordingControl
+from nvr.control.replay import ReplayConfiguration
 from nvr.model.errors import CannotModify
 from nvr.model.receiver import TransportProtocol
 from nvr.model.time import NS
@@ -61,21 +62,20 @@ class ReplayService(Service):
         self,
         control: RecordingControl,
         rtsp: RtspAddress,
-        session_timeout_ns: int = 60 * NS,
+        configuration: ReplayConfiguration,
         websocket_path: str | None = None,
     ) -> None:
         """Of the RTSP server: where it is, the time-out of its sessions, and where a WebSocket leads to it."""
         self._control = control
         self._rtsp = rtsp
-        self._session_timeout_ns = session_timeout_ns
+        self._configuration = configuration
         self._websocket_path = websocket_path
 
     def capabilities(self) -> Capabilities:
-        """The time-out of sessions is the operator's setting: a range of one value."""
-        timeout_s = self._session_timeout_ns / NS
+        bounds = self._configuration.shortest_ns, self._configuration.longest_ns
         return Capabilities(
             ReversePlayback=True,
-            SessionTimeoutRange=(timeout_s, timeout_s),
+            SessionTimeoutRange=tuple(bound / NS for bound in bounds),
             RTP_RTSP_TCP=TransportProtocol.RTSP in self._rtsp.transports,
             RTSPWebSocketUri=None if self._websocket_path is None else f"ws:{self._websocket_path}",
         )
@@ -102,7 +102,7 @@ class ReplayService(Service):
         response={"Configuration": required(types.ReplayConfiguration)},
     )
     def get_replay_configuration(self, _: Call) -> Result:
-        return {"Configuration": types.ReplayConfiguration(SessionTimeout=self._session_timeout_ns)}
+        return {"Configuration": types.ReplayConfiguration(SessionTimeout=self._configuration.session_timeout_ns)}
 
     @operation(
         "SetReplayConfiguration",
@@ -110,9 +110,8 @@ class ReplayService(Service):
         request={"Configuration": required(types.ReplayConfiguration)},
         bad_value=CannotModify,
     )
-    def set_replay_configuration(self, call: Call) -> None:
-        """Takes what is in force and refuses the rest: clients may not change what the operator has set (7.3)."""
+    async def set_replay_configuration(self, call: Call) -> None:
+        """Kept, and in force for the sessions that are set up from now on (7.3)."""
         if extensions_of(call.request.Configuration):
             raise CannotModify("extensions: none can be set")
-        if call.request.Configuration.SessionTimeout != self._session_timeout_ns:
-            raise CannotModify(f"SessionTimeout: only {self._session_timeout_ns // NS} s can be set")
+        await self._configuration.set_session_timeout(call.request.Configuration.SessionTimeout)

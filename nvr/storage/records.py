@@ -315,6 +315,7 @@ def save_device(connection: sa.Connection, device: DeviceState) -> None:
         "instance": device.instance,
         "metadata_version": device.metadata_version,
         "announced": device.announced,
+        "replay_timeout_ns": device.replay_timeout_ns,
     }
     connection.execute(sa.insert(schema.device), values)
     rows = [{"place": place, "item": item} for place, item in enumerate(device.scopes)]
@@ -329,7 +330,12 @@ def load_device(connection: sa.Connection) -> DeviceState:
         return DeviceState()
     scopes = connection.execute(sa.select(schema.scopes.c.item).order_by(schema.scopes.c.place)).scalars()
     return DeviceState(
-        DiscoveryMode(row.discovery_mode), tuple(scopes), row.instance, row.metadata_version, row.announced
+        DiscoveryMode(row.discovery_mode),
+        tuple(scopes),
+        row.instance,
+        row.metadata_version,
+        row.announced,
+        row.replay_timeout_ns,
     )
 
 

@@ -124,6 +124,7 @@ device = sa.Table(
     sa.Column("instance", sa.BigInteger, nullable=False),
     sa.Column("metadata_version", sa.BigInteger, nullable=False),
     sa.Column("announced", sa.String(64), nullable=False),
+    sa.Column("replay_timeout_ns", sa.BigInteger),
 )
 
 scopes = sa.Table(

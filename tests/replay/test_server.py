@@ -392,6 +392,22 @@ class TestTime:
         clock.advance(61 * NS)
         assert await client.at_end()
 
+    @pytest.mark.requirement("RP-7.3-04")
+    async def test_the_timeout_of_replay_holds_for_sessions_that_are_set_up_from_then_on(self, serve: Serve) -> None:
+        clock, timeout_ns = ManualClock(), [60 * NS]
+        served = await serve({VIDEO001: worked_example()}, clock=clock, replay_timeout_ns=lambda: timeout_ns[0])
+        before, after = await served.client(), await served.client()
+        assert (await before.set_up(PATH, VIDEO001))["Session"].endswith(";timeout=60")
+        timeout_ns[0] = 30_500_000_000
+        assert (await after.set_up(PATH, VIDEO001))["Session"].endswith(";timeout=30")
+        assert (await before.request("GET_PARAMETER", PATH))["Session"].endswith(";timeout=60")
+        for client in (before, after):
+            await client.request("PLAY", PATH, Rate_Control="no")
+        clock.advance(31 * NS)
+        await until(lambda: sum(served.store.subscriptions.values()) == 1)
+        assert (await after.request("PLAY", PATH)).status == 454
+        assert (await before.request("GET_PARAMETER", PATH)).status == 200
+
     @pytest.mark.requirement("PB-8.7-04", "PB-8.7-05", "PB-8.7-07")
     @pytest.mark.parametrize("sign", ["OPTIONS", "GET_PARAMETER", "SET_PARAMETER", "PLAY", "PAUSE", "RTCP"])
     async def test_any_request_and_any_receiver_report_keeps_the_session(self, serve: Serve, sign: str) -> None:

@@ -8,6 +8,7 @@ import pytest
 from lxml import etree
 
 from nvr.auth.access import AccessClass
+from nvr.control.replay import ReplayConfiguration
 from nvr.control.state import ControlSettings
 from nvr.soap.model import Struct
 from nvr.soap.names import PREFIXES, TEV, TRC, TRP, TRV, TSE
@@ -32,7 +33,7 @@ def the_services() -> list[Service]:
     return [
         RecordingService(nothing, limits),
         SearchService(nothing),
-        ReplayService(nothing, RtspAddress(8554)),
+        ReplayService(nothing, RtspAddress(8554), ReplayConfiguration(nothing, 60 * 10**9)),
         ReceiverService(nothing, limits),
     ]
 

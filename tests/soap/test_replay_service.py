@@ -146,7 +146,7 @@ async def test_capabilities_are_attributes_that_stay_and_promise_nothing_that_is
     (capabilities,) = before.all("trp:Capabilities")
     assert dict(capabilities.attrib) == {
         "ReversePlayback": "true",
-        "SessionTimeoutRange": "60.0 60.0",
+        "SessionTimeoutRange": "10.0 3600.0",
         "RTP_RTSP_TCP": "true",
         "RTSPWebSocketUri": "ws:/websocket",
     }
@@ -160,19 +160,27 @@ def set_timeout(text: str) -> str:
     )
 
 
-@pytest.mark.requirement("RP-7.2-01", "RP-7.3-05")
-async def test_the_session_timeout_in_force_is_read_and_may_be_set(house: SoapHouse) -> None:
+@pytest.mark.requirement("RP-7.2-01", "RP-7.3-01", "RP-7.3-05", "RP-7.5-04")
+async def test_a_session_timeout_within_the_range_is_kept_and_read_back(house: SoapHouse) -> None:
     (capabilities,) = (await house.send("<trp:GetServiceCapabilities/>")).all("trp:Capabilities")
-    assert {float(bound) for bound in capabilities.attrib["SessionTimeoutRange"].split()} == {60}
-    for same in ("PT60S", "PT1M"):
-        done = await house.send(set_timeout(same))
+    low, high = (float(bound) for bound in capabilities.attrib["SessionTimeoutRange"].split())
+    assert 0 < low <= 60 <= high
+    before = await house.send("<trp:GetReplayConfiguration/>")
+    assert before.text("trp:Configuration/tt:SessionTimeout") == "PT1M"
+    for text, canonical in (
+        (f"PT{low:.0f}S", f"PT{low:.0f}S"),
+        (f"PT{high:.0f}S", "PT1H"),
+        ("PT1M30.5S", "PT1M30.5S"),
+        ("PT60S", "PT1M"),
+    ):
+        done = await house.send(set_timeout(text))
         assert (done.name, len(done.element)) == ("SetReplayConfigurationResponse", 0)
-    read = await house.send("<trp:GetReplayConfiguration/>")
-    assert read.text("trp:Configuration/tt:SessionTimeout") == "PT1M"
+        read = await house.send("<trp:GetReplayConfiguration/>")
+        assert read.text("trp:Configuration/tt:SessionTimeout") == canonical
 
 
 @pytest.mark.requirement("RP-7.3-02")
-@pytest.mark.parametrize("text", ["PT0S", "PT59S", "PT61S", "-PT60S", "P1Y", "soon"])
+@pytest.mark.parametrize("text", ["PT0S", "PT9.999S", "PT3601S", "-PT60S", "P1Y", "soon"])
 async def test_another_session_timeout_cannot_be_applied(house: SoapHouse, text: str) -> None:
     before = await house.send("<trp:GetReplayConfiguration/>")
     reply = await house.send(set_timeout(text))

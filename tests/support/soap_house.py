@@ -12,9 +12,12 @@ from typing import Any
 from lxml import etree
 
 from nvr.auth.access import Role, Verdict
+from nvr.control.device import DeviceMemory
 from nvr.control.receivers import Receivers
 from nvr.control.recordings import RecordingControl
+from nvr.control.replay import ReplayConfiguration
 from nvr.control.state import ControlSettings, ControlState, Store
+from nvr.model.device import DeviceState
 from nvr.model.time import NS
 from nvr.model.timeline import Extent, Timeline
 from nvr.model.tokens import TrackKey
@@ -153,7 +156,12 @@ class SoapHouse:
             RecordingService(control, limits),
             SearchService(searches),
             ReceiverService(Receivers(state), limits),
-            ReplayService(control, rtsp or RtspAddress(8554), 60 * NS, "/websocket"),
+            ReplayService(
+                control,
+                rtsp or RtspAddress(8554),
+                ReplayConfiguration(DeviceMemory(DeviceState(), kept, ()), 60 * NS),
+                "/websocket",
+            ),
         ]
         device = a_device_service(services)
         house = cls([device, *services])
