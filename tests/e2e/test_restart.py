@@ -1,4 +1,7 @@
-"""SystemReboot and the defaults, asked of a real daemon over SOAP: it answers, stops in order, and comes back."""
+"""The defaults, asked of a real daemon over SOAP: it answers, stops in order, and comes back.
+
+SystemReboot is asked for in the middle of `test_contract_flow`.
+"""
 
 from __future__ import annotations
 
@@ -37,31 +40,6 @@ def everything(daemon: DaemonProcess) -> dict[str, Any]:
         "endpoint": device.GetEndpointReference().GUID,
         "information": serialize_object(device.GetDeviceInformation()),
     }
-
-
-@pytest.mark.requirement("CO-73", "CO-40")
-def test_a_daemon_told_to_restart_answers_comes_back_as_it_was_and_goes_on_recording(tmp_path: Path) -> None:
-    data = tmp_path / "data"
-    with camera() as uri, DaemonProcess(data) as daemon:
-        recording, job, _ = Flow(daemon).record(uri)
-        Flow(daemon).until_job_is(job, "Active")
-        until(lambda: track_samples(data, "VIDEO001"), "pictures on the disk")
-        device = device_of(daemon)
-        device.CreateUsers(User=[{"Username": "otto", "Password": "otto's", "UserLevel": "Operator"}])
-        device.AddScopes(ScopeItem=["onvif://www.onvif.org/location/gate"])
-        device.SetDiscoveryMode(DiscoveryMode="NonDiscoverable")
-        before, process = everything(daemon), daemon.process.pid
-        assert device.SystemReboot()
-        daemon.wait_ready()
-        assert daemon.process.pid == process
-        assert everything(daemon) == before
-        already = len(track_samples(data, "VIDEO001"))
-        Flow(daemon).until_job_is(job, "Active")
-        until(lambda: len(track_samples(data, "VIDEO001")) > already, "pictures recorded after the restart")
-        assert Flow(daemon).information(recording).EarliestRecording
-        assert "asked for a restart" in daemon.log
-        assert "Traceback" not in daemon.log
-        assert daemon.stop() == 0
 
 
 def test_a_soft_default_keeps_recordings_and_users_and_a_hard_one_is_refused(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from nvr.control.state import ControlSettings
 from nvr.model.extension import LONGEST
 from nvr.soap import types
 from nvr.soap.extensions import extended, extensions_of
-from nvr.soap.names import TT
+from nvr.soap.names import TRV, TT
 from nvr.soap.reader import read
 from nvr.soap.writer import write
 from nvr.storage.configuration import ConfigurationStore
@@ -163,6 +163,29 @@ async def test_extensions_of_a_receiver_are_told_to_those_who_may_set_them(kept_
     for user in ("operator", "user"):
         shown = await kept_house.told(request, "trv:Receiver/tt:Configuration", user)
         assert ("v:Login" in shown) == (user == "operator")
+
+
+@pytest.mark.requirement("RX-10.5.3-07")
+@pytest.mark.parametrize("protocol", ControlSettings().protocols)
+async def test_a_configuration_of_a_receiver_comes_back_exactly_as_it_was_sent(house: SoapHouse, protocol: str) -> None:
+    inner_tunnel = "<tt:Tunnel><tt:Protocol>TCP</tt:Protocol></tt:Tunnel>"
+    nested = f"<tt:Tunnel><tt:Protocol>RTSP</tt:Protocol>{inner_tunnel}</tt:Tunnel>"
+    for mode, tunnel in (("AutoConnect", ""), ("NeverConnect", inner_tunnel), ("AlwaysConnect", nested)):
+        sent = receiver_xml("rtsp://user:p%40ss@camera.example:8554/a?b=c&amp;d", mode, protocol=protocol)
+        sent = sent.replace("</tt:Protocol>", f"</tt:Protocol>{tunnel}", 1)
+        made = await house.send(f"<trv:CreateReceiver>{sent}</trv:CreateReceiver>")
+        token = made.text("trv:Receiver/tt:Token")
+        one = await house.send(f"<trv:GetReceiver><trv:ReceiverToken>{token}</trv:ReceiverToken></trv:GetReceiver>")
+        all_ = await house.send("<trv:GetReceivers/>")
+        told = [made.all("trv:Receiver")[0], one.all("trv:Receiver")[0], all_.all("trv:Receivers")[-1]]
+        declared = f'xmlns:trv="{TRV}" xmlns:tt="{TT}"'
+        expected = etree.fromstring(sent.replace("<trv:Configuration>", f"<trv:Configuration {declared}>", 1))
+        for receiver in told:
+            configuration = receiver.find(f"{{{TT}}}Configuration")
+            assert configuration is not None
+            assert [etree.tostring(e, method="c14n", exclusive=True) for e in configuration] == [
+                etree.tostring(e, method="c14n", exclusive=True) for e in expected
+            ]
 
 
 @pytest.mark.parametrize(

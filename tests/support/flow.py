@@ -18,7 +18,7 @@ def until(condition: Callable[[], Any], what: str, timeout_s: float = 30) -> Any
     while not (answer := condition()):
         if time.monotonic() > deadline:
             raise AssertionError(f"{what}: not within {timeout_s} s")
-        time.sleep(0.05)
+        time.sleep(0.1)
     return answer
 
 
