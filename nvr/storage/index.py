@@ -231,11 +231,6 @@ class SqlFootageIndex(FootageIndex):
         with self._database.read() as connection:
             return connection.execute(sa.select(sa.func.sum(track_files.c.size)).where(*conditions)).scalar() or 0
 
-    def volume_files(self, volume_id: str, *, after: str = "", limit: int = 1000) -> list[TrackFileRow]:
-        c = track_files.c
-        query = sa.select(track_files).where(c.volume_id == volume_id, c.file_id > after)
-        return self._rows(query.order_by(c.file_id).limit(limit))
-
     def started_in(self, key: TrackKey, volume_id: str, from_ns: UtcNs, until_ns: UtcNs) -> dict[str, FileState]:
         c = track_files.c
         query = sa.select(c.file_id, c.state).where(

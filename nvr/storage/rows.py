@@ -149,9 +149,6 @@ class FootageIndex(Protocol):
     def volume_bytes(self, volume_id: str) -> int:
         """The sizes of all rows of a volume together, those of files that are still to be unlinked included."""
 
-    def volume_files(self, volume_id: str, *, after: str = "", limit: int = 1000) -> list[TrackFileRow]:
-        """Rows of a volume in any state, ordered by file_id, those above `after`."""
-
     def started_in(self, key: TrackKey, volume_id: str, from_ns: UtcNs, until_ns: UtcNs) -> dict[str, FileState]:
         """Ids and states of all rows of a track on a volume whose files start in [from_ns, until_ns)."""
 

@@ -144,10 +144,6 @@ class IndexInMemory:
         keys = {r.key for r in self._all() if r.state is FileState.CLOSED}
         return {key: self.runs(key) for key in sorted(keys)}
 
-    def volume_files(self, volume_id: str, *, after: str = "", limit: int = 1000) -> list[TrackFileRow]:
-        rows = sorted((r for r in self._all() if r.volume_id == volume_id), key=lambda r: r.file_id)
-        return [r for r in rows if r.file_id > after][:limit]
-
     def started_in(self, key: TrackKey, volume_id: str, from_ns: UtcNs, until_ns: UtcNs) -> dict[str, FileState]:
         rows = (r for r in self._all() if r.key == key and r.volume_id == volume_id)
         return {r.file_id: r.state for r in rows if from_ns <= r.start_ns < until_ns}

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Final
 
 from nvr.model.errors import FormatError
-
-DEFAULT_TIMEOUT_S: Final = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,10 +14,6 @@ class Session:
 
     id: str
     timeout_s: int | None = None
-
-    @property
-    def effective_timeout_s(self) -> int:
-        return self.timeout_s if self.timeout_s is not None else DEFAULT_TIMEOUT_S
 
     def __str__(self) -> str:
         return self.id if self.timeout_s is None else f"{self.id};timeout={self.timeout_s}"
