@@ -82,6 +82,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     camera_add.add_argument("name", metavar="NAME", help="name of the source, up to 64 characters")
     camera_add.add_argument("uri", metavar="RTSP-URI", help="rtsp:// or rtsps:// URI of the camera's stream, or -")
+    camera_add.add_argument(
+        "--transport",
+        choices=("tcp", "udp", "http"),
+        default="tcp",
+        help="how media come: interleaved on the connection (default), over UDP, or through a tunnel in HTTP",
+    )
     _data_argument(camera_add)
     _config_argument(camera_add)
     camera_add.set_defaults(run=_camera_add)
@@ -210,7 +216,10 @@ def _camera_add(arguments: argparse.Namespace) -> int:
 
     uri = sys.stdin.readline().strip() if arguments.uri == "-" else arguments.uri
     added = run_operation(
-        arguments.data, load(arguments.config, arguments.data), "camera add", {"name": arguments.name, "uri": uri}
+        arguments.data,
+        load(arguments.config, arguments.data),
+        "camera add",
+        {"name": arguments.name, "uri": uri, "transport": arguments.transport},
     )
     for name, token in added[0].items():
         print(f"{name:<10}{token}")

@@ -41,6 +41,8 @@ STOP_S = 2.0
 """For the commands that run when the daemon stops."""
 
 
+_TRANSPORTS = {"tcp": TransportProtocol.RTSP, "udp": TransportProtocol.UDP, "http": TransportProtocol.HTTP}
+"""What operators call them."""
 Row: TypeAlias = dict[str, str]
 """One line of what a command tells, by column."""
 
@@ -77,8 +79,10 @@ class Operations:
         """Raises Refused when the name is taken or malformed, or the password is refused."""
         await self._users.add(name, Role(role), password)
 
-    async def add_camera(self, name: str, uri: str) -> CameraAdded:
+    async def add_camera(self, name: str, uri: str, transport: str = "tcp") -> CameraAdded:
         """Recording, auto-created receiver and active job in one step; nothing is left behind when it fails."""
+        if transport not in _TRANSPORTS:
+            raise BadConfiguration(f"Transport: {transport!r} is none of {', '.join(_TRANSPORTS)}")
         if not name.strip():
             raise BadConfiguration("Name: is empty")
         if not uri:  # to a receiver it means "not configured yet", and nothing would ever be recorded
@@ -106,7 +110,7 @@ class Operations:
             receiver = ReceiverToken(source.token)
             await self._receivers.configure(
                 receiver,
-                ReceiverConfiguration(media_uri=uri, stream_setup=StreamSetup(protocol=TransportProtocol.RTSP)),
+                ReceiverConfiguration(media_uri=uri, stream_setup=StreamSetup(protocol=_TRANSPORTS[transport])),
             )
         except NvrError:  # a refusal, or a disk that failed in between
             await self._control.delete_recording(recording)
