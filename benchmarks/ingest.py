@@ -30,7 +30,9 @@ from nvr.operations import ask_daemon
 
 TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 WARM_UP_S = 6
-"""Connecting, the first sender report, imports."""
+"""The first sender report, imports."""
+CONNECT_S = 25
+"""How long all cameras together may take to be connected, on a busy machine."""
 PROBE_S = 0.25
 """The daemon probes its loop as often."""
 
@@ -115,10 +117,12 @@ def measure_recorder(port: int, streams: int, seconds: float, transport: str, di
         for n in range(streams):
             uri = f"rtsp://127.0.0.1:{port}/{n}"
             ask_daemon(directory, "camera add", {"name": f"camera {n}", "uri": uri, "transport": transport})
+        deadline = time.monotonic() + CONNECT_S
+        while (connected := metrics(http).get("nvr_receiver_connected", 0)) != streams:
+            if time.monotonic() > deadline:
+                raise SystemExit(f"only {connected:.0f} of {streams} cameras are connected")
+            time.sleep(PROBE_S)
         time.sleep(WARM_UP_S)
-        connected = metrics(http)["nvr_receiver_connected"]
-        if connected != streams:
-            raise SystemExit(f"only {connected:.0f} of {streams} cameras are connected")
         delays = Delays(http)
         delays.start()
         cpu, before = cpu_seconds(process.pid), written(process.pid)
@@ -165,7 +169,7 @@ def measure(transport: str, codec: str, arguments: argparse.Namespace) -> None:
     seconds = arguments.seconds
     with_ffmpeg = not arguments.without_ffmpeg and shutil.which("ffmpeg") is not None
     # Every measurement begins its streams from the first picture; one that ends would count as a loss.
-    process, port, size, packets = start_camera(seconds + WARM_UP_S + 30, codec)
+    process, port, size, packets = start_camera(seconds + WARM_UP_S + CONNECT_S + 5, codec)
     print(f"\n{codec} over {transport}: {size * 8 / 1e6:.2f} Mbit/s and {packets} packets/s a stream, {seconds} s each")
     print("streams  recorder              MB  a stream  written  loop p99  worst    ffmpeg -c copy        MB  ratio")
     first: tuple[int, float] | None = None

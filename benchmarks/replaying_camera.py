@@ -14,6 +14,7 @@ import base64
 import contextlib
 import random
 import socket
+import struct
 import sys
 import time
 from dataclasses import dataclass
@@ -32,6 +33,9 @@ KEY_FRAME_DISTANCE = 50
 BURSTS = 4
 BURST_S = 0.005
 SSRC = 0x1234
+_SOL_UDP = 17
+_UDP_SEGMENT = 103
+"""linux/udp.h"""
 _NOBODY = (BlockingIOError, ConnectionRefusedError)
 """A camera sends on, whether somebody listens or not."""
 
@@ -166,10 +170,17 @@ class Client:
                     await asyncio.sleep(delay)
 
     def _send(self, packets: list[bytes]) -> None:
-        send = self._sockets[0].send
-        for packet in packets:
-            with contextlib.suppress(*_NOBODY):
-                send(packet)
+        """In one call where the kernel can cut it into the datagrams: all but the last have the same size."""
+        if not packets:
+            return
+        size = len(packets[0])
+        with contextlib.suppress(*_NOBODY):
+            if len(packets[-1]) <= size and all(len(p) == size for p in packets[:-1]):
+                cut = [(_SOL_UDP, _UDP_SEGMENT, struct.pack("=H", size))]
+                self._sockets[0].sendmsg(packets, cut)
+            else:
+                for packet in packets:
+                    self._sockets[0].send(packet)
 
     def _report(self, packet: bytes) -> None:
         if self._sockets:
