@@ -84,9 +84,10 @@ from nvr.soap.search import SearchService
 from nvr.soap.security import Security
 from nvr.soap.wsdl import Contract, contract_directory
 from nvr.storage.configuration import ConfigurationStore
-from nvr.storage.engine import StorageEngine, Watchers
+from nvr.storage.engine import StorageEngine
 from nvr.storage.events import EventIndex
 from nvr.storage.index import SqlFootageIndex
+from nvr.storage.watcher import Watchers
 
 log = logging.getLogger(__name__)
 
@@ -319,6 +320,7 @@ class Daemon:
         state.watcher = changed
         ingest.watcher = publisher
         storage.watcher = Watchers(publisher, indexer)
+        storage.on_volume = publisher.volume_changed
         await parts.enter("job states", _running(publisher.run(), "states of recording jobs"))
         await parts.enter("metadata indexer", _running(indexer.run(), "the index of camera events"))
         return broker, deliveries

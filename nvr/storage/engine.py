@@ -9,11 +9,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Protocol
 
 from nvr.media import codecs
 from nvr.media.unit import CodecConfiguration
@@ -46,61 +45,20 @@ from nvr.storage.orders import (
     VolumeChanged,
 )
 from nvr.storage.placement import MostFree, Placement
+from nvr.storage.removal import Removal
 from nvr.storage.retention import Retention, rotation_ns, time_limit
-from nvr.storage.rows import FootageIndex, FragmentRef, TrackFileRow
+from nvr.storage.rows import FootageIndex, FragmentRef
 from nvr.storage.settings import StorageSettings
 from nvr.storage.track import TrackFootage, TrackRecorder
 from nvr.storage.volume import Volume, VolumeRegistry, VolumeState, VolumeStatus
+from nvr.storage.watcher import Watcher
 from nvr.storage.writer import VolumeWriter
 from nvr.storage.writer_thread import MemoryCeiling, WriterThread
 
 log = logging.getLogger(__name__)
 
-_BEFORE_ALL_NS = -(1 << 62)
-_FIRST_FILES = 16
-_UNLINK_PATIENCE_S = 30.0
-"""How long a sweep waits for files to be unlinked; they have their tombstones."""
 _HEADS_AT_ONCE = 8
 """Heads of files read at once at a start: a disk that turns sorts them."""
-
-
-class Watcher(Protocol):
-    """Who wants to know what footage there is (`nvr.events`). Called on the loop; must not block."""
-
-    def footage_begins(self, key: TrackKey, at_ns: UtcNs) -> None:
-        """The first fragment of a run is on the disk."""
-
-    def footage_ends(self, key: TrackKey, at_ns: UtcNs) -> None:
-        """The last run of a track has ended."""
-
-    def footage_deleted(self, key: TrackKey, start_ns: UtcNs, end_ns: UtcNs) -> None:
-        """Footage of a track is gone."""
-
-    def volume_changed(self, status: VolumeStatus) -> None:
-        """A volume has another state."""
-
-
-class Watchers:
-    """Several that are told the same, one after the other."""
-
-    def __init__(self, *watchers: Watcher) -> None:
-        self._watchers = watchers
-
-    def footage_begins(self, key: TrackKey, at_ns: UtcNs) -> None:
-        for watcher in self._watchers:
-            watcher.footage_begins(key, at_ns)
-
-    def footage_ends(self, key: TrackKey, at_ns: UtcNs) -> None:
-        for watcher in self._watchers:
-            watcher.footage_ends(key, at_ns)
-
-    def footage_deleted(self, key: TrackKey, start_ns: UtcNs, end_ns: UtcNs) -> None:
-        for watcher in self._watchers:
-            watcher.footage_deleted(key, start_ns, end_ns)
-
-    def volume_changed(self, status: VolumeStatus) -> None:
-        for watcher in self._watchers:
-            watcher.volume_changed(status)
 
 
 class StorageEngine:
@@ -129,11 +87,10 @@ class StorageEngine:
         self._utc = utc
         self._stop_timeout_ns = stop_timeout_ns
         self.watcher: Watcher | None = None
+        self.on_volume: Callable[[VolumeStatus], None] = lambda status: None
+        """Told on the loop when a volume has another state."""
         self.retention_of: Callable[[RecordingToken], int] = lambda recording: 0
         """MaximumRetentionTime of a recording in nanoseconds, 0 for no limit. Asked on any thread."""
-        self.retention = Retention(
-            settings, index, self._placement, self, lambda recording: self.retention_of(recording), utc, now
-        )
         self.lost = 0
         """Fragments that were accepted and could not be written, since the start."""
         self._refused = 0
@@ -145,6 +102,10 @@ class StorageEngine:
         self._tracks: dict[TrackKey, TrackFootage] = {}
         self._recorders: dict[TrackKey, TrackRecorder] = {}
         self._reader = FootageReader(index, self._growing, self._root_of, decode)
+        removal = Removal(index, self._tracks, self._growing, self._threads, self._done, self._deleted)
+        self.retention = Retention(
+            settings, index, self._placement, removal, lambda recording: self.retention_of(recording), utc, now
+        )
         self._waiting: dict[Delete | Unlink | Barrier | Mend, asyncio.Future[Exception | None]] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._left_out: list[VolumeStatus] = []
@@ -349,7 +310,7 @@ class StorageEngine:
         self._track(key).keep(left, recorder.run_id if recorder is not None else None)
         start_ns, end_ns = before.earliest, before.latest
         if start_ns is not None and end_ns is not None:
-            self._tell(lambda watcher: watcher.footage_deleted(key, start_ns, end_ns))
+            self._deleted(key, start_ns, end_ns)
 
     async def delete_recording(self, token: RecordingToken) -> None:
         """All footage of all tracks of a recording, and its directories. Raises as `delete_track`."""
@@ -374,58 +335,6 @@ class StorageEngine:
     def rotation_ns(self, key: TrackKey) -> int:
         """For recorders."""
         return rotation_ns(self._settings.rotation_ns, self.retention_of(key.recording))
-
-    def earliest(self, key: TrackKey) -> UtcNs | None:
-        """For retention, as what follows up to `removed`."""
-        track = self._tracks.get(key)
-        extent = track.extent() if track is not None else None
-        return extent.earliest if extent is not None else None
-
-    def growing_bytes(self) -> dict[RecordingToken, int]:
-        found: dict[RecordingToken, int] = {}
-        for file in list(self._growing.values()):  # a copy: writers change it
-            if file.entries:
-                last = file.entries[-1]
-                found[file.row.recording] = found.get(file.row.recording, 0) + last.offset + last.length
-        return found
-
-    def volumes_now(self) -> list[Volume]:
-        return [t.writer.volume for t in self._threads]
-
-    async def remove(self, rows: Sequence[TrackFileRow]) -> None:
-        runs: dict[TrackKey, set[str]] = {}
-        for row in rows:
-            runs.setdefault(row.key, set()).add(row.run_id)
-        for key, starts in await asyncio.to_thread(self._starts, runs):
-            self._track(key).cut(starts)
-        work = [
-            asyncio.ensure_future(self._done(t, Unlink([r for r in rows if r.volume_id == t.writer.volume.id])))
-            for t in self._threads
-            if t.writer.volume.id in {r.volume_id for r in rows}
-        ]
-        if work:
-            await asyncio.wait(
-                work, timeout=_UNLINK_PATIENCE_S
-            )  # a disk that hangs must not stop all others' retention
-
-    def removed(self, key: TrackKey, start_ns: UtcNs, end_ns: UtcNs) -> None:
-        self._tell(lambda watcher: watcher.footage_deleted(key, start_ns, end_ns))
-
-    def _starts(self, runs: Mapping[TrackKey, Collection[str]]) -> list[tuple[TrackKey, dict[str, UtcNs | None]]]:
-        """Blocking: where runs begin whose first files have gone; None for a run of which nothing is left."""
-        found = []
-        for key, run_ids in runs.items():
-            rest = self._index.files(key, _BEFORE_ALL_NS, limit=_FIRST_FILES)
-            starts: dict[str, UtcNs | None] = dict.fromkeys(run_ids)
-            for row in reversed(rest):
-                if row.run_id in starts:
-                    starts[row.run_id] = row.start_ns
-            if None in starts.values() and len(rest) == _FIRST_FILES:  # runs that overlap: a clock was set back
-                starts |= {
-                    run.run_id: run.start_ns for run in self._index.runs(key) if starts.get(run.run_id, 0) is None
-                }
-            found.append((key, starts))
-        return found
 
     def _limit_ns(self, key: TrackKey) -> UtcNs | None:
         return time_limit(self._utc(), self.retention_of(key.recording))
@@ -527,7 +436,7 @@ class StorageEngine:
                         if self._loading is not None:
                             self._loading.add(key)
                 case VolumeChanged(status):
-                    self._tell(lambda watcher: watcher.volume_changed(status))
+                    self._tell_volume(status)
 
     def _on_appended(self, file: GrowingFile, ref: FragmentRef) -> None:
         track = self._track(file.row.key)
@@ -545,6 +454,15 @@ class StorageEngine:
         ended = track.end(file.row.run_id, reason)
         if ended is not None and not track.timeline().recording:
             self._tell(lambda watcher: watcher.footage_ends(file.row.key, ended.end_ns))
+
+    def _deleted(self, key: TrackKey, start_ns: UtcNs, end_ns: UtcNs) -> None:
+        self._tell(lambda watcher: watcher.footage_deleted(key, start_ns, end_ns))
+
+    def _tell_volume(self, status: VolumeStatus) -> None:
+        try:
+            self.on_volume(status)
+        except Exception:
+            log.exception("another state of a volume could not be told")
 
     def _tell(self, what: Callable[[Watcher], None]) -> None:
         if self.watcher is None:

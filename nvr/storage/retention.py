@@ -53,7 +53,7 @@ class Deleted:
 
 
 class Retained(Protocol):
-    """What retention needs of the engine. On the loop."""
+    """The footage, as `removal.py` shows it. On the loop."""
 
     def tracks(self) -> Iterable[TrackKey]:
         """All that have footage."""
@@ -64,7 +64,7 @@ class Retained(Protocol):
     def growing_bytes(self) -> Mapping[RecordingToken, int]:
         """What the growing files of each recording have come to."""
 
-    def volumes_now(self) -> Sequence[Volume]: ...
+    def volumes(self) -> Sequence[Volume]: ...
 
     async def remove(self, rows: Sequence[TrackFileRow]) -> None:
         """Files with tombstones: cuts the timelines, and unlinks where the volume can be reached."""
@@ -160,7 +160,7 @@ class Retention:
         settings: StorageSettings,
         index: FootageIndex,
         placement: Placement,
-        engine: Retained,
+        footage: Retained,
         retention_of: Callable[[RecordingToken], int],
         utc: Callable[[], UtcNs],
         now: Callable[[], int],
@@ -174,7 +174,7 @@ class Retention:
         self._settings = settings
         self._index = index
         self._placement = placement
-        self._engine = engine
+        self._footage = footage
         self._retention_of = retention_of
         self._utc = utc
         self._now = now
@@ -200,7 +200,7 @@ class Retention:
             await self._expire()
             await self._keep_quotas()
             if self._settings.overwrite:
-                for pool in self._placement.pools(self._engine.volumes_now()):
+                for pool in self._placement.pools(self._footage.volumes()):
                     await self._make_room(pool)
             if self._failing:
                 log.warning("retention goes on")
@@ -214,7 +214,7 @@ class Retention:
         finally:
             told, self._told = self._told, {}
             for key, (start_ns, end_ns) in told.items():
-                self._engine.removed(key, start_ns, end_ns)
+                self._footage.removed(key, start_ns, end_ns)
 
     async def settled(self) -> None:
         """Returns when no deletion by a rule is under way: a hold taken before this is in time."""
@@ -227,13 +227,13 @@ class Retention:
 
     async def _expire(self) -> None:
         now_ns = self._utc()
-        for key in list(self._engine.tracks()):
+        for key in list(self._footage.tracks()):
             retention_ns = self._retention_of(key.recording)
             limit_ns = time_limit(now_ns, retention_ns)
             if limit_ns is None:
                 continue
             limit_ns += expiry_lead(self._settings.retention_interval_ns, retention_ns)
-            earliest = self._engine.earliest(key)
+            earliest = self._footage.earliest(key)
             if earliest is None or earliest >= limit_ns:
                 continue
             while await self._delete(Rule.TIME, self._expired, key, limit_ns):
@@ -247,9 +247,9 @@ class Retention:
         if not self._quotas and not self._settings.recording_quota_bytes:
             return
         tracks: dict[RecordingToken, list[TrackKey]] = {}
-        for key in self._engine.tracks():
+        for key in self._footage.tracks():
             tracks.setdefault(key.recording, []).append(key)
-        growing = self._engine.growing_bytes()
+        growing = self._footage.growing_bytes()
         for recording, keys in tracks.items():
             quota = self._quotas.get(recording, self._settings.recording_quota_bytes)
             if not quota:
@@ -316,7 +316,7 @@ class Retention:
             counted.files += len(rows)
             counted.bytes += sum(row.size for row in rows)
             log.info("%d files from %s on are deleted (%s)", len(rows), rows[0].path, rule)
-            await self._engine.remove(rows)
+            await self._footage.remove(rows)
             return len(rows)
 
     def _note(self, row: TrackFileRow) -> None:

@@ -19,9 +19,10 @@ from nvr.model.time import NS
 from nvr.model.timeline import GapReason
 from nvr.model.tokens import META001, VIDEO001, RecordingToken, TrackKey
 from nvr.search.indexer import MetadataIndexer
-from nvr.storage.engine import StorageEngine, Watchers
+from nvr.storage.engine import StorageEngine
 from nvr.storage.events import EventIndex
 from nvr.storage.index import SqlFootageIndex
+from nvr.storage.watcher import Watchers
 from tests.support.footage import START, a_track
 from tests.support.metadata import a_document, a_fragment, a_position, an_event, an_object
 from tests.support.volumes import settings_in, until

@@ -71,7 +71,7 @@ class Store:
         self.engine = StorageEngine(self.settings, self.index, disk=self.disk, utc=self.utc, now=self.now)
         self.engine.retention_of = lambda recording: self.retention.get(recording, 0)
         await self.engine.start()
-        self.engine.watcher = self.told
+        self.engine.watcher, self.engine.on_volume = self.told, self.told.volume_changed
         return self.engine
 
     def track(self, key: TrackKey) -> TrackScript:

@@ -52,7 +52,7 @@ class World:
     rows: list[TrackFileRow]
     retention: dict[str, int]
     quotas: dict[str, int]
-    volumes: list[Room]
+    rooms: list[Room]
     pinned: tuple[str, ...]
     holds: list[tuple[TrackKey, UtcNs]]
     index: IndexInMemory = field(default_factory=IndexInMemory)
@@ -74,13 +74,13 @@ class World:
     def growing_bytes(self) -> dict[RecordingToken, int]:
         return {RecordingToken("rec-1"): 7}
 
-    def volumes_now(self) -> list[Room]:
-        return self.volumes
+    def volumes(self) -> list[Room]:
+        return self.rooms
 
     async def remove(self, rows: Sequence[TrackFileRow]) -> None:
         self.index.forget([r.file_id for r in rows])
         for row in rows:
-            next(v for v in self.volumes if v.id == row.volume_id).room += row.size
+            next(v for v in self.rooms if v.id == row.volume_id).room += row.size
 
     def removed(self, key: TrackKey, start_ns: UtcNs, end_ns: UtcNs) -> None:
         self.told.append((key, start_ns, end_ns))
@@ -114,7 +114,7 @@ def worlds(draw: st.DrawFn) -> World:
 def reference(world: World) -> set[str]:
     """Which files stay."""
     left = sorted(world.rows, key=lambda r: (r.start_ns, r.file_id))
-    room = {v.id: v.room for v in world.volumes}
+    room = {v.id: v.room for v in world.rooms}
 
     def may_go(row: TrackFileRow) -> bool:
         return row.state is FileState.CLOSED and all(k != row.key or row.end_ns <= since for k, since in world.holds)
@@ -136,7 +136,7 @@ def reference(world: World) -> set[str]:
             delete(oldest)
     pinned = [world.pinned] if world.pinned and "rec-2" in world.quotas else []
     for pool in [VOLUMES, *pinned]:
-        there = [v for v in world.volumes if v.id in pool and v.state in (VolumeState.ONLINE, VolumeState.FULL)]
+        there = [v for v in world.rooms if v.id in pool and v.state in (VolumeState.ONLINE, VolumeState.FULL)]
         online = [v for v in there if v.state is VolumeState.ONLINE]
         if any(room[v.id] >= v.reserve for v in online):
             continue
@@ -171,7 +171,7 @@ async def swept(world: World) -> set[str]:
 @given(worlds())
 @settings(max_examples=60, deadline=None)
 def test_the_rules_delete_what_a_reference_deletes_and_tell_it(world: World) -> None:
-    expected = reference(replace(world, volumes=[replace(v) for v in world.volumes]))
+    expected = reference(replace(world, rooms=[replace(v) for v in world.rooms]))
     with patch.multiple(retention, _SLICE=3, _PAGE=2):
         left = asyncio.run(swept(world))
     assert left == expected
