@@ -25,7 +25,6 @@ from nvr.model.tokens import TrackKey
 from nvr.storage.event_rows import Documents, IndexedFile
 from nvr.storage.footage import Footage
 from nvr.storage.rows import FileState, FragmentRef, TrackFileRow
-from nvr.storage.volume import VolumeStatus
 
 log = logging.getLogger(__name__)
 
@@ -118,9 +117,6 @@ class MetadataIndexer:
     def footage_deleted(self, key: TrackKey, start_ns: UtcNs, end_ns: UtcNs) -> None:
         self._trimmed[key] = max(end_ns, self._trimmed.get(key, end_ns))
         self._wake.set()
-
-    def volume_changed(self, status: VolumeStatus) -> None:
-        """What cannot be read on a volume that is away is read after a later fragment, or at the next start."""
 
     def _appended(self, key: TrackKey, ref: FragmentRef) -> None:
         if ref.configuration.track_type is TrackType.METADATA:
