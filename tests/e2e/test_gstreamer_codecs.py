@@ -66,18 +66,23 @@ async def test_every_picture_and_all_sound_of_gstreamer_stand_in_the_track_files
             # The movie's VOPs have no headers of their own: they stand in the session description alone.
             pictures = decoded(movie) if n == 1 else decode_pictures(decoder, [s.data for s in video])
             assert len(set(pictures)) == len(pictures)  # the burnt-in time tells them apart
-            recorded = await asyncio.to_thread(decoded, *files(tmp_path, f"rec-{n}", "VIDEO001"))
+            footage = storage.footage(key("VIDEO001", f"rec-{n}"))
+            refs = list(footage.fragments(0))
+            headers = refs[0].configuration.in_band()
+            units = [s.data for ref in refs for s in footage.read(ref)]
+            recorded = decode_pictures(decoder, [headers + units[0], *units[1:]])
             first = pictures.index(recorded[0])
             if n == 1:  # it ends between a P-VOP and the B-VOPs that are shown before it
                 recorded = recorded[:-3]
             assert recorded == pictures[first : first + len(recorded)]
             assert len(recorded) >= SECONDS * 24
-            [runs] = [storage.timeline(key("VIDEO001", f"rec-{n}")).runs]
-            assert len(runs) == 1
+            # Of open groups of pictures a file has not what its first B-VOPs lean on, if it begins with such a group.
+            played = [pictures.index(p) for p in decoded(*files(tmp_path, f"rec-{n}", "VIDEO001")) if p in pictures]
+            assert played == sorted(set(played))
+            assert len(played) >= len(recorded) - 3
             found = await asyncio.to_thread(packets, *files(tmp_path, f"rec-{n}", "AUDIO001"))
+            # GStreamer's encoder of G.726 has the packing of files, and its payloader turns it into that of RFC 3551.
             sent = [s.data for s in audio]
-            if n == 2:  # RFC 3551 has the first code word in the low bits, a file in the high ones
-                sent = [bytes(b >> 4 | (b & 15) << 4 for b in data) for data in sent]
             assert part_of(b"".join(sent), b"".join(found))
 
 
