@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test lint bench conformance crash lock clean
+.PHONY: help demo test lint bench conformance crash soak lock clean
 
 help:
 	@echo "make demo         record the built-in camera, find the footage over SOAP, replay it over RTSP"
@@ -13,7 +13,8 @@ help:
 	@echo "make lint         formatting, lint rules, types"
 	@echo "make bench        the benchmarks (figures of this machine, with their peers)"
 	@echo "make conformance  docs/conformance.md: which requirement is proved by a test; docs/access.md: who may call what"
-	@echo "make crash        kill the recording daemon twenty times and check what is left"
+	@echo "make crash        kill the recording daemon TIMES=20 times and check what is left"
+	@echo "make soak         record, rotate, lose cameras, delete, replay and search for MINUTES=15: does anything grow?"
 	@echo "make lock         requirements*.lock anew from pyproject.toml (needs pip-tools)"
 
 $(READY): requirements-test.lock pyproject.toml
@@ -42,8 +43,13 @@ conformance: $(READY)
 	$(BIN)/python -m tests.conformance.table
 	$(BIN)/python -m tests.conformance.access
 
+TIMES ?= 20
 crash: $(READY)
-	$(BIN)/python -m tests.e2e.crash --times 20 $(ARGS)
+	$(BIN)/python -m tests.e2e.crash --times $(TIMES) $(ARGS)
+
+MINUTES ?= 15
+soak: $(READY)
+	$(BIN)/python -m tests.e2e.soak --minutes $(MINUTES) $(ARGS)
 
 LOCK := pip-compile --quiet --build-deps-for editable --generate-hashes --no-emit-index-url --no-emit-trusted-host \
 	--no-emit-find-links --no-emit-options --strip-extras --allow-unsafe --no-header

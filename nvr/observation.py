@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
 
@@ -319,6 +320,7 @@ class LoopObservation:
     def metrics(self) -> Iterator[Metric]:
         text = "Worst delay of the event loop since the metrics were read last."
         yield Metric("nvr_loop_delay_seconds", text, "gauge", [Sample(self._worst_ns() / 1e9)])
+        yield _single("nvr_tasks", "Tasks of the event loop.", "gauge", len(asyncio.all_tasks()))
 
 
 def _single(name: str, text: str, kind: str, value: int) -> Metric:

@@ -2,9 +2,11 @@
 
     python -m tests.e2e.crash --times 20 [--seed N]
 
-Each round kills the daemon, reads by hand what stands in its files, starts it again, ends the job and replays
-everything. Proved: every fragment that was whole is replayed, nothing else is, in the same order; and the newest
-replayed picture is at most one fragment older than the kill.
+Each round kills the daemon while it records, reads by hand what stands in its files, starts it and kills it twice
+anywhere in the start or in the recovery that follows, starts it again, ends the job and replays everything. Proved:
+every fragment that was whole is replayed, nothing else is, in the same order; the newest replayed picture is at most
+one fragment older than the first kill; and `nvr check` finds nothing, beside the daemon after each round and without it
+in the end.
 """
 
 from __future__ import annotations
@@ -20,6 +22,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from nvr.checking import Reported, Request, check_footage
+from nvr.config import load
 from tests.support.daemon import DaemonProcess
 from tests.support.disk_samples import track_samples
 from tests.support.flow import Flow, until
@@ -29,6 +33,10 @@ CONFIG = """
 [storage]
 rotation = "4s"
 """
+START_S = 3.0
+"""About what a start takes here, with some recovery behind it."""
+KILLS_IN_STARTS = 2
+"""Behind each kill of a daemon that records."""
 LOSS_NS = 2_500_000_000
 """The camera's group of pictures of 1 s is handed over when the next one begins; then the drain and the write."""
 
@@ -60,15 +68,23 @@ def crash(directory: Path, times: int, rng: random.Random) -> None:
     data = directory / "data"
     with camera() as uri, ExitStack() as stack:
         daemon = stack.enter_context(DaemonProcess(data, CONFIG))
-        recording, job, _ = Flow(daemon).record(uri)
-        for number in range(times):
-            Flow(daemon).until_job_is(job, "Active")
+        flow = Flow(daemon)
+        recording, job, _ = flow.record(uri)
+        done = 0
+        while done < times:
+            flow.until_job_is(job, "Active")
             already = len(track_samples(data, "VIDEO001"))
             until(lambda already=already: len(track_samples(data, "VIDEO001")) > already, "something new recorded")
-            time.sleep(rng.uniform(0, 3))  # the moment of the kill; nothing is waited for
+            time.sleep(rng.uniform(0, 2))  # the moment of the kill; nothing is waited for
             killed_ns = time.time_ns()
             daemon.kill()
+            done += 1
             video, audio = track_samples(data, "VIDEO001"), track_samples(data, "AUDIO001")
+            for _ in range(min(KILLS_IN_STARTS, times - done)):
+                starting = DaemonProcess(data, CONFIG, wait=False)
+                time.sleep(rng.uniform(0, START_S))
+                starting.kill()
+                done += 1
 
             daemon = stack.enter_context(DaemonProcess(data, CONFIG))
             flow = Flow(daemon)
@@ -77,13 +93,23 @@ def crash(directory: Path, times: int, rng: random.Random) -> None:
             units = check(data, flow.replay_uri(recording), video, audio)
             newest_ns = units[len(video) - 1].utc_ns
             assert killed_ns - newest_ns < LOSS_NS, f"{(killed_ns - newest_ns) / 1e9:.2f} s are lost"
+            check_store(data, beside=True)
             print(
-                f"kill {number + 1}: {len(video)} pictures and {len(audio)} frames of sound survive,"
+                f"{done} kills: {len(video)} pictures and {len(audio)} frames of sound survive,"
                 f" newest {(killed_ns - newest_ns) / 1e6:.0f} ms before the kill",
                 flush=True,
             )
             flow.recording.SetRecordingJobMode(JobToken=job, Mode="Active")
         assert daemon.stop() == 0
+        check_store(data, beside=False)
+
+
+def check_store(data: Path, *, beside: bool) -> None:
+    """`nvr check`, in this process."""
+    found: list[Reported] = []
+    outcome = check_footage(data, load(None, data), Request(), found.append)
+    assert found == [], "\n".join(str(r.finding) for r in found)
+    assert (outcome.status, outcome.beside) == (0, beside), outcome.unchecked
 
 
 def check(data: Path, uri: str, video: list[bytes], audio: list[bytes]) -> list[ReplayedUnit]:

@@ -25,7 +25,8 @@ _READY = re.compile(
 class DaemonProcess:
     """Starts at once and returns when the daemon has printed its line; `stop` ends it and gives its status."""
 
-    def __init__(self, data: Path, config: str = "", *, timeout_s: float = 30) -> None:
+    def __init__(self, data: Path, config: str = "", *, timeout_s: float = 30, wait: bool = True) -> None:
+        """Without `wait` it is not ready yet, and good only to be killed."""
         self.data = data
         self._timeout_s = timeout_s
         command = [sys.executable, "-m", "nvr", "serve", "--data", str(data)]
@@ -44,7 +45,8 @@ class DaemonProcess:
         self._log: list[str] = []
         self._reader = threading.Thread(target=self._collect, daemon=True)
         self._reader.start()
-        self.wait_ready()
+        if wait:
+            self.wait_ready()
 
     def wait_ready(self) -> None:
         """Until the line comes that a daemon prints when it is ready, also after a restart that it makes by itself."""
