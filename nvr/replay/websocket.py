@@ -203,6 +203,7 @@ class WebSocketStream:
             try:
                 payload = self._receiver.feed(data)
             except WebSocketError as e:
+                self._answer_ping()
                 self._goodbye(e.code)
                 raise
             self._answer_ping()

@@ -146,6 +146,19 @@ async def test_a_handshake_that_does_not_fit_is_refused_with_what_would(
     leg.close()
 
 
+async def test_a_frame_that_breaks_the_rules_is_told_with_its_code_and_ends_it(ports: Open) -> None:
+    found = await ports()
+    head = f"GET {SOCKET_PATH} HTTP/1.1\nUpgrade: websocket\nConnection: Upgrade\nSec-WebSocket-Version: 13"
+    key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\nSec-WebSocket-Protocol: rtsp.onvif.org"
+    leg = await HttpLeg.open(found.http, f"{head}\n{key}")
+    assert await leg.status() == 101
+    leg.writer.write(b"\x89\x82\0\0\0\0hi" + b"\x82\x01x")  # a ping, and a frame that is not masked
+    async with asyncio.timeout(10):
+        assert await leg.reader.read() == b"\x8a\x02hi" + b"\x88\x02\x03\xea"
+    leg.close()
+    await until(lambda: found.served.server.connections == 0)
+
+
 async def test_halves_of_different_security_do_not_join(ports: Open) -> None:
     found = await ports()
     async with tunnel(found.https, found.trust, cookie="secret"):

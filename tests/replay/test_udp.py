@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from nvr.media.rtcp import Bye, ReceiverReport, SenderReport, parse_compound
 from nvr.media.rtsp.transport import parse_transport
-from nvr.model.errors import LimitReached
+from nvr.model.errors import LimitReached, OperatorError
 from nvr.model.time import NS
 from nvr.model.tokens import AUDIO001, VIDEO001
 from nvr.replay import udp
@@ -174,6 +174,20 @@ class TestSessions:
             "SETUP", f"{PATH}/{VIDEO001}", Transport=f"{ports.transport};destination=127.0.0.1"
         )
         assert answer.status == 200
+
+    async def test_ipv6_has_ports_of_its_own_family(self, serve: Serve) -> None:
+        served = await serve({VIDEO001: worked_example()})
+        try:
+            port = await served.server.start("::1", 0)
+        except OperatorError as e:
+            pytest.skip(f"no IPv6 here: {e}")
+        client = await RtspClient.connect(port, host="::1")
+        with ClientPorts("::1") as ports:
+            answer = await set_up(client, ports)
+            assert "source=::1" in answer["Transport"]
+            await client.request("PLAY", PATH, Rate_Control="no")
+            assert len(await ports.packets(16)) == 16
+        await client.close()
 
     async def test_there_are_no_more_streams_than_the_settings_allow(self, serve: Serve, ports: ClientPorts) -> None:
         served = await serve({VIDEO001: worked_example()}, settings=RtspSettings(maximum_udp_streams=1))
