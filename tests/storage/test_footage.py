@@ -106,3 +106,43 @@ async def test_footage_on_a_missing_volume_is_passed_over_and_reading_it_says_wh
     with pytest.raises(StorageError, match="which is missing"):
         engine.footage(CAMERA).read(ref)
     await engine.stop()
+
+
+def test_fragments_are_walked_backwards_over_files(recorded: Recorded) -> None:
+    footage = recorded.engine.footage(CAMERA)
+    forwards = list(footage.fragments(0))
+    assert list(footage.fragments_before(1 << 62)) == forwards[::-1]
+    assert list(footage.fragments_before(forwards[7].start_ns)) == forwards[6::-1]
+    assert list(footage.fragments_before(forwards[7].start_ns + 1, run_id=forwards[7].run_id)) == forwards[7::-1]
+    assert list(footage.fragments_before(1 << 62, run_id="another")) == []
+    assert list(footage.fragments(forwards[3].start_ns, run_id="another")) == []
+
+
+def test_what_follows_a_fragment_is_found_from_it_also_when_its_file_is_gone(recorded: Recorded) -> None:
+    footage = recorded.engine.footage(CAMERA)
+    refs = list(footage.fragments(0))
+    for i, ref in enumerate(refs):
+        assert list(footage.fragments_after(ref)) == refs[i + 1 :]
+    recorded.path(0).unlink()
+    recorded.index.forget([refs[0].file_id])
+    kept = [r for r in refs if r.file_id != refs[0].file_id]
+    assert list(footage.fragments_after(refs[0])) == kept
+
+
+async def test_growing_files_are_walked_in_both_directions(tmp_path: Path) -> None:
+    engine = StorageEngine(settings_in(tmp_path), IndexInMemory())
+    await engine.start()
+    recorder = engine.recorder(CAMERA, TrackType.VIDEO)
+    script = a_track().with_gop(count=8)
+    footage = engine.footage(CAMERA)
+    seen = None
+    for i, fragment in enumerate(script.fragments):
+        assert recorder.append(fragment)
+        await engine.flush()
+        refs = list(footage.fragments(0))
+        assert len(refs) == i + 1
+        assert list(footage.fragments_before(1 << 62)) == refs[::-1]
+        if seen is not None:
+            assert list(footage.fragments_after(seen)) == refs[-1:]
+        seen = refs[-1]
+    await engine.stop()

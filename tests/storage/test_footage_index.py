@@ -193,6 +193,21 @@ def test_pages_of_files_follow_each_other_without_gap_or_repetition(index: Foota
     assert found == rows
 
 
+def test_pages_of_files_come_backwards_as_well(index: FootageIndex) -> None:
+    files = [a_file(f"{n:03}", n // 3, n // 3 + 5) for n in range(50)]
+    fill(index, *files)
+    found: list[TrackFileRow] = []
+    before = (1 << 62, "")
+    while page := index.files_before(KEY, before, limit=7):
+        found += page
+        before = (page[-1].start_ns, page[-1].file_id)
+    assert found == files[::-1]
+    middle = files[len(files) // 2]
+    assert index.files_before(KEY, (middle.start_ns, ""), limit=1000) == [
+        f for f in files[::-1] if f.start_ns < middle.start_ns
+    ]
+
+
 def test_replacing_a_volume_leaves_the_others(index: FootageIndex) -> None:
     index.replace_volume("w", [a_file("w", 0, 1, volume_id="w")])
     fill(index, a_file("a", 0, 1))

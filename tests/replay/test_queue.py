@@ -1,0 +1,151 @@
+"""PLAY requests behind PLAY requests (RFC 2326 10.5, 10.6; IEC 62676-2-32 8.10)."""
+
+from __future__ import annotations
+
+import pytest
+
+from nvr.model.tokens import VIDEO001
+from nvr.replay.session import QUEUE_LENGTH
+from tests.replay.conftest import PATH, TEN, Serve, worked_example
+from tests.replay.test_forward import flags_of
+from tests.support.replay_store import ManualClock, MemoryTrack
+from tests.support.rtsp_client import Answer, Packet, RtspClient, until
+
+
+def clock(start: str, end: str = "") -> str:
+    return f"clock=20260101T10{start}Z-" + (f"20260101T10{end}Z" if end else "")
+
+
+async def playing_slowly(
+    serve: Serve, track: MemoryTrack | None = None, **headers: str
+) -> tuple[RtspClient, ManualClock]:
+    """A paced PLAY whose first unit has come: nothing more comes until the clock moves."""
+    hands = ManualClock()
+    client = await (await serve({VIDEO001: worked_example()}, clock=hands)).client()
+    await client.set_up(PATH, VIDEO001)
+    assert (await client.request("PLAY", PATH, **headers)).status == 200
+    await client.packets(2)
+    return client, hands
+
+
+@pytest.mark.requirement("PB-8.10-03")
+async def test_a_range_without_immediate_waits_for_the_one_before_it(serve: Serve) -> None:
+    client, hands = await playing_slowly(serve, Range=clock("0000", "0002"))
+    answer = await client.request("PLAY", PATH, Range=clock("0103", "0104"), Rate_Control="no")
+    assert answer.status == 200
+    assert answer["Range"] == "clock=20260101T100103Z-20260101T100104Z"
+    assert answer["RTP-Info"] == f"url={client.base}{PATH}/VIDEO001"
+    third = await client.request("PLAY", PATH, Range=clock("0110", "0100"), Rate_Control="no", Scale="-1")
+    assert third["Scale"] == "-1.0"
+    before = len([e for e in client.log if isinstance(e, Packet)])
+    hands.advance(10**9)
+    found = await client.packets(1 + 2 + 8)
+    assert before == 2
+    assert flags_of(found) == "P1: I9..:CD .. I9..:CD .. P10: P11: I6..:CD .. P7: P8:E"
+    cseq = [p.word3[1] for p in found if p.word3 is not None]
+    assert cseq == [2, 3, *[4] * 6]
+    assert [p.seq for p in found] == [(found[0].seq + i) & 0xFFFF for i in range(len(found))]
+
+
+async def test_an_open_range_ends_for_what_is_queued_with_the_footage(serve: Serve) -> None:
+    client, hands = await playing_slowly(serve, Range=clock("0104"), Scale="32")
+    for start in ("0000", "0004"):
+        assert (await client.request("PLAY", PATH, Range=clock(start), Rate_Control="no")).status == 200
+    for _ in range(10):
+        hands.advance(10**9)
+    found = await client.packets(2 + 16 + 12)
+    assert [p.payload for p in found if "T" in (p.flags if p.word3 else "")] == [b"P11"] * 3
+    assert found[18].payload == b"I3.."
+
+
+async def test_while_something_is_recorded_an_open_range_has_no_end(serve: Serve) -> None:
+    track = MemoryTrack().starting_at(TEN).with_gop(["I0", "P1"])
+    client = await (await serve({VIDEO001: track})).client()
+    await client.set_up(PATH, VIDEO001)
+    await client.request("PLAY", PATH, Rate_Control="no")
+    await client.packet()
+    assert (await client.request("PLAY", PATH, Range="npt=0-", Rate_Control="no")).status == 200
+    track.with_gop(["I2"])
+    assert flags_of(await client.packets(1)) == "P1:"
+    track.with_end()
+    assert flags_of(await client.packets(4)) == "I2:CET I0:CD P1: I2:CET"
+
+
+@pytest.mark.requirement("PB-8.10-01")
+async def test_immediate_drops_what_is_played_and_what_is_queued(serve: Serve) -> None:
+    client, _ = await playing_slowly(serve)
+    await client.request("PLAY", PATH, Range=clock("0103"))
+    answer = await client.request("PLAY", PATH, Range=clock("0104"), Immediate="yes", Rate_Control="no")
+    found = await client.packets(4)
+    assert flags_of(found) == "I9..:CD .. P10: P11:ET"
+    assert f";seq={found[0].seq};rtptime={found[0].rtp_time}" in answer["RTP-Info"]
+    assert (await client.request("PAUSE", PATH)).status == 200
+
+
+async def test_pause_drops_what_is_queued(serve: Serve) -> None:
+    client, _ = await playing_slowly(serve)
+    await client.request("PLAY", PATH, Range=clock("0103"))
+    assert (await client.request("PAUSE", PATH))["Range"] == "clock=20260101T100001Z-"
+    await client.request("PLAY", PATH, Rate_Control="no")
+    assert flags_of(await client.packets(2)) == "P1: P2:"
+
+
+@pytest.mark.requirement("PB-8.5.1-17")
+async def test_a_pause_point_may_lie_in_what_is_queued(serve: Serve) -> None:
+    client, hands = await playing_slowly(serve, Range=clock("0000", "0002"))
+    for start, end in (("0100", "0103"), ("0003", "0005")):
+        await client.request("PLAY", PATH, Range=clock(start, end), Rate_Control="no")
+    assert (await client.request("PAUSE", PATH, Range=clock("0050"))).status == 457
+    assert (await client.request("PAUSE", PATH, Range=clock("0101"))).status == 200
+    hands.advance(10**9)
+    assert flags_of(await client.packets(3)) == "P1: I6..:CD .."
+    assert (await client.request("PAUSE", PATH))["Range"] == "clock=20260101T100101Z-"
+    await client.request("PLAY", PATH, Rate_Control="no")
+    assert flags_of(await client.packets(2)) == "P7: P8:"
+
+
+async def test_a_play_that_asks_for_nothing_else_is_a_sign_of_life(serve: Serve) -> None:
+    client, hands = await playing_slowly(serve)
+    assert (await client.request("PLAY", PATH)).status == 200
+    hands.advance(10**9)
+    packet = await client.packet()
+    assert flags_of([packet]) == "P1:"
+    assert packet.word3 is not None
+    assert packet.word3[1] == 2  # of the PLAY that it belongs to
+
+
+@pytest.mark.requirement("PB-8.5.3-08")
+async def test_nothing_is_inherited_but_the_position(serve: Serve) -> None:
+    client, _ = await playing_slowly(serve, Scale="1")
+    await client.request("PLAY", PATH, Rate_Control="no")
+    assert flags_of(await client.packets(2)) == "P1: P2:"
+    await client.request("PLAY", PATH, Frames="intra", Rate_Control="no", Immediate="yes", Range=clock("0000"))
+    assert flags_of(await client.packets(4)) == "I0..:CD .. I3..:CE .."
+    await client.request("PLAY", PATH, Range=clock("0000"), Immediate="yes")
+    assert flags_of(await client.packets(2)) == "I0..:CD .."
+    before = len(client.log)
+    for _ in range(3):
+        await client.request("GET_PARAMETER", PATH)
+    assert not any(isinstance(e, Packet) for e in client.log[before:])  # P1 is due a second later
+
+
+async def test_the_queue_is_bounded_and_let_go_with_the_session(serve: Serve) -> None:
+    hands = ManualClock()
+    served = await serve({VIDEO001: worked_example()}, clock=hands)
+    client = await served.client()
+    await client.set_up(PATH, VIDEO001)
+    await client.request("PLAY", PATH)
+    await client.packets(2)
+    answers: list[Answer] = [await client.request("PLAY", PATH, Range=clock("0003")) for _ in range(QUEUE_LENGTH + 1)]
+    assert [a.status for a in answers] == [200] * QUEUE_LENGTH + [503]
+    assert sum(served.store.subscriptions.values()) == QUEUE_LENGTH + 1
+    assert (await client.request("TEARDOWN", PATH)).status == 200
+    await until(lambda: sum(served.store.subscriptions.values()) == 0)
+
+
+@pytest.mark.requirement("PB-8.6.1-02")
+async def test_the_direction_changes_where_it_is(serve: Serve) -> None:
+    client, _ = await playing_slowly(serve, Range=clock("0104"))
+    answer = await client.request("PLAY", PATH, Scale="-1", Rate_Control="no")
+    assert answer["Range"] == "clock=20260101T100103Z-"
+    assert flags_of(await client.packets(4)) == "I9..:CD .. P10: P11:"

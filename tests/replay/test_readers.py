@@ -1,0 +1,127 @@
+"""Threads that read: a disk that hangs stops what is on it and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+
+from nvr.model.errors import LimitReached, StorageError
+from nvr.model.tokens import VIDEO001, RecordingToken
+from nvr.replay import mounts, readers
+from nvr.replay.readers import Readers
+from tests.replay.conftest import PATH, TEN, Serve, worked_example
+from tests.support.replay_store import MemoryTrack
+from tests.support.rtsp_client import until
+
+
+class Disk:
+    """Answers when it is told to."""
+
+    def __init__(self) -> None:
+        self.answers = threading.Event()
+        self.asked = 0
+
+    def read(self) -> str:
+        self.asked += 1
+        assert self.answers.wait(20)
+        return "data"
+
+
+async def test_calls_of_a_lane_run_one_after_the_other_and_their_results_come_back() -> None:
+    threads, running, most = Readers(4), 0, 0
+
+    def call(i: int) -> int:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        running -= 1
+        if i == 3:
+            raise StorageError("three is gone")
+        return i
+
+    results = [threads.run("one", lambda i=i: call(i)) for i in range(8)]  # type: ignore[misc]
+    found = await asyncio.gather(*results, return_exceptions=True)
+    assert [f for f in found if isinstance(f, int)] == [0, 1, 2, 4, 5, 6, 7]
+    assert isinstance(found[3], StorageError)
+    assert most == 1
+    threads.close()
+
+
+async def test_lanes_that_hang_hold_a_thread_each_and_others_go_on(caplog: pytest.LogCaptureFixture) -> None:
+    threads, disk = Readers(threads=2, patience_s=0.01), Disk()
+    hanging = [threads.run(f"recording {i}", disk.read) for i in range(5)]
+    behind = [threads.run("recording 0", disk.read) for _ in range(3)]
+    async with asyncio.timeout(10):
+        assert [await threads.run(f"other {i}", lambda: "fine") for i in range(10)] == ["fine"] * 10
+        await until(lambda: len(threads.silent) == 5)
+        assert disk.asked == 5
+        assert caplog.text.count("does its disk hang?") == 5
+        disk.answers.set()
+        assert await asyncio.gather(*hanging, *behind) == ["data"] * 8
+    assert threads.silent == []
+    assert caplog.text.count("can be read again") == 5
+    threads.close()
+
+
+async def test_a_call_that_is_cancelled_before_its_turn_is_not_made() -> None:
+    threads, disk, made = Readers(1), Disk(), []
+    first = threads.run("one", disk.read)
+    for i in range(3):
+        threads.run("one", lambda i=i: made.append(i)).cancel()  # type: ignore[misc]
+    last = threads.run("one", lambda: made.append("last"))
+    disk.answers.set()
+    await asyncio.gather(first, last)
+    assert made == ["last"]
+    threads.close()
+
+
+async def test_a_lane_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readers, "LANE_LENGTH", 3)
+    threads, disk = Readers(1), Disk()
+    waiting = [threads.run("one", disk.read) for _ in range(4)]
+    with pytest.raises(LimitReached):
+        threads.run("one", disk.read)
+    waiting.pop().cancel()
+    waiting.append(threads.run("one", disk.read))
+    disk.answers.set()
+    assert await asyncio.gather(*waiting) == ["data"] * 4
+    threads.close()
+
+
+async def test_closing_waits_for_nobody() -> None:
+    threads, disk = Readers(1), Disk()
+    hanging, behind = threads.run("one", disk.read), threads.run("one", disk.read)
+    threads.close()
+    assert behind.cancelled()
+    assert not hanging.done()
+    disk.answers.set()
+    assert await hanging == "data"
+
+
+async def test_a_recording_whose_disk_hangs_is_refused_and_others_play(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mounts, "ANSWER_S", 0.05)
+    served = await serve({VIDEO001: worked_example()})
+    served.add({VIDEO001: worked_example()}, RecordingToken("rec-2"))
+    served.add(
+        {VIDEO001: (stuck := MemoryTrack().starting_at(TEN).with_gop(["I0"]).with_end())}, RecordingToken("rec-3")
+    )
+    disk = Disk()
+
+    def read(ref: object) -> list[object]:
+        disk.read()
+        return []
+
+    client, other = await served.client(), await served.client()
+    await client.set_up("/replay/rec-3", VIDEO001)
+    stuck.read = read  # type: ignore[assignment,method-assign]
+    assert (await client.request("PLAY", "/replay/rec-3")).status == 503
+    assert (await client.request("DESCRIBE", "/replay/rec-3")).status == 503
+    monkeypatch.setattr(mounts, "ANSWER_S", 8.0)
+    await other.set_up(PATH, VIDEO001)
+    assert (await other.request("PLAY", PATH, Rate_Control="no")).status == 200
+    assert len(await other.packets(16)) == 16
+    disk.answers.set()
