@@ -189,7 +189,7 @@ class ConfigurationStore:
     def _take_snapshot(self) -> Snapshot:
         with self._database.read() as connection:
             tables = {
-                table.name: [dict(row) for row in connection.execute(sa.select(table)).mappings()]
+                table.name: _rows(connection, table)
                 for table in schema.configuration.sorted_tables
                 if table is not schema.facts
             }
@@ -251,6 +251,12 @@ def _fill(path: Path, taken: Snapshot) -> None:
             upgrade(connection, History.CONFIGURATION)
     finally:
         database.close()
+
+
+def _rows(connection: sa.Connection, table: sa.Table) -> list[dict[str, object]]:
+    names = [c.name for c in table.columns]
+    found = connection.execute(sa.select(table))
+    return [dict(zip(names, row, strict=True)) for row in snapshot.unhurried(found)]
 
 
 def _fact(connection: sa.Connection, name: str, initial: str) -> str:

