@@ -86,7 +86,7 @@ class Snapshot:
 
 
 def unhurried(rows: Iterable[T]) -> Iterator[T]:
-    """The rows, with a pause after every few. Whoever computes without one keeps the event loop from the interpreter for
+    """The rows, with a pause after every few. Who computes without one keeps the event loop from the interpreter for
     5 ms at each of its turns, several in a row (`sys.getswitchinterval`): beside a snapshot of 3000 recordings a tenth
     of its steps came 10 to 15 ms late, and 1.5 to 3 with the pauses.
     """
