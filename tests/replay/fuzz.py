@@ -18,6 +18,7 @@ from nvr.media.rtsp.message import Interleaved, Limits, MessageError, MessagePar
 from nvr.media.rtsp.transport import format_transport, parse_transport
 from nvr.model.errors import FormatError
 from nvr.model.recording import Recording, RecordingConfiguration, Track, TrackConfiguration, TrackType
+from nvr.model.time import NS
 from nvr.model.tokens import VIDEO001, RecordingToken, TrackKey
 from nvr.replay.clock import SystemClock
 from nvr.replay.connection import Connection
@@ -153,7 +154,16 @@ def fuzz_connection(data: bytes) -> None:
         track = MemoryTrack().starting_at(0).with_gop(["I0", "P1"]).with_end()
         store = MemoryStore({TrackKey(token, VIDEO001): track})
         mounts = Mounts(RecordingMounts(lambda name: recording if name == token else None, store, 1))
-        surroundings = Surroundings(mounts, None, plain_packetizer(100), SystemClock(), 60 * 10**9, 2)
+        timeout = 60 * NS
+        surroundings = Surroundings(
+            mounts,
+            authenticator=None,
+            packetizer_for=plain_packetizer(100),
+            clock=SystemClock(),
+            session_timeout_ns=timeout,
+            replay_timeout_ns=lambda: timeout,
+            maximum_sessions=2,
+        )
         stream = Bytes(halves(data))
         try:
             await Connection(stream, surroundings, 1 << 16).run()
