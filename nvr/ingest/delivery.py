@@ -13,7 +13,7 @@ from typing import Final
 
 from nvr.ingest.arbiter import SourceStream
 from nvr.ingest.clock import SessionClock
-from nvr.ingest.handshake import OfferedStream
+from nvr.ingest.offer import OfferedStream
 from nvr.ingest.pipeline import TrackPipeline
 from nvr.ingest.settings import Times
 from nvr.ingest.stream import StreamReceiver

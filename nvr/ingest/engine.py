@@ -24,6 +24,7 @@ from nvr.ingest.handover import HandOvers
 from nvr.ingest.live import LiveOffer, LiveTap
 from nvr.ingest.settings import IngestSettings, Times
 from nvr.ingest.source import Source, Watcher
+from nvr.ingest.subscriptions import Subscriptions
 from nvr.ingest.tracks import Storage
 from nvr.ingest.trust import Trust
 from nvr.model.errors import UnknownToken
@@ -74,11 +75,12 @@ class IngestEngine:
         self._past: dict[ReceiverToken, ReceiverCounters] = {}
         """Of the connections that a receiver had before, as long as the receiver exists."""
         self._hand_overs = HandOvers(self._settings.hand_over_ns, self._let_go)
-        self._taps: list[tuple[TrackKey, SampleTap]] = []
-        self._tapped: dict[tuple[TrackKey, SampleTap], tuple[Source, Callable[[], None]]] = {}
+        self._subscriptions = Subscriptions(self._source_of)
         self._live: dict[ReceiverToken, list[LiveTap]] = {}
         self._offered: dict[ReceiverToken, tuple[str, Sequence[LiveOffer]]] = {}
         """What receivers sent that are not at work any more, with their media URI of that time."""
+        self._silent_udp: dict[ReceiverToken, tuple[str, str]] = {}
+        """Where nothing came over UDP; see `Source`."""
         self._receive_buffer: int | None = None
         self._trust: Trust | None = None
         self._running = False
@@ -132,6 +134,7 @@ class IngestEngine:
             self._due[token] = None
             if token not in self._receivers:
                 self._past.pop(token, None)
+                self._silent_udp.pop(token, None)
         if self._running and self._slice is None:
             self._next_slice(until_ns)
 
@@ -158,7 +161,7 @@ class IngestEngine:
                 self._make(next(iter(receivers)))
             if self._times.monotonic() >= until_ns:
                 break
-        self._retap()
+        self._subscriptions.follow()
         return bool(recordings or receivers)
 
     def _settle(self, recording: RecordingToken) -> None:
@@ -217,7 +220,7 @@ class IngestEngine:
         if self._running and (due := wanted & self._due.keys()):
             for token in due:
                 self._make(token)
-            self._retap()
+            self._subscriptions.follow()
 
     def _wants(self, receiver: Receiver) -> bool:
         """Whether the receiver shall be connected now (10.4)."""
@@ -237,6 +240,7 @@ class IngestEngine:
             self._drain,
             receive_buffer=self._receive_buffer,
             tls=self._tls,
+            silent_udp=self._silent_udp,
             on_streams=lambda token, streams: self.on_streams(token, streams),
             on_start=partial(self._hand_overs.started, receiver.token),
             watcher=lambda: self.watcher,
@@ -347,18 +351,7 @@ class IngestEngine:
     def subscribe(self, key: TrackKey, tap: SampleTap) -> Callable[[], None]:
         """Hand every sample that is recorded into this track to `tap` as it comes, whichever job feeds it, until the
         returned function is called. The source is drained at the pace of somebody who watches meanwhile."""
-        entry = (key, tap)
-        self._taps.append(entry)
-        self._retap()
-
-        def unsubscribe() -> None:
-            if entry in self._taps:
-                self._taps.remove(entry)
-                at = self._tapped.pop(entry, None)
-                if at is not None:
-                    at[1]()
-
-        return unsubscribe
+        return self._subscriptions.add(key, tap)
 
     def offers(self, token: ReceiverToken) -> Sequence[LiveOffer]:
         """What a receiver sends, or sent when it was connected last since the start; empty while that is not known."""
@@ -399,22 +392,12 @@ class IngestEngine:
         """Whether somebody watches has changed."""
         if self._running:
             self._make(token)
-            self._retap()
+            self._subscriptions.follow()
 
-    def _retap(self) -> None:
-        """The source of a track may have changed."""
-        for entry in self._taps:
-            key, tap = entry
-            winner = self._assignment.winner(key)
-            source = self._sources.get(winner.receiver) if winner is not None else None
-            at = self._tapped.get(entry)
-            if at is not None and at[0] is source:
-                continue
-            if at is not None:
-                at[1]()
-                del self._tapped[entry]
-            if source is not None:
-                self._tapped[entry] = source, source.tap(key, tap)
+    def _source_of(self, key: TrackKey) -> Source | None:
+        """That of the job which has won the track."""
+        winner = self._assignment.winner(key)
+        return self._sources.get(winner.receiver) if winner is not None else None
 
     async def _tls(self) -> Trust:
         """Made once, on a thread: reading the system's certificates takes tens of milliseconds."""

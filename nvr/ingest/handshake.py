@@ -8,20 +8,17 @@ import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from nvr.ingest.arbiter import SourceStream
 from nvr.ingest.connection import CameraConnection
 from nvr.ingest.endpoint import Endpoint
+from nvr.ingest.offer import OfferedStream, offered, without_credentials
 from nvr.ingest.settings import IngestSettings
 from nvr.ingest.stream import StreamReceiver
 from nvr.ingest.trust import Trust
 from nvr.ingest.udp import UdpMedia
-from nvr.media import codecs
 from nvr.media.rtsp.message import Response
-from nvr.media.sdp import Media, PayloadFormat, SessionDescription, control_base, resolve_control
-from nvr.media.unit import Depacketizer
+from nvr.media.sdp import SessionDescription, control_base, resolve_control
 from nvr.model.errors import CredentialsRefused, FormatError, SourceError
 from nvr.model.receiver import TransportProtocol
-from nvr.model.recording import TrackType
 from nvr.model.time import NS
 
 logger = logging.getLogger(__name__)
@@ -39,20 +36,6 @@ _OTHER = {TransportProtocol.UDP: TransportProtocol.RTSP, TransportProtocol.RTSP:
 """What is tried where a transport is refused. A tunnel has been asked for because nothing else gets through."""
 _CARRIER = {TransportProtocol.UDP: "UDP", TransportProtocol.RTSP: "TCP", TransportProtocol.HTTP: "HTTP"}
 _TIMEOUT = re.compile(r";\s*timeout\s*=\s*(\d+)", re.ASCII | re.I)
-_KINDS = {"video": TrackType.VIDEO, "audio": TrackType.AUDIO, "application": TrackType.METADATA}
-
-
-@dataclass(slots=True)
-class OfferedStream:
-    """One section of the session description, and what SETUP made of it."""
-
-    info: SourceStream
-    uri: str
-    receiver: StreamReceiver
-    rtcp_channel: int | None = None
-    """Of the interleaved connection; 0 on UDP, which has none. None while it is not set up."""
-    problem: str | None = None
-    """Why it cannot be recorded, one sentence."""
 
 
 @dataclass(slots=True)
@@ -241,7 +224,7 @@ class _Handshake:
         base = control_base(
             self.session.uri, answer.headers.get("Content-Base"), answer.headers.get("Content-Location")
         )
-        base = _without_credentials(base)
+        base = without_credentials(base)
         if not description.media:
             raise SourceError(f"the session description of {self._peer} names no RTP media")
         maximum = self._settings.maximum_streams
@@ -255,7 +238,7 @@ class _Handshake:
                 kinds,
             )
         for index, media in enumerate(description.media[:maximum]):
-            self.session.streams.append(_offered(index, media, base))
+            self.session.streams.append(offered(index, media, base))
         self.session.uri = resolve_control(description.control, base)
 
     def _worth_setting_up(self) -> list[OfferedStream]:
@@ -362,51 +345,3 @@ class _Handshake:
         if answer.status == 404:
             raise SourceError(f"{self._peer} knows no stream at this path (404 to {method})")
         raise SourceError(f"{self._peer} answered {method} with {answer.status} {answer.reason}".rstrip())
-
-
-def _offered(index: int, media: Media, base: str) -> OfferedStream:
-    uri = _without_credentials(resolve_control(media.control, base))
-    chosen, depacketizer, problem = _choose(media)
-    track_type = _KINDS.get(media.kind)
-    if track_type is TrackType.METADATA and depacketizer is None:
-        track_type = None  # application data of other kinds belongs in no track
-    names = [media.onvif_track, media.attribute("mid"), media.attribute("label"), media.control, uri]
-    names.append(uri.rstrip("/").rpartition("/")[2])
-    info = SourceStream(
-        index=index,
-        track_type=track_type,
-        encoding=codecs.stored_as(chosen.encoding) or f"payload type {chosen.payload_type}",
-        names=tuple(dict.fromkeys(n for n in names if n)),
-        supported=depacketizer is not None,
-    )
-    receiver = StreamReceiver(chosen.payload_type, chosen.clock_rate or 90_000, depacketizer)
-    return OfferedStream(info, uri, receiver, problem=problem)
-
-
-def _choose(media: Media) -> tuple[PayloadFormat, Depacketizer | None, str | None]:
-    """The first payload type that can be stored; otherwise the first, without a depacketizer and with the reason."""
-    problem = f"the {media.kind} section names no payload type"
-    for offered in media.formats:
-        if not offered.clock_rate:
-            problem = f"payload type {offered.payload_type} is explained nowhere in the session description"
-            continue
-        try:
-            depacketizer = codecs.depacketizer_for(
-                offered.encoding, offered.clock_rate, offered.channels, {**_sizes(media), **offered.parameters}
-            )
-        except FormatError as e:
-            problem = str(e)
-        else:
-            return offered, depacketizer, None
-    first = media.formats[0] if media.formats else PayloadFormat(0, "", 0)
-    return first, None, problem
-
-
-def _sizes(media: Media) -> dict[str, str]:
-    """Attributes that tell the size of pictures, for codecs whose packets cannot (RTP/JPEG above 2040 pixels)."""
-    return {name: value for name in ("x-dimensions", "framesize") if (value := media.attribute(name))}
-
-
-def _without_credentials(uri: str) -> str:
-    """Some cameras echo the URI with credentials, also with `@` in a password; they are sent in headers only."""
-    return re.sub(r"(?<=://)[^/?#]*@", "", uri, count=1)

@@ -97,7 +97,8 @@ class Session:
         if playing is None:
             return
         try:
-            if playing.connection.running and not self.closed.done():
+            # Interleaved, nobody reads the answer once the session has failed; the closed connection tells the camera.
+            if playing.connection.running and (playing.udp is not None or not self.closed.done()):
                 await playing.teardown(self._settings.teardown_timeout_ns)
         except SourceError as e:
             logger.info("%s: no answer to TEARDOWN: %s", playing.connection.endpoint, e)

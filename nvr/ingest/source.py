@@ -18,7 +18,7 @@ from nvr.ingest.drain import Drain
 from nvr.ingest.endpoint import Endpoint
 from nvr.ingest.gate import Gates, NoGates
 from nvr.ingest.handshake import PlayingSession, open_session
-from nvr.ingest.live import LiveOffer, LiveTap
+from nvr.ingest.live import LiveOffer, LiveTap, Watching, offers_of
 from nvr.ingest.session import NothingOverUdp, Session
 from nvr.ingest.settings import IngestSettings, Times
 from nvr.ingest.tracks import State, Storage, Tracks
@@ -45,20 +45,6 @@ class Watcher(Protocol):
         """An attempt to connect has come to nothing."""
 
 
-def _offers(session: Session) -> list[LiveOffer]:
-    """The streams that can be recorded and watched."""
-    offers = []
-    for stream in session.streams:
-        info, depacketizer = stream.info, stream.receiver.depacketizer
-        if info.track_type is not None and stream.offered.problem is None and depacketizer is not None:
-            offers.append(LiveOffer(info.index, info.track_type, depacketizer.configuration, stream.frame_rate))
-    return offers
-
-
-def _numbered(tap: LiveTap, index: int) -> SampleTap:
-    return lambda sample, configuration: tap.sample(index, sample, configuration)
-
-
 class BackOff:
     """Pauses between attempts: doubled with every failure up to a maximum, each between 75 % and 125 % of that, so
     that forty cameras behind one switch do not come back in step. Durations in nanoseconds."""
@@ -81,7 +67,10 @@ class BackOff:
 
 
 class Source:
-    """Holds a connection to the receiver's media URI for as long as it lives."""
+    """Holds a connection to the receiver's media URI for as long as it lives.
+
+    `silent_udp` outlives it: for each receiver the media URI from which nothing came over UDP, and what is told of it.
+    """
 
     def __init__(
         self,
@@ -94,6 +83,7 @@ class Source:
         receive_buffer: int | None,
         tls: Callable[[], Awaitable[Trust]],
         on_streams: Callable[[ReceiverToken, Sequence[SourceStream]], None],
+        silent_udp: dict[ReceiverToken, tuple[str, str]],
         on_start: Callable[[TrackKey], None] = lambda key: None,
         watcher: Callable[[], Watcher | None] = lambda: None,
         gates: Callable[[], Gates] = NoGates,
@@ -119,11 +109,9 @@ class Source:
         self._refusals = BackOff(settings.refused_back_off_ns, settings.refused_back_off_maximum_ns, random.uniform)
         self._pause_ns = 0
         """Behind the attempt or session that has ended last."""
-        self._udp_silent: str | None = None
-        """Why UDP is not tried any more, until the receiver is reconfigured."""
+        self._silent_udp = silent_udp
         self._last_offers: Sequence[LiveOffer] = ()
-        self._live: dict[LiveTap, dict[int, SampleTap]] = {}
-        """Who watches all streams, with what is attached to each stream of the present session, by its index."""
+        self._watching = Watching()
         self._session: Session | None = None
         self._task: asyncio.Task[None] | None = None
         self._attempt: asyncio.Task[None] | None = None
@@ -163,7 +151,7 @@ class Source:
         self._in_grace = {k for k in self._tracks.keys if self.track_state(k)[0] is RecordingJobState.ACTIVE}
         self._grace_until = self._times.monotonic() + self._settings.configure_grace_ns
         self.error = None
-        self._udp_silent = None
+        self._silent_udp.pop(self.token, None)
         self._back_off.reset()
         self._refusals.reset()
         self._wake.set()
@@ -210,36 +198,19 @@ class Source:
 
     def watch(self, tap: LiveTap) -> None:
         """Tell `tap` of this receiver's sessions and samples from now on. A failure that lasts is told at once."""
-        self._live[tap] = {}
-        if self._session is not None:
-            self._plug_live(tap, self._session)
-        elif self.error is not None:
+        self._watching.add(tap)
+        if self._session is None and self.error is not None:
             tap.lost(self.error)
 
     def unwatch(self, tap: LiveTap) -> None:
         """The counterpart of `watch`; nothing is told any more."""
-        attached = self._live.pop(tap, {})
-        if self._session is not None:
-            for index, sample_tap in attached.items():
-                self._session.detach(self._session.streams[index], None, sample_tap)
-
-    def _plug_live(self, tap: LiveTap, session: Session) -> None:
-        offers = _offers(session)
-        attached = self._live[tap] = {o.index: _numbered(tap, o.index) for o in offers}
-        for index, sample_tap in attached.items():
-            session.attach(session.streams[index], None, sample_tap)
-        tap.connected(offers)
-
-    def _tell_lost(self, reason: str) -> None:
-        for tap in list(self._live):
-            self._live[tap] = {}
-            tap.lost(reason)
+        self._watching.remove(tap)
 
     # -- what is -----------------------------------------------------------------------------------------------------
 
     def offers(self) -> Sequence[LiveOffer]:
         """What the receiver sends: in the present session, else in the last one; empty where there was none."""
-        return self._last_offers if self._session is None else _offers(self._session)
+        return self._last_offers if self._session is None else offers_of(self._session)
 
     @property
     def state(self) -> ReceiverState:
@@ -317,7 +288,7 @@ class Source:
         self._become(ReceiverState.CONNECTING)
         session = Session(self._settings, self._times, self._drain, f"{self.token}@nvr", self._ssrc)
         transport = self.configuration.stream_setup.protocol
-        if transport is TransportProtocol.UDP and self._udp_silent is not None:
+        if transport is TransportProtocol.UDP and self._silence is not None:
             transport = TransportProtocol.RTSP
         try:
             endpoint = Endpoint.parse(self.configuration.media_uri, tunnel=transport is TransportProtocol.HTTP)
@@ -353,8 +324,7 @@ class Source:
         self._on_streams(self.token, [s.info for s in session.streams])
         self._tracks.connect(session)
         self._listen()
-        for tap in list(self._live):
-            self._plug_live(tap, session)
+        self._watching.connected(session)
 
     def _failed(self, error: SourceError) -> None:
         """An attempt has come to nothing."""
@@ -372,14 +342,14 @@ class Source:
         if reason != self.error:
             logger.warning("receiver %s: %s", self.token, reason)
         self.error = reason
-        self._tell_lost(reason)
+        self._watching.lost(reason)
         self._tell(lambda watcher: watcher.connection_failed(self.token))
 
     async def _hold(self, session: Session, playing: PlayingSession) -> None:
         self._become(ReceiverState.CONNECTED)
         self.error = None
         self._refusals.reset()
-        self.remark = self._udp_silent or playing.remark
+        self.remark = playing.remark or self._silence
         endpoint = playing.connection.endpoint
         logger.info("receiver %s: connected to %s, %d streams", self.token, endpoint, len(session.streams))
         if self.remark is not None:
@@ -394,14 +364,21 @@ class Source:
                 self._end_session(session, lost)
             finally:
                 await session.stop()
-        if isinstance(lost, NothingOverUdp) and self._settings.transport_fallback:
-            self._udp_silent = f"{lost}; media come over TCP until the receiver is configured anew"
+        self._pause_ns = self._back_off.pause_ns()
+        asked = self.configuration.stream_setup.protocol
+        if isinstance(lost, NothingOverUdp) and asked is TransportProtocol.UDP and self._settings.transport_fallback:
+            told = f"{lost}; media come over TCP until the receiver is configured anew"
+            self._silent_udp[self.token] = self.configuration.media_uri, told
             self._pause_ns = 0  # nothing else is wrong with the camera
-        else:
-            self._pause_ns = self._back_off.pause_ns()
+
+    @property
+    def _silence(self) -> str | None:
+        """Why UDP is not tried at this media URI."""
+        uri, told = self._silent_udp.get(self.token, ("", None))
+        return told if uri == self.configuration.media_uri else None
 
     def _end_session(self, session: Session, lost: SourceError | None) -> None:
-        self._last_offers = _offers(session)
+        self._last_offers = offers_of(session)
         session.finish(self._end_reason)
         if self._times.monotonic() - self._connected_at >= self._settings.no_data_timeout_ns:
             self._back_off.reset()  # it has lived longer than one that never sends
@@ -414,4 +391,4 @@ class Source:
             self._counted += ReceiverCounters(connections_lost=1)
             self.error = str(lost)
             logger.warning("receiver %s: %s", self.token, lost)
-        self._tell_lost("the connection to the camera has ended" if lost is None else str(lost))
+        self._watching.lost("the connection to the camera has ended" if lost is None else str(lost))

@@ -823,7 +823,9 @@ async def test_unknown_tokens_are_refused(house: House) -> None:
 @pytest.mark.requirement("RX-10.5.7-09")
 async def test_between_two_attempts_a_receiver_is_not_connected_and_waits() -> None:
     house = House()
-    house.engine = IngestEngine(house.storage, dataclasses.replace(QUICK, back_off_ns=60_000 * MS))
+    house.engine = IngestEngine(
+        house.storage, dataclasses.replace(QUICK, back_off_ns=60_000 * MS, back_off_maximum_ns=60_000 * MS)
+    )
     await house.engine.start()
     async with Camera([h264_track()], answers={"DESCRIBE": lambda q, a: bytes(Response(404, a.headers))}) as camera:
         house.record(camera.uri)

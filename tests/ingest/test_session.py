@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from nvr.ingest.arbiter import SourceStream
 from nvr.ingest.connection import CameraConnection
 from nvr.ingest.drain import Drain
-from nvr.ingest.handshake import OfferedStream, PlayingSession
+from nvr.ingest.handshake import PlayingSession
+from nvr.ingest.offer import OfferedStream
 from nvr.ingest.pipeline import TrackPipeline
 from nvr.ingest.session import Session, SessionStream
 from nvr.ingest.settings import IngestSettings, Times

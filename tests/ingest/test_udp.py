@@ -6,6 +6,7 @@ import dataclasses
 import socket
 import time
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -20,6 +21,7 @@ from nvr.model.job import RecordingJobState
 from nvr.model.receiver import ReceiverState, TransportProtocol
 from nvr.model.timeline import GapReason
 from nvr.model.tokens import JobToken, ReceiverToken
+from tests.ingest.test_transports import has_ipv6, server_context
 from tests.support.camera import Camera, UdpLeg, h264_track, key_frame, pcmu_track, picture
 from tests.support.ingest import MS, QUICK, FakeStorage, a_job, a_receiver, a_recording, a_source, key, until
 
@@ -376,10 +378,54 @@ async def test_where_nothing_comes_over_udp_tcp_is_taken_until_the_receiver_is_c
         await until(lambda: house.state()[0] is RecordingJobState.ACTIVE)
         assert "has sent nothing over UDP for 0.05 s" in (house.engine.remark(RECEIVER) or "")
         assert transports(camera) == ["RTP/AVP", "RTP/AVP/TCP"]
+        house.engine.apply([a_recording()], [], [a_receiver(camera.uri, protocol=TransportProtocol.UDP)])
+        await camera.requested("TEARDOWN", 2)
+        house.record(camera.uri)
+        await camera.playing(3)
+        assert transports(camera)[2:] == ["RTP/AVP/TCP"], "it is remembered while the receiver is not needed"
         camera.silent_udp = False
         house.record(f"{camera.uri}?again")
-        await camera.playing(3)
+        await camera.playing(4)
         assert transports(camera)[-1] == "RTP/AVP"
+        await house.engine.stop()
+
+
+async def test_where_tcp_is_refused_and_udp_silent_attempts_have_pauses() -> None:
+    patient = dataclasses.replace(QUICK, back_off_ns=60_000 * MS, back_off_maximum_ns=60_000 * MS)
+    house = House(dataclasses.replace(patient, udp_silence_ns=30 * MS))
+    await house.engine.start()
+    async with Camera([h264_track()], silent_udp=True, transports=("UDP",)) as camera:
+        house.record(camera.uri, TransportProtocol.RTSP)
+        await until(lambda: house.state()[0] is RecordingJobState.ERROR)
+        assert "has sent nothing over UDP" in house.state()[1]
+        connections = camera.connections
+        await camera.requested("TEARDOWN")
+        assert camera.connections == connections
+        await house.engine.stop()
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6 loopback")
+async def test_a_camera_on_ipv6_is_recorded_over_udp(house: House) -> None:
+    track = h264_track()
+    async with Camera([track], host="::1") as camera:
+        house.record(camera.uri)
+        await camera.playing()
+        camera.send_report(track, time.time_ns(), 0)
+        camera.send_unit(track, key_frame(0), 0)
+        await until(lambda: house.state()[0] is RecordingJobState.ACTIVE)
+        assert house.engine.remark(RECEIVER) is None
+
+
+async def test_media_of_an_rtsps_source_do_not_go_over_udp_in_the_clear(tmp_path: Path) -> None:
+    context, trusted = server_context(tmp_path)
+    house = House(dataclasses.replace(QUICK, tls_ca_file=trusted))
+    await house.engine.start()
+    async with Camera([h264_track()], tls=context) as camera:
+        house.record(camera.uri)
+        await camera.playing()
+        await until(lambda: house.engine.receiver_state(RECEIVER) is ReceiverState.CONNECTED)
+        assert transports(camera) == ["RTP/AVP/TCP"]
+        assert "come over its TLS connection, not over UDP" in (house.engine.remark(RECEIVER) or "")
         await house.engine.stop()
 
 
