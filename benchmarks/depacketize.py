@@ -16,8 +16,12 @@ from collections.abc import Callable
 from functools import partial
 
 from nvr.media.codecs import depacketizer_for
+from nvr.media.codecs.av1 import Av1Packetizer, leb128
 from nvr.media.codecs.h264 import H264Packetizer
 from nvr.media.codecs.h265 import H265Packetizer
+from nvr.media.codecs.jpeg import JpegPacketizer
+from nvr.media.codecs.jpeg_headers import SCAN, frame_segment, quantization_segments, tables_of_quality
+from nvr.media.codecs.mpeg4 import Mpeg4Packetizer
 from nvr.media.unit import Packetizer
 
 PICTURES = 500
@@ -86,12 +90,35 @@ def best(what: Callable[[], int], expected: int) -> float:
     return min(found)
 
 
+def others() -> dict[str, tuple[Packetizer, bytes, bytes]]:
+    """Codecs without NAL units: packetizer, key picture, other picture."""
+    data = (bytes(range(1, 251)) * (PACKETS_A_PICTURE * PAYLOAD // 250 + 1))[: PACKETS_A_PICTURE * (PAYLOAD - 12)]
+    sequence = bytes.fromhex("0a0a00000003b4fdf12be401")
+    image = b"".join(
+        (
+            b"\xff\xd8",
+            quantization_segments(tables_of_quality(50), 0),
+            frame_segment(1280, 720, 2, 2, False),
+            SCAN,
+            data,
+        )
+    )
+    headers = bytes.fromhex("000001b001000001b58913000001000000012000c48d8800cd05040c1443")
+    obus = [b"\x32" + leb128(len(first + data)) + first + data for first in (b"\x10", b"\x30")]
+    return {
+        "JPEG": (JpegPacketizer(PAYLOAD), image, image),
+        "AV1": (Av1Packetizer(PAYLOAD), sequence + obus[0], obus[1]),
+        "MP4V-ES": (Mpeg4Packetizer(PAYLOAD), headers + b"\0\0\1\xb6\x10" + data, b"\0\0\1\xb6\x50" + data),
+    }
+
+
 def main() -> None:
-    for encoding, packetizer, sets, idr, trailing in (
-        ("H264", H264Packetizer(PAYLOAD), H264_SETS, b"\x65\x88", b"\x41\x9a"),
-        ("H265", H265Packetizer(PAYLOAD), H265_SETS, b"\x26\x01\xaf", b"\x02\x01\xd0"),
-    ):
-        key, other = unit(sets, idr), unit((), trailing)
+    cases: dict[str, tuple[Packetizer, bytes, bytes]] = {
+        "H264": (H264Packetizer(PAYLOAD), unit(H264_SETS, b"\x65\x88"), unit((), b"\x41\x9a")),
+        "H265": (H265Packetizer(PAYLOAD), unit(H265_SETS, b"\x26\x01\xaf"), unit((), b"\x02\x01\xd0")),
+        **others(),
+    }
+    for encoding, (packetizer, key, other) in cases.items():
         stream = payloads(packetizer, key, other)
         count = len(stream)
         copy = best(partial(bare, stream), PICTURES) * 1e6 / count
