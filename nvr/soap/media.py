@@ -3,7 +3,7 @@
 A channel is a receiver that may connect: it has a MediaUri, and its mode is not NeverConnect. Profile, video source and
 configurations of a channel all have the receiver's token. What a channel sends is known as soon as it has been
 connected; until then resolutions and frame rates are 0, and no encoder configuration is told. The picture's quality is
-the camera's matter and told as 0 always. Encodings that this service has no word for (H.265) have no encoder
+the camera's matter and told as 0 always. Encodings that this service has no word for (H.265, AV1) have no encoder
 configuration; the stream itself says what it is.
 """
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from nvr.control.receivers import Receivers
 from nvr.control.recordings import RecordingControl
@@ -59,6 +59,9 @@ NOT_IMPLEMENTED = frozenset(
 """The rest of media.wsdl, edition 26.06."""
 
 MAX_NAME = 64
+
+_WORDS: Final = {"H264": "H264", "JPEG": "JPEG", "MP4V-ES": "MPEG4"}
+"""tt:VideoEncoding, by RTP encoding name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,14 +254,15 @@ class MediaService(Service):
     def _encoder_configuration(self, channel: Channel) -> types.VideoEncoderConfiguration | None:
         """None where the encoding is not known, or is none that this service has a word for."""
         video = channel.video
-        if video is None or video.configuration is None or video.configuration.encoding != "H264":
+        name = None if video is None or video.configuration is None else _WORDS.get(video.configuration.encoding)
+        if name is None:
             return None
         width, height = channel.resolution
         return types.VideoEncoderConfiguration(
             Name=channel.name,
             UseCount=1,
             token=channel.token,
-            Encoding="H264",
+            Encoding=name,
             Resolution=types.VideoResolution(Width=width, Height=height),
             Quality=0.0,
             Multicast=types.MulticastConfiguration(

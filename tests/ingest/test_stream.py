@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from nvr.ingest.stream import StreamReceiver
-from nvr.media.codecs import depacketizer_for
+from nvr.media.codecs import ENCODINGS, depacketizer_for, stored_as
 from nvr.media.codecs.jpeg import HEADER, JpegConfiguration
 from nvr.media.codecs.jpeg_headers import frame_segment
 from nvr.media.replay_extension import JpegExtension, ReplayExtension
@@ -60,3 +60,25 @@ def test_extensions_are_not_read_while_nobody_wants_the_stream_nor_for_other_cod
     sound.take = True
     sound.irregular(memoryview(data), 0, len(data))
     assert len(sound.units) == 1
+
+
+def test_other_extensions_do_not_disturb_a_codec() -> None:
+    """A dependency descriptor of AV1, as WebRTC senders have it in a one-byte extension (RFC 8285)."""
+    made = StreamReceiver(26, 90_000, depacketizer_for("AV1", 90_000))
+    made.take = True
+    payload = bytes.fromhex("280b0800000003b4fdf12be40130") + b"\x10key frame"
+    for sequence, size in ((1, 4), (2, 0)):
+        data = packet(sequence, payload, RtpExtension(0xBEDE, bytes.fromhex("c2808001")[:size]), marker=True)
+        made.irregular(memoryview(data), 0, len(data))
+    assert [u.clean_point for u in made.units] == [True, True]
+    assert made.units[0].data.endswith(b"\x10key frame")
+
+
+def test_both_spellings_of_gzip_metadata_are_one_encoding_of_a_track() -> None:
+    """What was recorded under the name of one edition goes on under that of another (RC-5.1 allows one encoding)."""
+    for name in ("vnd.onvif.metadata.gzip", "vnd.onvif.metadata+gzip"):
+        configuration = depacketizer_for(name, 90_000).configuration
+        assert configuration is not None
+        assert stored_as(name) == configuration.encoding
+    for name in ENCODINGS:
+        assert stored_as(name.lower()) in ENCODINGS

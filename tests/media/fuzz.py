@@ -13,6 +13,8 @@ import time
 import traceback
 from collections.abc import Callable
 
+from nvr.media.codecs import depacketizer_for, from_sample_entry, packetizer_for
+from nvr.media.codecs.jpeg_depacketizer import JpegDepacketizer
 from nvr.media.replay_extension import JpegExtension, ReplayExtension
 from nvr.media.rtcp import Bye, ReceiverReport, ReportBlock, SenderReport, SourceDescription, parse_compound
 from nvr.media.rtp import RtpExtension, RtpPacket
@@ -71,6 +73,50 @@ def descriptions(data: bytes) -> None:
     bytes(SessionDescription.parse(data))
 
 
+STREAMS: tuple[tuple[str, int, dict[str, str | None], tuple[bytes, ...]], ...] = (
+    ("JPEG", 90_000, {}, (bytes.fromhex("0000000041ff140c0007ffff00000040") + bytes(80), bytes(12))),
+    ("AV1", 90_000, {}, (bytes.fromhex("280b0800000003b4fdf12be40130") + b"\x10frame", b"\x50\x30begin", b"\x90end")),
+    ("MP4V-ES", 90_000, {}, (bytes.fromhex("000001b58913000001000000012000c48d8800cd05040c1443000001b610") + b"x",)),
+    (
+        "H264",
+        90_000,
+        {},
+        (bytes.fromhex("674d001f965402802dc8"), bytes.fromhex("68ee3c80"), b"\x65\x88a", b"\x7c\x85a"),
+    ),
+    ("H265", 90_000, {}, (bytes.fromhex("4401c172b46240"), b"\x62\x01\x93abc", b"\x62\x01\x53abc")),
+    ("MPEG4-GENERIC", 16_000, {"mode": "AAC-hbr", "config": "1408"}, (b"\0\x10\0\x18abc", b"\0\x20\0\x08\0\x10abc")),
+    ("G726-24", 8_000, {}, (bytes(6),)),
+    ("VND.ONVIF.METADATA", 90_000, {}, (b"<tt:MetadataStream/>", b"<MetadataStream>", b"</MetadataStream>")),
+)
+
+
+def depacketized(data: bytes) -> None:
+    """The first octet tells the codec; payloads stand behind two octets each: length, and flags of time and marker.
+    Whatever comes out must go in again, and its configuration survive a sample entry."""
+    encoding, rate, parameters, _ = STREAMS[data[0] % len(STREAMS)] if data else STREAMS[0]
+    made = depacketizer_for(encoding, rate, None, parameters)
+    units, at, time_ = [], 1, 0
+    while at + 2 <= len(data):
+        size, flags = data[at], data[at + 1]
+        view = memoryview(data)[at + 2 : at + 2 + size]
+        time_ += flags >> 1 & 3
+        if flags & 8:
+            made.lost(1)
+        if flags & 16 and isinstance(made, JpegDepacketizer):
+            made.extension((0xFFD8, 0xFFFF, 0xABAC)[flags >> 5 & 1], bytes(view[: size // 2 & ~3]))
+        units += made.push(view, 0, len(view), time_, bool(flags & 1))
+        at += 2 + size
+    for unit in [*units, *made.flush()]:
+        packetizer_for(unit.configuration, 300).packetize(memoryview(unit.data))
+        assert from_sample_entry(unit.configuration.sample_entry()).encoding == unit.configuration.encoding
+
+
+def payload_stream(number: int) -> bytes:
+    payloads = STREAMS[number][3]
+    parts = (bytes((len(p), 1 if n == len(payloads) - 1 else 0)) + p for n, p in enumerate(payloads))
+    return bytes((number,)) + b"".join(parts) * 2
+
+
 BLOCK = ReportBlock(1, 2, -3, 4, 5, 6, 7)
 SEEDS: tuple[tuple[Callable[[bytes], object], tuple[bytes, ...]], ...] = (
     (
@@ -100,6 +146,7 @@ SEEDS: tuple[tuple[Callable[[bytes], object], tuple[bytes, ...]], ...] = (
         ),
     ),
     (descriptions, (SDP,)),
+    (depacketized, tuple(payload_stream(n) for n in range(len(STREAMS)))),
 )
 
 

@@ -11,8 +11,11 @@ from nvr.control.receivers import Receivers
 from nvr.control.recordings import RecordingControl
 from nvr.control.state import ControlState
 from nvr.ingest.live import LiveOffer
+from nvr.media.codecs.av1 import Av1Configuration
 from nvr.media.codecs.g711 import PcmuConfiguration
 from nvr.media.codecs.h264 import H264Configuration
+from nvr.media.codecs.jpeg import JpegConfiguration
+from nvr.media.codecs.mpeg4 import Mpeg4Configuration
 from nvr.media.unit import CodecConfiguration
 from nvr.model.recording import TrackType
 from nvr.model.time import NS
@@ -40,6 +43,8 @@ from tests.support.soap_house import (
 
 H264 = H264Configuration((SPS,), (PPS,))
 """640 x 480."""
+MPEG4 = bytes.fromhex("000001b001000001b58913000001000000012000c48d8800cd05040c1443")
+AV1 = bytes.fromhex("00000003b4fdf12be401")
 CONFIGURATION = "<trt:ConfigurationToken>{}</trt:ConfigurationToken>"
 
 
@@ -110,6 +115,19 @@ async def test_a_profile_tells_what_the_camera_sends(media: SoapHouse, offers: O
     assert sources.all("trt:VideoSources")[0].get("token") == token
     assert float(sources.text("trt:VideoSources/tt:Framerate")) == 25
     assert sources.text("trt:VideoSources/tt:Resolution/tt:Height") == str(H264.height)
+
+
+async def test_an_encoder_is_named_in_the_words_of_the_schema(media: SoapHouse, offers: Offers) -> None:
+    token = await receiver_of(media)
+    named = []
+    for configuration in (JpegConfiguration(2560, 1920), Mpeg4Configuration(MPEG4), Av1Configuration(AV1)):
+        offers.video(token, configuration)
+        reply = await media.send("<trt:GetProfiles/>", "user")
+        encoders = reply.all("trt:Profiles/tt:VideoEncoderConfiguration")
+        named.append(reply.text("trt:Profiles/tt:VideoEncoderConfiguration/tt:Encoding") if encoders else None)
+        width = reply.all("trt:Profiles/tt:VideoSourceConfiguration/tt:Bounds")[0].get("width")
+        assert width == str(configuration.width)
+    assert named == ["JPEG", "MPEG4", None]
 
 
 async def test_a_receiver_that_has_never_been_connected_is_a_channel_of_unknown_size(media: SoapHouse) -> None:
