@@ -53,9 +53,10 @@ def _middles(stream: StreamReceiver, fragments: NalDepacketizer, view: memoryvie
     size = 4 + (lead >> 32 & 0xFFFF)
     position += size
     parts: list[bytes] = []
-    whole = view[position : end - (end - position) % size]
+    count = min((end - position) // size, 0xFFFF - (lead & 0xFFFF))  # a carry would count up the payload type
+    whole = view[position : position + size * count]
     for found, found_source, header, data in _frame_of_middle(len(middle), size).iter_unpack(whole):
-        lead += 1  # where the sequence number wraps, this changes what stands in front of it: no match
+        lead += 1
         if found != lead or header != middle or found_source != source:
             break
         parts.append(data)

@@ -6,7 +6,7 @@ import base64
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from nvr.ingest.interleaved import MAXIMUM_GARBAGE, InterleavedParser
@@ -266,6 +266,7 @@ def altered(packets: list[bytes], place: int, change: str | tuple[int, int]) -> 
     st.integers(65_510, 65_535),
     st.booleans(),
 )
+@example([(4, (1, 1))], 65_532, False)  # another payload type right where the sequence number wraps
 def test_the_middle_of_a_picture_comes_out_as_if_each_packet_was_taken_by_itself(
     changes: list[tuple[int, str | tuple[int, int]]], sequence: int, h265: bool
 ) -> None:
