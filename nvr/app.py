@@ -202,6 +202,7 @@ class Daemon:
             public.public_address,
             public.public_tls_address,
             TRANSPORTS if settings.rtsp.maximum_udp_streams else TRANSPORTS - {TransportProtocol.UDP},
+            rtsp.udp_ports,
         )
         worst_delay = await parts.enter("loop probe", _loop_probe())
         searches = SearchSessions(control, storage, settings.search, archive=archive)

@@ -129,6 +129,11 @@ class RtspServer:
         return self._datagrams.ports.taken
 
     @property
+    def udp_ports(self) -> UdpPorts:
+        """What streams by UDP share."""
+        return self._datagrams.ports
+
+    @property
     def port(self) -> int:
         """The TCP port that was listened on first; where `start` was given 0, the one that was free."""
         return self._ports[0]

@@ -76,14 +76,14 @@ class UdpPorts:
     def __init__(self, maximum_streams: int, ports: tuple[int, ...] = ()) -> None:
         """`ports`: the first and the last that may be used; empty where the system chooses."""
         self.taken = 0
-        self._maximum = maximum_streams
+        self.maximum = maximum_streams
         self._first, self._last = ports or (0, 0)
         self._next = self._first + self._first % 2
 
     def open(self, local_address: str, peer_address: str, client: PortPair) -> Pair:
         """A pair at the local address, connected to the client. Raises LimitReached, RequestRefused (461, 503)."""
-        if self.taken >= self._maximum:
-            raise LimitReached("UDP stream", self._maximum)
+        if self.taken >= self.maximum:
+            raise LimitReached("UDP stream", self.maximum)
         try:
             found = socket.getaddrinfo(local_address, 0, type=socket.SOCK_DGRAM, flags=socket.AI_NUMERICHOST)[0]
             peer = socket.getaddrinfo(peer_address, 0, found[0], type=socket.SOCK_DGRAM, flags=socket.AI_NUMERICHOST)[0]

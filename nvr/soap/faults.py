@@ -155,6 +155,7 @@ TABLE: tuple[Row, ...] = (
     Row(BadConfiguration, _S, ("InvalidArgVal", "InvalidStreamSetup"), service=TRT),
     Row(BadConfiguration, _S, ("InvalidArgVal", "InvalidSource"), service=TSE),
     Row(BadConfiguration, _S, ("InvalidArgVal", "BadConfiguration")),
+    Row(LimitReached, _S, ("OperationProhibited", "StreamConflict"), "UDP stream"),
     Row(LimitReached, _R, ("Action", "MaxRecordings"), "Recording"),
     Row(LimitReached, _R, ("Action", "MaxTracks"), "Track"),
     Row(LimitReached, _R, ("Action", "MaxRecordingJobs"), "RecordingJob"),

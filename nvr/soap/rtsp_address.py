@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
-from nvr.model.errors import BadConfiguration
+from nvr.model.errors import BadConfiguration, LimitReached
 from nvr.model.receiver import StreamSetup, StreamType, TransportProtocol
 from nvr.soap.service import Call
 
 TRANSPORTS = frozenset({TransportProtocol.UDP, TransportProtocol.RTSP, TransportProtocol.HTTP})
+
+
+class UdpPorts(Protocol):
+    """What the streams that are sent by UDP share."""
+
+    @property
+    def taken(self) -> int: ...
+
+    @property
+    def maximum(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,14 +40,19 @@ class RtspAddress:
     public_tls: str | None = None
     transports: frozenset[TransportProtocol] = TRANSPORTS
     """Those that the RTSP server speaks."""
+    udp: UdpPorts | None = None
 
     def check(self, setup: StreamSetup) -> None:
-        """Raises BadConfiguration for a stream type or transport that is not served."""
+        """Raises BadConfiguration for a stream type or transport that is not served, LimitReached (`UDP stream`) where
+        other streams have taken what it needs.
+        """
         if setup.stream is not StreamType.RTP_UNICAST:
             raise BadConfiguration(f"streams are sent as RTP-Unicast, not as {setup.stream}")
         if setup.protocol not in self.transports:
             spoken = ", ".join(sorted(self.transports))
             raise BadConfiguration(f"streams are not sent over {setup.protocol}, but over {spoken}")
+        if setup.protocol is TransportProtocol.UDP and self.udp is not None and self.udp.taken >= self.udp.maximum:
+            raise LimitReached("UDP stream", self.udp.maximum)
 
     def uri(self, call: Call, path: str, protocol: TransportProtocol = TransportProtocol.RTSP) -> str:
         """The URI of a path, which begins with a slash."""

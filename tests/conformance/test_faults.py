@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -17,8 +17,10 @@ import pytest_asyncio
 
 from nvr.control.state import ControlSettings
 from nvr.events.filters import ITEM_FILTER
+from nvr.replay.udp import UdpPorts
 from nvr.soap.names import ENV, PREFIXES, XML
 from nvr.soap.recording import RecordingService
+from nvr.soap.rtsp_address import RtspAddress
 from tests.support.soap_house import (
     AUTO_SOURCE,
     SoapHouse,
@@ -75,6 +77,8 @@ class Device:
     """A receiver that no job refers to."""
     ended: str
     """The token of a search that is over."""
+    ports: UdpPorts = field(default_factory=lambda: UdpPorts(maximum_streams=1))
+    """For replay by UDP."""
 
 
 Body = Callable[[Device], str]
@@ -87,8 +91,8 @@ class Case:
     fault: str
     bodies: Sequence[Body]
     full: str = ""
-    """What exists up to its limit: recordings, tracks, jobs, receivers, searches. Or `fixed`: the operator has set that
-    clients do not create and delete recordings and tracks."""
+    """What exists up to its limit: recordings, tracks, jobs, receivers, searches, UDP ports. Or `fixed`: the operator
+    has set that clients do not create and delete recordings and tracks."""
 
 
 def of(operation: str, more: str = "", token: str = NO_SUCH, track: str = "") -> Body:
@@ -246,6 +250,11 @@ CASES = [
             lambda d: get_replay_uri(d.recording, protocol="TCP"),
         ],
     ),
+    Case(
+        "Sender/OperationProhibited/StreamConflict",
+        [lambda d: get_replay_uri(d.recording, protocol="UDP")],
+        full="UDP ports",
+    ),
     Case(NO_RECORDING, [raw(get_replay_uri(NO_SUCH))]),
     Case(
         "Sender/InvalidArgVal/ConfigModify",
@@ -263,13 +272,14 @@ def operation_of(case: Case) -> str:
 
 @pytest_asyncio.fixture
 async def device() -> AsyncIterator[Device]:
-    house = await SoapHouse.open(LIMITS)
+    ports = UdpPorts(maximum_streams=1)
+    house = await SoapHouse.open(LIMITS, rtsp=RtspAddress(8554, udp=ports))
     recording, other = await recording_of(house), await recording_of(house)
     used, free = await receiver_of(house), await receiver_of(house)
     job = await job_of(house, recording, source_token(used))
     search = (await house.send(find_recordings())).text("tse:SearchToken")
     await house.send(end_search(search))
-    yield Device(house, recording, other, job, used, free, search)
+    yield Device(house, recording, other, job, used, free, search, ports)
     await house.close()
 
 
@@ -291,6 +301,8 @@ async def fill(device: Device, what: str) -> None:
         service = house.soap.service("/onvif/recording_service").service
         assert isinstance(service, RecordingService)
         service.limits = replace(LIMITS, dynamic_recordings=False, dynamic_tracks=False)
+    elif what == "UDP ports":
+        device.ports.taken = device.ports.maximum
     elif what == "searches":
         for _ in range(SEARCHES):
             assert (await house.send(find_recordings())).fault is None

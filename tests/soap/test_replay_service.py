@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from nvr.model.receiver import TransportProtocol
+from nvr.replay.udp import UdpPorts
 from nvr.soap.replay import ReplaySettings
 from nvr.soap.rtsp_address import TRANSPORTS, RtspAddress
 from tests.soap.conftest import LIMITS
@@ -101,6 +102,20 @@ async def test_a_transport_that_the_operator_has_switched_off_is_refused() -> No
     house = await SoapHouse.open(LIMITS, rtsp=address)
     reply = await house.send(get_replay_uri(await recording_of(house), protocol="UDP"))
     assert (reply.status, reply.fault) == (400, "Sender/InvalidArgVal/InvalidStreamSetup")
+    await house.close()
+
+
+@pytest.mark.requirement("RP-7.1-05")
+async def test_udp_whose_ports_other_streams_have_taken_is_a_conflict() -> None:
+    ports = UdpPorts(maximum_streams=1)
+    house = await SoapHouse.open(LIMITS, rtsp=RtspAddress(8554, udp=ports))
+    recording = await recording_of(house)
+    pair = ports.open("127.0.0.1", "127.0.0.1", (40_000, 40_001))
+    reply = await house.send(get_replay_uri(recording, protocol="UDP"))
+    assert (reply.status, reply.fault) == (400, "Sender/OperationProhibited/StreamConflict")
+    assert (await house.send(get_replay_uri(recording, protocol="RTSP"))).fault is None
+    pair.close()
+    assert (await house.send(get_replay_uri(recording, protocol="UDP"))).fault is None
     await house.close()
 
 
