@@ -8,6 +8,7 @@ from enum import StrEnum
 from nvr.model import xpath
 from nvr.model.event import Event
 from nvr.model.job import SourceReference
+from nvr.model.ptz import PtzVector
 from nvr.model.recorded import CameraEvent
 from nvr.model.recording import RecordingSourceInformation, TrackType
 from nvr.model.time import UtcNs
@@ -117,6 +118,25 @@ class FoundEvent:
     time_ns: UtcNs
     event: Event | CameraEvent
     start_state: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FoundPosition:
+    """tt:FindPTZPositionResult (6.3.7)."""
+
+    recording: RecordingToken
+    track: TrackToken
+    time_ns: UtcNs
+    position: PtzVector
+
+
+@dataclass(frozen=True, slots=True)
+class FoundMetadata:
+    """tt:FindMetadataResult (6.3.10)."""
+
+    recording: RecordingToken
+    track: TrackToken
+    time_ns: UtcNs
 
 
 @dataclass(frozen=True, slots=True)

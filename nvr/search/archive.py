@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Iterable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterable, Sequence
+from typing import Generic, Protocol, TypeVar
 
 from nvr.model.recorded import RecordedMessage
 from nvr.model.search import SearchInterval
 from nvr.model.time import UtcNs
-from nvr.storage.event_rows import EventRow, Place, Stream
+from nvr.model.tokens import TrackKey
+from nvr.storage.event_rows import EventRow, Place, PositionRow, Stream
 
 
 class Archive(Protocol):
@@ -35,42 +36,70 @@ class Archive(Protocol):
     def message(self, number: int) -> RecordedMessage | None:
         """None where it has gone with the last of its events."""
 
+    def position_tracks(self) -> dict[int, TrackKey]:
+        """Tracks by their numbers in this index. From memory."""
 
-class EventWalk:
-    """The events of many streams, or of many messages, in the order of a search, read page by page. Belongs to one
-    thread at a time.
+    def positions(
+        self, tracks: Sequence[int], interval: SearchInterval, after: Place | None, each: int
+    ) -> list[PositionRow]:
+        """Of each track at most `each` positions, as `events`."""
+
+    def words(self, file_ids: Sequence[str]) -> dict[str, frozenset[str]]:
+        """The words of files that have been read to their end; others are left out."""
+
+
+class Row(Protocol):
+    """What stands at a place."""
+
+    @property
+    def where(self) -> Place: ...
+
+
+R = TypeVar("R", bound=Row)
+
+
+class Walk(Generic[R]):
+    """Rows of many sequences, such as streams, in the order of a search, read page by page. Belongs to one thread at a
+    time.
+
+    `fetch(numbers, after, each)` gives of each sequence at most `each` rows behind a place, in order; `number_of` tells
+    the sequence of a row.
     """
 
     PAGE = 128
     FIRST = 4
 
-    def __init__(self, archive: Archive, interval: SearchInterval, by_message: bool = False) -> None:
-        self._archive = archive
-        self._interval = interval
-        self._by_message = by_message
-        self._sign = -1 if interval.backward else 1
-        self._pages: dict[int, deque[EventRow]] = {}
+    def __init__(
+        self,
+        fetch: Callable[[Sequence[int], Place | None, int], Iterable[R]],
+        number_of: Callable[[R], int],
+        backward: bool,
+    ) -> None:
+        self._fetch = fetch
+        self._number_of = number_of
+        self._sign = -1 if backward else 1
+        self._pages: dict[int, deque[R]] = {}
         self._heads: list[tuple[int, int, int, int]] = []
-        """Of each stream with a page in hand: where its next event stands, so that the first in order is the least."""
+        """Of each sequence with a page in hand: where its next row stands, so that the first in order is the least."""
         self._dry: set[int] = set()
 
     def include(self, numbers: Iterable[int], after: Place | None) -> None:
-        """Takes in streams, or messages, that it does not have, from behind `after` on."""
+        """Takes in sequences that it does not have, from behind `after` on."""
         new = [number for number in numbers if number not in self._pages]
         if new:
             self._pages.update((number, deque()) for number in new)
             self._fill(new, after, max(self.FIRST, self.PAGE // len(new)))
 
     def look_again(self, after: Place | None) -> None:
-        """Takes in what has come to the streams that seemed to be at their end."""
+        """Takes in what has come to the sequences that seemed to be at their end."""
         self._fill([number for number in sorted(self._dry) if not self._pages[number]], after, self.FIRST)
 
-    def peek(self) -> EventRow | None:
-        """The next event; None at the end."""
+    def peek(self) -> R | None:
+        """The next row; None at the end."""
         return self._pages[self._heads[0][3]][0] if self._heads else None
 
-    def take(self) -> EventRow:
-        """Takes the next event away. There must be one."""
+    def take(self) -> R:
+        """Takes the next row away. There must be one."""
         number = heapq.heappop(self._heads)[3]
         page = self._pages[number]
         row = page.popleft()
@@ -80,11 +109,16 @@ class EventWalk:
             self._fill([number], row.where, self.PAGE)
         return row
 
+    def next_of(self, number: int) -> R | None:
+        """The next row of one sequence."""
+        page = self._pages[number]
+        return page[0] if page else None
+
     def _fill(self, numbers: Sequence[int], after: Place | None, each: int) -> None:
         if not numbers:
             return
-        for row in self._archive.events(numbers, self._interval, after, each, self._by_message):
-            self._pages[row.message if self._by_message else row.stream].append(row)
+        for row in self._fetch(numbers, after, each):
+            self._pages[self._number_of(row)].append(row)
         for number in numbers:
             page = self._pages[number]
             if len(page) < each:
@@ -94,9 +128,9 @@ class EventWalk:
             if page:
                 self._push(number, page[0])
 
-    def _push(self, number: int, row: EventRow) -> None:
-        sign = self._sign
-        heapq.heappush(self._heads, (sign * row.time_ns, sign * row.file, sign * row.place, number))
+    def _push(self, number: int, row: R) -> None:
+        sign, (time_ns, file, place) = self._sign, row.where
+        heapq.heappush(self._heads, (sign * time_ns, sign * file, sign * place, number))
 
 
 class NoArchive:
@@ -118,3 +152,14 @@ class NoArchive:
 
     def message(self, number: int) -> RecordedMessage | None:
         return None
+
+    def position_tracks(self) -> dict[int, TrackKey]:
+        return {}
+
+    def positions(
+        self, tracks: Sequence[int], interval: SearchInterval, after: Place | None, each: int
+    ) -> list[PositionRow]:
+        return []
+
+    def words(self, file_ids: Sequence[str]) -> dict[str, frozenset[str]]:
+        return {}

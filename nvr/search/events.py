@@ -7,35 +7,30 @@ found as long as the search has not passed it, and what is deleted meanwhile is 
 
 from __future__ import annotations
 
-import asyncio
-import time
 from bisect import insort
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
 from nvr.model import event as wire_events
 from nvr.model import recorded, xpath
-from nvr.model.coverage import EMPTY, Coverage
 from nvr.model.event import RECORDING_STATE, TRACK_STATE, Event, PropertyOperation, wanted_item
 from nvr.model.recorded import CameraEvent
 from nvr.model.search import EventFilter, FoundEvent, SearchInterval
 from nvr.model.time import UtcNs
-from nvr.model.tokens import RecordingToken, TrackKey
-from nvr.search.archive import Archive, EventWalk
+from nvr.model.tokens import RecordingToken
+from nvr.search.archive import Archive, Walk
 from nvr.search.chosen import ChosenRecordings
 from nvr.search.history import BEFORE_ALL, BEHIND_ALL, CAMERA_EVENT, History, Key
+from nvr.search.steps import SteppedSearch
 from nvr.storage.event_rows import EventRow, Place, Stream
 
-STEP_NS = 20_000_000
-"""So long may one step work on its thread."""
 FEW_MESSAGES = 64
 """Where so few messages have the item that the filter asks for, their events are sought, not those of all streams."""
 _JUDGED = 10_000
 """Messages whose judgement by the content filter is remembered; most cameras send a few dozen different ones."""
 
 
-class EventSearch:
-    """Searches in the direction of `interval`. `now` is the end of a search without EndPoint."""
+class EventSearch(SteppedSearch[FoundEvent]):
+    """With `start_state` virtual events tell the state of every property at the start, and backward at the end too."""
 
     def __init__(
         self,
@@ -47,53 +42,28 @@ class EventSearch:
         *,
         start_state: bool = False,
     ) -> None:
-        self.found: deque[FoundEvent] = deque()
-        self.exhausted = False
-        self._chosen = chosen
-        self._interval = interval
         self._filter = wanted
         self._archive = archive
-        self._now = now
         self._start_state = start_state
-        self._backward = interval.backward
         self._of_recording, self._of_tracks = (
             wanted.wants(RECORDING_STATE.qualified),
             wanted.wants(TRACK_STATE.qualified),
         )
         self._item = next((item for e in wanted.contents if (item := wanted_item(e)) is not None), None)
         """A simple item that every match has, where the filter says so."""
-        self._walk: EventWalk | None = None
+        self._walk: Walk[EventRow] | None = None
         self._by_message = False
         self._streams: dict[int, Stream] = {}
-        self._position: Key = (interval.start_ns, BEHIND_ALL if self._backward else BEFORE_ALL, ())
-        self._events = self._all()
+        self._position: Key = (interval.start_ns, BEHIND_ALL if interval.backward else BEFORE_ALL, ())
         self._judged: dict[tuple[int, int], bool] = {}
+        super().__init__(chosen, interval, now)
 
     def endpoint(self) -> UtcNs:
-        if not self.exhausted:
-            return self._position[0]
-        end_ns = self._interval.end_ns
-        return end_ns if end_ns is not None else max(self._interval.start_ns, self._now())
+        self._reached_ns = self._position[0]
+        return super().endpoint()
 
-    async def step(self, wanted: int) -> None:
-        await self._chosen.refresh()
-        await asyncio.to_thread(self._go_on, wanted)
-
-    def _go_on(self, wanted: int) -> None:
-        """Blocking."""
-        until_ns = time.monotonic_ns() + STEP_NS
-        walk = self._include_streams()
-        walk.look_again(self._place)
-        while len(self.found) < wanted:
-            try:
-                event = next(self._events)
-            except StopIteration:
-                self.exhausted = True
-                return
-            if event is not None:
-                self.found.append(event)
-            if time.monotonic_ns() >= until_ns:
-                return
+    def _begin_step(self) -> None:
+        self._include_streams().look_again(self._place)
 
     def _all(self) -> Iterator[FoundEvent | None]:
         """Every match in order, None for each look without one."""
@@ -173,7 +143,7 @@ class EventSearch:
 
     # Events of cameras
 
-    def _include_streams(self) -> EventWalk:
+    def _include_streams(self) -> Walk[EventRow]:
         """Takes in the streams, or the few messages, that have come up since."""
         for stream in self._archive.streams():
             is_new = stream.id not in self._streams and stream.key.recording in self._chosen.coverages
@@ -182,9 +152,15 @@ class EventSearch:
         messages = self._archive.messages_with(*self._item, FEW_MESSAGES) if self._item is not None else None
         if self._walk is None or (self._by_message and messages is None):  # they may have become many
             self._by_message = messages is not None
-            self._walk = EventWalk(self._archive, self._interval, self._by_message)
+            self._walk = self._walk_over(self._by_message)
         self._walk.include(self._streams if messages is None or not self._by_message else messages, self._place)
         return self._walk
+
+    def _walk_over(self, messages: bool) -> Walk[EventRow]:
+        def fetch(numbers: Sequence[int], after: Place | None, each: int) -> list[EventRow]:
+            return self._archive.events(numbers, self._interval, after, each, messages)
+
+        return Walk(fetch, lambda row: row.message if messages else row.stream, self._backward)
 
     def _camera_event(self, row: EventRow) -> FoundEvent | None:
         stream = self._streams.get(row.stream)
@@ -195,10 +171,6 @@ class EventSearch:
             return None
         found = FoundEvent(stream.key.recording, stream.key.track, row.time_ns, CameraEvent(message, row.utc_ns))
         return self._judge(found, row.message)
-
-    def _coverage(self, key: TrackKey) -> Coverage:
-        tracks = self._chosen.coverages.get(key.recording, ())
-        return next((coverage for track, coverage in tracks if track == key.track), EMPTY)
 
     # Filters
 

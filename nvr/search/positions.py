@@ -1,0 +1,85 @@
+"""FindPTZPosition: where cameras have looked (6.11). Only updates inside the interval count."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from nvr.model.ptz import PtzFilter
+from nvr.model.search import FoundPosition, SearchInterval
+from nvr.model.time import UtcNs
+from nvr.model.tokens import TrackKey
+from nvr.search.archive import Archive, Walk
+from nvr.search.chosen import ChosenRecordings
+from nvr.search.steps import SteppedSearch
+from nvr.storage.event_rows import Place, PositionRow
+
+
+class PositionSearch(SteppedSearch[FoundPosition]):
+    """With EnterOrExit the updates are found that lie inside the volume when the one before does not, or the other way
+    round; in front of the first update of the interval the camera is taken to be outside. So both directions find the
+    same.
+    """
+
+    def __init__(
+        self,
+        chosen: ChosenRecordings,
+        interval: SearchInterval,
+        wanted: PtzFilter,
+        archive: Archive,
+        now: Callable[[], UtcNs],
+    ) -> None:
+        self._wanted = wanted
+        self._archive = archive
+        self._keys: dict[int, TrackKey] = {}
+        self._inside: dict[int, bool] = {}
+        """Forward: whether the last update of a track was inside."""
+        self._after: Place | None = None
+        self._walk: Walk[PositionRow] = Walk(self._fetch, lambda row: row.track, interval.backward)
+        super().__init__(chosen, interval, now)
+
+    def _fetch(self, numbers: Sequence[int], after: Place | None, each: int) -> list[PositionRow]:
+        return self._archive.positions(numbers, self._interval, after, each)
+
+    def _begin_step(self) -> None:
+        for number, key in self._archive.position_tracks().items():
+            if key.recording in self._chosen.coverages:
+                self._keys[number] = key
+        self._walk.include(self._keys, self._after)
+        self._walk.look_again(self._after)
+
+    def _all(self) -> Iterator[FoundPosition | None]:
+        while (first := self._walk.peek()) is not None:
+            yield from self._at(first.time_ns)
+
+    def _at(self, time_ns: UtcNs) -> Iterator[FoundPosition | None]:
+        """A track has one update for one time: the last that was recorded."""
+        updates: dict[int, PositionRow] = {}
+        while (row := self._walk.peek()) is not None and row.time_ns == time_ns:
+            row = self._walk.take()
+            if self._backward:
+                updates.setdefault(row.track, row)
+            else:
+                updates[row.track] = row
+            self._after = row.where
+        self._reached_ns = time_ns
+        for row in sorted(updates.values(), key=lambda r: r.where, reverse=self._backward):
+            yield self._judge(row)
+
+    def _judge(self, row: PositionRow) -> FoundPosition | None:
+        key = self._keys[row.track]
+        if self._coverage(key).stretch_at(row.time_ns) is None:
+            return None  # its footage has gone
+        inside = self._wanted.holds(row.position)
+        if self._wanted.enter_or_exit:
+            matches = inside is not self._inside_before(row)
+            self._inside[row.track] = inside
+        else:
+            matches = inside
+        return FoundPosition(key.recording, key.track, row.time_ns, row.position) if matches else None
+
+    def _inside_before(self, row: PositionRow) -> bool:
+        """Whether the update before this one, in the order of the recording, was inside."""
+        if not self._backward:
+            return self._inside.get(row.track, False)
+        before = self._walk.next_of(row.track)
+        return before is not None and self._wanted.holds(before.position)
