@@ -205,7 +205,7 @@ class Daemon:
             rtsp.udp_ports,
         )
         worst_delay = await parts.enter("loop probe", _loop_probe())
-        searches = SearchSessions(control, storage, settings.search, archive=archive)
+        searches = SearchSessions(control, storage, settings.search, archive=archive, files=index)
         parts.started("searches", searches.stop)
         services = (
             RecordingService(control, settings.control),

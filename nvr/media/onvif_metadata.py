@@ -168,8 +168,10 @@ def _words(root: etree._Element, position: PtzVector | None) -> frozenset[str]:
         words.add(name)
         for attribute in element.attrib:
             words.add(f"@{_local(attribute)}")
-        if name in _TYPED and element.text and len(element.text) <= _LONGEST_TYPE:
-            words.add(f"{name}={element.text.strip()}")
+        if name in _TYPED and len(element):
+            words.add(ANY_WORD)  # its value is put together from what is inside it
+        elif name in _TYPED and element.text and len(element.text) <= _LONGEST_TYPE:
+            words.add(f"{name}={element.text}")
         if len(words) > MAX_WORDS:
             return frozenset((*(w for w in words if w.startswith("space=")), ANY_WORD))
     return frozenset(words)

@@ -121,6 +121,52 @@ class FoundEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class VideoAttributes:
+    """Average frames and kilobits a second (6.3.5)."""
+
+    width: int
+    height: int
+    encoding: str
+    framerate: float
+    bitrate: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class AudioAttributes:
+    """Sample rate in kHz, average kilobits a second (6.3.5)."""
+
+    encoding: str
+    samplerate: int
+    bitrate: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class MetadataAttributes:
+    """What may occur (6.3.5)."""
+
+    can_contain_ptz: bool
+    can_contain_analytics: bool
+    can_contain_notifications: bool
+    ptz_spaces: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TrackAttributes:
+    information: TrackInformation
+    attributes: VideoAttributes | AudioAttributes | MetadataAttributes
+
+
+@dataclass(frozen=True, slots=True)
+class MediaAttributes:
+    """tt:MediaAttributes: what is recorded at an instant, and the interval around it in which that is so."""
+
+    recording: RecordingToken
+    tracks: tuple[TrackAttributes, ...]
+    from_ns: UtcNs
+    until_ns: UtcNs
+
+
+@dataclass(frozen=True, slots=True)
 class FoundPosition:
     """tt:FindPTZPositionResult (6.3.7)."""
 

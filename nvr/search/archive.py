@@ -44,8 +44,9 @@ class Archive(Protocol):
     ) -> list[PositionRow]:
         """Of each track at most `each` positions, as `events`."""
 
-    def words(self, file_ids: Sequence[str]) -> dict[str, frozenset[str]]:
-        """The words of files that have been read to their end; others are left out."""
+    def words(self, file_ids: Sequence[str], *, whole: bool = True) -> dict[str, frozenset[str]]:
+        """The words of files that have been read to their end, or as far as they have been read where `whole` is not
+        asked for; others are left out."""
 
 
 class Row(Protocol):
@@ -161,5 +162,5 @@ class NoArchive:
     ) -> list[PositionRow]:
         return []
 
-    def words(self, file_ids: Sequence[str]) -> dict[str, frozenset[str]]:
+    def words(self, file_ids: Sequence[str], *, whole: bool = True) -> dict[str, frozenset[str]]:
         return {}

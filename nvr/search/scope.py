@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
+from nvr.media.unit import CodecConfiguration
 from nvr.model import xpath
 from nvr.model.errors import BadConfiguration, UnknownToken
 from nvr.model.job import JobState, RecordingJob, RecordingJobState, SourceReference
@@ -14,6 +15,7 @@ from nvr.model.search import RecordingInformation, SearchScope
 from nvr.model.timeline import Extent, Timeline
 from nvr.model.tokens import JobToken, RecordingToken, TrackKey
 from nvr.search.information import document, information
+from nvr.storage.footage import Footage as FootageOfTrack
 
 RECORDING_STATES = (RecordingJobState.ACTIVE, RecordingJobState.PARTIALLY_ACTIVE)
 
@@ -36,12 +38,18 @@ class Recordings(Protocol):
 
 
 class Footage(Protocol):
-    """What has been recorded (`nvr.storage.engine`), from memory: never blocks."""
+    """What has been recorded (`nvr.storage.engine`), from memory: nothing here blocks."""
 
     def extent(self, key: TrackKey) -> Extent | None:
         """None without footage."""
 
     def timeline(self, key: TrackKey) -> Timeline: ...
+
+    def configuration(self, key: TrackKey) -> CodecConfiguration | None:
+        """That of the newest file."""
+
+    def footage(self, key: TrackKey) -> FootageOfTrack:
+        """For readers on a thread."""
 
 
 class Catalogue:

@@ -10,15 +10,20 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, TypeVar
 
+from nvr.model import xpath
 from nvr.model.errors import LimitReached, UnknownToken
+from nvr.model.ptz import PtzFilter
 from nvr.model.search import (
     EventFilter,
     FoundEvent,
+    FoundMetadata,
+    FoundPosition,
+    MediaAttributes,
     RecordingInformation,
     RecordingSummary,
     SearchInterval,
@@ -31,8 +36,11 @@ from nvr.model.time import NS, UtcNs
 from nvr.model.timeline import Extent
 from nvr.model.tokens import RecordingToken, SearchToken, new_search_token
 from nvr.search.archive import Archive, NoArchive
+from nvr.search.attributes import media_attributes
 from nvr.search.chosen import ChosenRecordings, Coverages
 from nvr.search.events import EventSearch
+from nvr.search.metadata import Files, MetadataSearch, NoFiles
+from nvr.search.positions import PositionSearch
 from nvr.search.scope import Catalogue, Footage, Recordings, scope_filter
 from nvr.search.session import SLICE_NS, Looks, Search, Session
 
@@ -44,6 +52,8 @@ class Kind(StrEnum):
 
     RECORDINGS = "recordings"
     EVENTS = "events"
+    POSITIONS = "positions"
+    METADATA = "metadata"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +92,14 @@ class SearchSessions:
         settings: SearchSettings | None = None,
         *,
         archive: Archive | None = None,
+        files: Files | None = None,
         monotonic: Callable[[], int] = time.monotonic_ns,
         now: Callable[[], UtcNs] = _now_ns,
     ) -> None:
         self._catalogue = Catalogue(recordings, footage)
         self._coverages = Coverages(footage.timeline)
         self._archive = archive or NoArchive()
+        self._files = files or NoFiles()
         self._settings = settings or SearchSettings()
         self._monotonic = monotonic
         self._now = now
@@ -126,6 +138,10 @@ class SearchSessions:
         """Raises UnknownToken."""
         return self._catalogue.information(token)
 
+    async def media_attributes(self, tokens: Sequence[RecordingToken], at_ns: UtcNs) -> list[MediaAttributes]:
+        """What is recorded at an instant, of all recordings where no token is given (6.6). Raises UnknownToken."""
+        return await media_attributes(tokens, at_ns, self._catalogue, self._archive)
+
     # Opening a session. All raise UnknownToken for a recording, BadConfiguration for a source, BadFilter, LimitReached.
 
     def find_recordings(self, scope: SearchScope, limits: SearchLimits) -> SearchToken:
@@ -141,6 +157,22 @@ class SearchSessions:
         """A search for events (6.9), which begins at once."""
         search = EventSearch(self._chosen(scope), interval, wanted, self._archive, self._now, start_state=start_state)
         return self._open(Kind.EVENTS, search, limits, begin=True)
+
+    async def find_positions(
+        self, interval: SearchInterval, scope: SearchScope, wanted: PtzFilter, limits: SearchLimits
+    ) -> SearchToken:
+        """A search for PTZ positions (6.11), which begins at once."""
+        search = PositionSearch(self._chosen(scope), interval, wanted, self._archive, self._now)
+        return self._open(Kind.POSITIONS, search, limits, begin=True)
+
+    async def find_metadata(
+        self, interval: SearchInterval, scope: SearchScope, wanted: xpath.Expression, limits: SearchLimits
+    ) -> SearchToken:
+        """A search for metadata (6.13), which begins at once."""
+        search = MetadataSearch(
+            self._chosen(scope), interval, wanted, self._catalogue.footage, self._files, self._archive, self._now
+        )
+        return self._open(Kind.METADATA, search, limits, begin=True)
 
     def _chosen(self, scope: SearchScope) -> ChosenRecordings:
         tokens, expression = self._catalogue.in_scope(scope), scope_filter(scope)
@@ -180,6 +212,14 @@ class SearchSessions:
     async def event_results(self, token: SearchToken, wish: SearchWish) -> tuple[SearchState, list[FoundEvent]]:
         """The next results (6.10)."""
         return await self._results(Kind.EVENTS, token, wish)
+
+    async def position_results(self, token: SearchToken, wish: SearchWish) -> tuple[SearchState, list[FoundPosition]]:
+        """The next results (6.12)."""
+        return await self._results(Kind.POSITIONS, token, wish)
+
+    async def metadata_results(self, token: SearchToken, wish: SearchWish) -> tuple[SearchState, list[FoundMetadata]]:
+        """The next results (6.14)."""
+        return await self._results(Kind.METADATA, token, wish)
 
     async def _results(self, kind: Kind, token: SearchToken, wish: SearchWish) -> tuple[SearchState, list[Any]]:
         found, session = self._session(token, wish.user)

@@ -42,6 +42,7 @@ class SteppedSearch(Generic[T]):
 
     async def step(self, wanted: int) -> None:
         await self._chosen.refresh()
+        self._look_around()
         await asyncio.to_thread(self._go_on, wanted)
 
     def _go_on(self, wanted: int) -> None:
@@ -59,8 +60,11 @@ class SteppedSearch(Generic[T]):
             if time.monotonic_ns() >= until_ns:
                 return
 
+    def _look_around(self) -> None:
+        """On the event loop, in front of each step: what cannot be asked on a thread."""
+
     def _begin_step(self) -> None:
-        """Takes in what has come since the last step."""
+        """On the thread: takes in what has come since the last step."""
 
     @abstractmethod
     def _all(self) -> Iterator[T | None]:

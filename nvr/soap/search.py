@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from nvr.model import xpath
+from nvr.model.ptz import PtzFilter
 from nvr.model.search import (
     EventFilter,
     FoundEvent,
+    FoundMetadata,
+    FoundPosition,
+    MediaAttributes,
     RecordingInformation,
     RecordingSummary,
     SearchInterval,
@@ -19,9 +24,30 @@ from nvr.model.search import (
 from nvr.model.time import UtcNs
 from nvr.model.tokens import RecordingToken, SearchToken
 from nvr.soap import search_types, types
-from nvr.soap.model import Boolean, Duration, Int, ReferenceToken, Struct, UtcTime, attribute, optional, required, words
+from nvr.soap.model import (
+    Boolean,
+    Duration,
+    Int,
+    ReferenceToken,
+    Struct,
+    UtcTime,
+    attribute,
+    many,
+    optional,
+    required,
+    words,
+)
 from nvr.soap.names import TSE
-from nvr.soap.search_wire import decode_event_filter, decode_scope, encode_found_event, encode_information
+from nvr.soap.search_wire import (
+    decode_event_filter,
+    decode_ptz_filter,
+    decode_scope,
+    encode_found_event,
+    encode_found_metadata,
+    encode_found_position,
+    encode_information,
+    encode_media_attributes,
+)
 from nvr.soap.service import AccessClass, Call, Result, Service, operation
 
 
@@ -38,6 +64,19 @@ class Searches(Protocol):
         self, token: SearchToken, wish: SearchWish
     ) -> tuple[SearchState, Sequence[RecordingInformation]]: ...
     async def event_results(self, token: SearchToken, wish: SearchWish) -> tuple[SearchState, Sequence[FoundEvent]]: ...
+    async def find_positions(
+        self, interval: SearchInterval, scope: SearchScope, wanted: PtzFilter, limits: SearchLimits
+    ) -> SearchToken: ...
+    async def position_results(
+        self, token: SearchToken, wish: SearchWish
+    ) -> tuple[SearchState, Sequence[FoundPosition]]: ...
+    async def find_metadata(
+        self, interval: SearchInterval, scope: SearchScope, wanted: xpath.Expression, limits: SearchLimits
+    ) -> SearchToken: ...
+    async def metadata_results(
+        self, token: SearchToken, wish: SearchWish
+    ) -> tuple[SearchState, Sequence[FoundMetadata]]: ...
+    async def media_attributes(self, tokens: Sequence[RecordingToken], at_ns: UtcNs) -> Sequence[MediaAttributes]: ...
     def state(self, token: SearchToken, user: str | None = None) -> SearchState: ...
     def end(self, token: SearchToken, user: str | None = None) -> UtcNs: ...
 
@@ -67,21 +106,12 @@ class SearchService(Service):
     path = "/onvif/search_service"
     contract = "search.wsdl"
     not_implemented_subcodes = ("NotImplemented",)
-    not_implemented = frozenset(
-        {
-            "GetMediaAttributes",
-            "FindPTZPosition",
-            "GetPTZPositionSearchResults",
-            "FindMetadata",
-            "GetMetadataSearchResults",
-        }
-    )
 
     def __init__(self, searches: Searches) -> None:
         self._searches = searches
 
     def capabilities(self) -> Capabilities:
-        return Capabilities(MetadataSearch=False, GeneralStartEvents=True)
+        return Capabilities(MetadataSearch=True, GeneralStartEvents=True)
 
     @operation("GetServiceCapabilities", AccessClass.PRE_AUTH, response={"Capabilities": required(Capabilities)})
     def get_service_capabilities(self, _: Call) -> Result:
@@ -104,6 +134,17 @@ class SearchService(Service):
     def get_recording_information(self, call: Call) -> Result:
         information = self._searches.information(RecordingToken(call.request.RecordingToken))
         return {"RecordingInformation": encode_information(information)}
+
+    @operation(
+        "GetMediaAttributes",
+        AccessClass.READ_MEDIA,
+        request={"RecordingTokens": many(ReferenceToken), "Time": required(UtcTime)},
+        response={"MediaAttributes": many(search_types.MediaAttributes)},
+    )
+    async def get_media_attributes(self, call: Call) -> Result:
+        tokens = [RecordingToken(token) for token in call.request.RecordingTokens]
+        found = await self._searches.media_attributes(tokens, call.request.Time)
+        return {"MediaAttributes": map(encode_media_attributes, found)}
 
     @operation(
         "FindRecordings",
@@ -156,6 +197,49 @@ class SearchService(Service):
     async def get_event_search_results(self, call: Call) -> Result:
         state, found = await self._searches.event_results(_token(call), _wish(call))
         results = search_types.FindEventResultList(SearchState=state, Result=map(encode_found_event, found))
+        return {"ResultList": results}
+
+    @operation(
+        "FindPTZPosition",
+        AccessClass.READ_MEDIA,
+        request={**_INTERVAL, "SearchFilter": required(search_types.PTZPositionFilter), **_SESSION},
+        response=_FOUND,
+    )
+    async def find_ptz_position(self, call: Call) -> Result:
+        scope, wanted = decode_scope(call.request.Scope), decode_ptz_filter(call.request.SearchFilter)
+        return {"SearchToken": await self._searches.find_positions(_interval(call), scope, wanted, _limits(call))}
+
+    @operation(
+        "GetPTZPositionSearchResults",
+        AccessClass.READ_MEDIA,
+        request=_RESULTS,
+        response={"ResultList": required(search_types.FindPTZPositionResultList)},
+    )
+    async def get_ptz_position_search_results(self, call: Call) -> Result:
+        state, found = await self._searches.position_results(_token(call), _wish(call))
+        results = search_types.FindPTZPositionResultList(SearchState=state, Result=map(encode_found_position, found))
+        return {"ResultList": results}
+
+    @operation(
+        "FindMetadata",
+        AccessClass.READ_MEDIA,
+        request={**_INTERVAL, "MetadataFilter": required(search_types.MetadataFilter), **_SESSION},
+        response=_FOUND,
+    )
+    async def find_metadata(self, call: Call) -> Result:
+        scope = decode_scope(call.request.Scope)
+        wanted = xpath.parse(call.request.MetadataFilter.MetadataStreamFilter)
+        return {"SearchToken": await self._searches.find_metadata(_interval(call), scope, wanted, _limits(call))}
+
+    @operation(
+        "GetMetadataSearchResults",
+        AccessClass.READ_MEDIA,
+        request=_RESULTS,
+        response={"ResultList": required(search_types.FindMetadataResultList)},
+    )
+    async def get_metadata_search_results(self, call: Call) -> Result:
+        state, found = await self._searches.metadata_results(_token(call), _wish(call))
+        results = search_types.FindMetadataResultList(SearchState=state, Result=map(encode_found_metadata, found))
         return {"ResultList": results}
 
     @operation(

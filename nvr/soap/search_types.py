@@ -9,6 +9,7 @@ from nvr.soap.model import (
     Boolean,
     Float,
     Int,
+    Open,
     ReferenceToken,
     String,
     StringAttrList,
@@ -161,6 +162,7 @@ class MetadataAttributes(Struct):
 
 class TrackAttributes(Struct):
     __namespace__ = TT
+    __open__ = Open.ATTRIBUTES
 
     TrackInformation = required(TrackInformation)
     VideoAttributes = optional(VideoAttributes)

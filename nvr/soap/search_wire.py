@@ -11,8 +11,22 @@ from nvr.model import topics, xpath
 from nvr.model.errors import BadFilter, FormatError
 from nvr.model.event import Event
 from nvr.model.job import RECEIVER_TYPE, SourceReference
+from nvr.model.ptz import PanTilt, PtzFilter, PtzVector, Zoom
 from nvr.model.recorded import CameraEvent, RecordedItem
-from nvr.model.search import EventFilter, FoundEvent, RecordingInformation, SearchScope, TrackInformation
+from nvr.model.search import (
+    AudioAttributes,
+    EventFilter,
+    FoundEvent,
+    FoundMetadata,
+    FoundPosition,
+    MediaAttributes,
+    MetadataAttributes,
+    RecordingInformation,
+    SearchScope,
+    TrackAttributes,
+    TrackInformation,
+    VideoAttributes,
+)
 from nvr.model.tokens import RecordingToken
 from nvr.soap import search_types, types
 from nvr.soap.event_wire import (
@@ -124,3 +138,66 @@ def encode_track(track: TrackInformation) -> types.TrackInformation:
         DataFrom=track.data_from_ns,
         DataTo=track.data_to_ns,
     )
+
+
+def decode_ptz_filter(wire: search_types.PTZPositionFilter) -> PtzFilter:
+    return PtzFilter(_decode_vector(wire.MinPosition), _decode_vector(wire.MaxPosition), wire.EnterOrExit)
+
+
+def _decode_vector(wire: search_types.PTZVector) -> PtzVector:
+    pan_tilt, zoom = wire.PanTilt, wire.Zoom
+    return PtzVector(
+        None if pan_tilt is None else PanTilt(pan_tilt.x, pan_tilt.y, pan_tilt.space),
+        None if zoom is None else Zoom(zoom.x, zoom.space),
+    )
+
+
+def encode_found_position(found: FoundPosition) -> search_types.FindPTZPositionResult:
+    pan_tilt, zoom = found.position.pan_tilt, found.position.zoom
+    return search_types.FindPTZPositionResult(
+        RecordingToken=found.recording,
+        TrackToken=found.track,
+        Time=found.time_ns,
+        Position=search_types.PTZVector(
+            PanTilt=pan_tilt and search_types.Vector2D(x=pan_tilt.x, y=pan_tilt.y, space=pan_tilt.space),
+            Zoom=zoom and search_types.Vector1D(x=zoom.x, space=zoom.space),
+        ),
+    )
+
+
+def encode_found_metadata(found: FoundMetadata) -> search_types.FindMetadataResult:
+    return search_types.FindMetadataResult(RecordingToken=found.recording, TrackToken=found.track, Time=found.time_ns)
+
+
+def encode_media_attributes(found: MediaAttributes) -> search_types.MediaAttributes:
+    return search_types.MediaAttributes(
+        RecordingToken=found.recording,
+        TrackAttributes=[_encode_attributes(t) for t in found.tracks],
+        From=found.from_ns,
+        Until=found.until_ns,
+    )
+
+
+def _encode_attributes(track: TrackAttributes) -> search_types.TrackAttributes:
+    wire = search_types.TrackAttributes(TrackInformation=encode_track(track.information))
+    match track.attributes:
+        case VideoAttributes() as video:
+            wire.VideoAttributes = search_types.VideoAttributes(
+                Bitrate=video.bitrate,
+                Width=video.width,
+                Height=video.height,
+                Encoding=video.encoding,
+                Framerate=video.framerate,
+            )
+        case AudioAttributes() as audio:
+            wire.AudioAttributes = search_types.AudioAttributes(
+                Bitrate=audio.bitrate, Encoding=audio.encoding, Samplerate=audio.samplerate
+            )
+        case MetadataAttributes() as metadata:
+            wire.MetadataAttributes = search_types.MetadataAttributes(
+                CanContainPTZ=metadata.can_contain_ptz,
+                CanContainAnalytics=metadata.can_contain_analytics,
+                CanContainNotifications=metadata.can_contain_notifications,
+                PtzSpaces=metadata.ptz_spaces,
+            )
+    return wire

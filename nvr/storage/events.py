@@ -222,14 +222,16 @@ class EventIndex:
         rows.sort(key=lambda row: row.where, reverse=interval.backward)
         return rows
 
-    def words(self, file_ids: Sequence[str]) -> dict[str, frozenset[str]]:
-        """The words of files that have been read to their end; others are left out."""
+    def words(self, file_ids: Sequence[str], *, whole: bool = True) -> dict[str, frozenset[str]]:
+        """The words of files that have been read to their end, or as far as they have been read where `whole` is not
+        asked for; others are left out."""
         joined = metadata_files.join(vocabularies, vocabularies.c.id == metadata_files.c.vocabulary)
         c, found = metadata_files.c, {}
         with self._database.read() as connection:
             for batch in batches(file_ids):
                 query = sa.select(c.file_id, vocabularies.c.words).select_from(joined)
-                for file_id, words in connection.execute(query.where(c.file_id.in_(batch), c.done)):
+                query = query.where(c.file_id.in_(batch), c.done if whole else sa.true())
+                for file_id, words in connection.execute(query):
                     found[file_id] = words_of(words)
         return found
 

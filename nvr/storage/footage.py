@@ -33,6 +33,17 @@ class FileHead(NamedTuple):
     configuration: CodecConfiguration
 
 
+class Section(NamedTuple):
+    """What one file holds, so far: [start_ns, end_ns), samples and bytes."""
+
+    file_id: str
+    configuration: CodecConfiguration
+    start_ns: UtcNs
+    end_ns: UtcNs
+    samples: int
+    size: int
+
+
 class FootageReader:
     """What all readers share: where volumes stand, which files grow, and the heads of files. Safe on any thread."""
 
@@ -159,6 +170,21 @@ class Footage:
                 walk = _GrowingWalk(growing) if growing is not None else None
                 yield from _within(walk if walk is not None else self._stored(row), from_ns, until_ns)
             after = (page[-1].start_ns, page[-1].file_id)
+
+    def section(self, at_ns: UtcNs) -> Section | None:
+        """The file that holds an instant; None where there is none, or it is gone."""
+        rows = self._reader.index.files(self.key, at_ns, at_ns + 1, limit=_PAGE)
+        for row in reversed(rows):  # of several, the last that has begun: a clock was set back
+            configuration = self._reader.configuration(row)
+            if configuration is None:
+                continue
+            if row.state is FileState.CLOSED:
+                return Section(row.file_id, configuration, row.start_ns, row.end_ns, row.samples, row.size)
+            refs = list(self.of_file(row))
+            if refs and refs[-1].end_ns > at_ns:
+                samples, size = sum(r.samples for r in refs), sum(r.length for r in refs)
+                return Section(row.file_id, configuration, row.start_ns, refs[-1].end_ns, samples, size)
+        return None
 
     def of_file(self, row: TrackFileRow) -> Iterator[FragmentRef]:
         """The fragments of one file, so far as there are. A file that has gone or cannot be read has none, and is

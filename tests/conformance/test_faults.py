@@ -28,6 +28,8 @@ from tests.support.soap_house import (
     create_recording,
     end_search,
     find_events,
+    find_metadata,
+    find_positions,
     find_recordings,
     get_replay_uri,
     information_request,
@@ -158,6 +160,10 @@ REPLAY_TIMEOUT = (
     "</trp:SetReplayConfiguration>"
 )
 LONG_AGO = "2020-01-01T00:00:00Z"
+MEDIA_ATTRIBUTES = (
+    f"<tse:GetMediaAttributes><tse:RecordingTokens>{NO_SUCH}</tse:RecordingTokens><tse:Time>{LONG_AGO}</tse:Time>"
+    "</tse:GetMediaAttributes>"
+)
 NO_RECORDING, NO_TRACK = "Sender/InvalidArgVal/NoRecording", "Sender/InvalidArgVal/NoTrack"
 NO_JOB, BAD = "Sender/InvalidArgVal/NoRecordingJob", "Sender/InvalidArgVal/BadConfiguration"
 INVALID_TOKEN, UNKNOWN_TOKEN = "Sender/InvalidArgVal/InvalidToken", "Sender/InvalidArgVal/UnknownToken"
@@ -224,6 +230,16 @@ CASES = [
             raw(find_events(LONG_AGO, wanted='<wsnt:MessageContent Dialect="urn:x">//A</wsnt:MessageContent>')),
             raw(find_events(LONG_AGO, wanted="<wsnt:ProducerProperties Dialect='urn:x'>a</wsnt:ProducerProperties>")),
         ],
+    ),
+    Case(INVALID_TOKEN, [raw(MEDIA_ATTRIBUTES)]),
+    Case("Receiver/Action/ResourceProblem", [raw(find_positions(LONG_AGO))], full="searches"),
+    Case("Receiver/Action/ResourceProblem", [raw(find_metadata(LONG_AGO))], full="searches"),
+    *(
+        Case(
+            INVALID_TOKEN,
+            [raw(results_request(NO_SUCH, what=what)), lambda d, what=what: results_request(d.ended, what=what)],
+        )
+        for what in ("PTZPosition", "Metadata")
     ),
     Case(
         INVALID_TOKEN,

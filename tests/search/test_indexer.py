@@ -4,70 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from nvr.media.codecs.metadata import GzipMetadataConfiguration
-from nvr.media.unit import Fragment
 from nvr.model.recording import TrackType
-from nvr.model.search import SearchInterval
 from nvr.model.time import NS
 from nvr.model.timeline import GapReason
-from nvr.model.tokens import META001, VIDEO001, RecordingToken, TrackKey
-from nvr.search.indexer import MetadataIndexer
-from nvr.storage.engine import StorageEngine
-from nvr.storage.events import EventIndex
-from nvr.storage.index import SqlFootageIndex
-from nvr.storage.watcher import Watchers
+from nvr.model.tokens import VIDEO001, TrackKey
 from tests.support.footage import START, a_track
 from tests.support.metadata import a_document, a_fragment, a_position, an_event, an_object
-from tests.support.volumes import settings_in, until
-
-KEY = TrackKey(RecordingToken("rec-0123456789abcdef0123456789abcdef"), META001)
-EVER = SearchInterval(0, 1 << 62)
-
-
-@dataclass
-class Store:
-    storage: StorageEngine
-    index: EventIndex
-    indexer: MetadataIndexer
-    files: SqlFootageIndex
-
-    async def record(self, *fragments: Fragment, end: bool = False) -> None:
-        recorder = self.storage.recorder(KEY, TrackType.METADATA)
-        for fragment in fragments:
-            assert recorder.append(fragment)
-        if end:
-            recorder.end_run(GapReason.SOURCE_LOST)
-        await self.storage.flush()
-        await asyncio.sleep(0)
-
-    def told(self) -> list[tuple[int, str]]:
-        """Seconds since the start and the value of every event that is indexed."""
-        numbers = [s.id for s in self.index.streams()]
-        rows = self.index.events(numbers, EVER, None, 1000)
-        messages = [self.index.message(r.message) for r in rows]
-        return [((r.time_ns - START) // NS, m.data[0].value) for r, m in zip(rows, messages, strict=True) if m]
-
-
-@asynccontextmanager
-async def opened(where: Path, events: str = "events.db") -> AsyncIterator[Store]:
-    files = await asyncio.to_thread(SqlFootageIndex.open, where / "index.db")
-    index = await asyncio.to_thread(EventIndex.open, where / events)
-    storage = StorageEngine(settings_in(where), files)
-    indexer = MetadataIndexer(storage, files, index)
-    storage.watcher = Watchers(indexer)
-    await storage.start()
-    await storage.settled()
-    yield Store(storage, index, indexer, files)
-    await storage.stop()
-    await asyncio.to_thread(index.shut)
-    await asyncio.to_thread(files.shut)
+from tests.support.recorded import EVER, KEY, Store, opened
+from tests.support.volumes import until
 
 
 def a_second(second: int, value: str) -> tuple[int, bytes]:

@@ -23,6 +23,7 @@ from nvr.model.timeline import Extent, GapReason, Run, Timeline
 from nvr.model.tokens import AUDIO001, META001, VIDEO001, JobToken, RecordingToken, SearchToken, TrackKey
 from nvr.search.session import Looks, Session
 from nvr.search.sessions import SearchSessions, SearchSettings
+from nvr.storage.footage import Footage
 from tests.support.configuration import a_job, a_recording
 
 NOW = 1_700_000_000 * NS
@@ -78,6 +79,12 @@ class Recorder:
     def timeline(self, key: TrackKey) -> Timeline:
         runs = (Run(str(i), a, b, GapReason.UNKNOWN) for i, (a, b) in enumerate(self.runs.get(key, [])))
         return Timeline.of(runs)
+
+    def configuration(self, key: TrackKey) -> None:
+        """There are no files."""
+
+    def footage(self, key: TrackKey) -> Footage:
+        raise AssertionError("there are no files")
 
     def recorded(self, recording: str, track: str, *runs: tuple[int, int]) -> None:
         token = RecordingToken(recording)

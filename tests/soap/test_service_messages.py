@@ -121,12 +121,14 @@ async def test_receivers(house: SoapHouse, own: bool) -> None:
 
 @both
 @pytest.mark.requirement("RS-6.4-01", "RS-6.5-01", "RS-6.7-01", "RS-6.8-01", "RS-6.15-01", "RS-6.16-01")
-@pytest.mark.requirement("RS-6.9-01", "RS-6.10-01", "RS-6.1-04")
+@pytest.mark.requirement(
+    "RS-6.9-01", "RS-6.10-01", "RS-6.1-04", "RS-6.6-01", "RS-6.11-01", "RS-6.12-01", "RS-6.13-01", "RS-6.14-01"
+)
 async def test_searches(house: SoapHouse, own: bool) -> None:
     call = house.zeep("search", own=own)
     recording = await recording_of(house)
     capabilities = await call.GetServiceCapabilities()
-    assert (capabilities.MetadataSearch, capabilities.GeneralStartEvents) == (False, True)
+    assert (capabilities.MetadataSearch, capabilities.GeneralStartEvents) == (True, True)
     assert (await call.GetRecordingSummary()).NumberRecordings == 1
     information = await call.GetRecordingInformation(RecordingToken=recording)
     assert (information.RecordingToken, information.RecordingStatus) == (recording, "Initiated")
@@ -150,6 +152,17 @@ async def test_searches(house: SoapHouse, own: bool) -> None:
     events = await call.GetEventSearchResults(SearchToken=search, MaxResults=100, WaitTime="PT5S")
     assert (events.SearchState, len(events.Result)) == ("Completed", 8)
     assert {e.StartStateEvent for e in events.Result} == {True}
+    when = {"StartPoint": "2026-01-01T00:00:00Z", "EndPoint": "2026-01-02T00:00:00Z", "Scope": {}}
+    corner = {"PanTilt": {"x": 0.5, "y": -0.5}, "Zoom": {"x": 1, "space": "urn:mine"}}
+    volume = {"MinPosition": corner, "MaxPosition": {}, "EnterOrExit": True}
+    search = await call.FindPTZPosition(**when, SearchFilter=volume, MaxMatches=5, KeepAliveTime="PT10S")
+    positions = await call.GetPTZPositionSearchResults(SearchToken=search, MinResults=1, WaitTime="PT5S")
+    assert (positions.SearchState, positions.Result) == ("Completed", [])
+    filter_ = {"MetadataStreamFilter": "boolean(//Object)"}
+    search = await call.FindMetadata(**when, MetadataFilter=filter_, MaxMatches=5, KeepAliveTime="PT10S")
+    metadata = await call.GetMetadataSearchResults(SearchToken=search, MaxResults=5, WaitTime="PT5S")
+    assert (metadata.SearchState, metadata.Result) == ("Completed", [])
+    assert not await call.GetMediaAttributes(RecordingTokens=[recording], Time="2026-01-01T00:00:00Z")
     search = await call.FindRecordings(Scope={"IncludedRecordings": [recording]}, MaxMatches=1, KeepAliveTime="PT10S")
     assert (await call.EndSearch(SearchToken=search)).tzinfo is not None
 

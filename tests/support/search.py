@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
 
 from nvr.model import topics
 from nvr.model.errors import UnknownToken
 from nvr.model.event import TOPIC_NAMESPACE, PropertyOperation
 from nvr.model.job import JobState, RecordingJob, SourceReference
+from nvr.model.ptz import PtzFilter, PtzVector
 from nvr.model.recorded import RecordedItem, RecordedMessage
 from nvr.model.recording import Recording
 from nvr.model.search import (
     EventFilter,
     FoundEvent,
+    FoundPosition,
     SearchInterval,
     SearchLimits,
     SearchScope,
@@ -23,7 +26,10 @@ from nvr.model.time import NS
 from nvr.model.timeline import Extent, GapReason, Run, Timeline
 from nvr.model.tokens import JobToken, RecordingToken, SearchToken, TrackKey, TrackToken
 from nvr.search.sessions import SearchSessions, SearchSettings
-from nvr.storage.event_rows import EventRow, Place, Stream
+from nvr.storage.event_rows import EventRow, Place, PositionRow, Stream
+from nvr.storage.footage import Footage
+
+T = TypeVar("T")
 
 NOW = 1_700_000_000 * NS
 MOTION: topics.Topic = ((TOPIC_NAMESPACE, "VideoSource"), ("", "MotionAlarm"))
@@ -46,6 +52,8 @@ class ArchiveInMemory:
         self.rows: list[EventRow] = []
         self.messages: list[RecordedMessage] = []
         self._streams: list[Stream] = []
+        self.tracks: dict[int, TrackKey] = {}
+        self.places: list[PositionRow] = []
 
     def add(self, key: TrackKey, time_ns: int, message: RecordedMessage, file: int = 0, place: int = 0) -> EventRow:
         known = [s for s in self._streams if (s.key, s.topic) == (key, message.topic)]
@@ -86,6 +94,28 @@ class ArchiveInMemory:
             rows = sorted(r for r in self.rows if r.stream == number and r.time_ns <= at_ns)
             found += rows[-1:]
         return found
+
+    def add_position(self, key: TrackKey, time_ns: int, position: PtzVector, file: int = 0) -> None:
+        number = next((n for n, k in self.tracks.items() if k == key), len(self.tracks))
+        self.tracks[number] = key
+        self.places.append(PositionRow(time_ns, file, number, position))
+
+    def position_tracks(self) -> dict[int, TrackKey]:
+        return self.tracks
+
+    def positions(
+        self, tracks: Sequence[int], interval: SearchInterval, after: Place | None, each: int
+    ) -> list[PositionRow]:
+        found: list[PositionRow] = []
+        for track in tracks:
+            rows = [r for r in self.places if r.track == track and interval.holds(r.time_ns)]
+            if after is not None:
+                rows = [r for r in rows if (r.where < after if interval.backward else r.where > after)]
+            found += sorted(rows, key=lambda r: r.where, reverse=interval.backward)[:each]
+        return sorted(found, key=lambda r: r.where, reverse=interval.backward)
+
+    def words(self, file_ids: Sequence[str], *, whole: bool = True) -> dict[str, frozenset[str]]:
+        return {}
 
     def message(self, number: int) -> RecordedMessage | None:
         return self.messages[number]
@@ -137,6 +167,12 @@ class Searched:
         )
         return key
 
+    def configuration(self, key: TrackKey) -> None:
+        """What a timeline says has no files."""
+
+    def footage(self, key: TrackKey) -> Footage:
+        raise AssertionError("what a timeline says has no files")
+
     async def open(
         self,
         start_ns: int,
@@ -162,10 +198,33 @@ class Searched:
     ) -> list[FoundEvent]:
         """All that a search for events finds, fetched in pages."""
         token = await self.open(start_ns, end_ns, **how)  # type: ignore[arg-type]
-        found: list[FoundEvent] = []
-        while True:
-            state, some = await self.searches.event_results(token, SearchWish(maximum=page, wait_ns=10 * NS))
-            assert page is None or len(some) <= page
-            found += some
-            if state is SearchState.COMPLETED:
-                return found
+        return await fetched(self.searches.event_results, token, page)
+
+    async def positions(
+        self,
+        start_ns: int,
+        end_ns: int | None,
+        wanted: PtzFilter,
+        *,
+        page: int | None = None,
+        max_matches: int | None = None,
+    ) -> list[FoundPosition]:
+        """All that a search for positions finds, fetched in pages."""
+        interval, limits = SearchInterval(start_ns, end_ns), SearchLimits(max_matches, 10 * NS)
+        token = await self.searches.find_positions(interval, SearchScope(), wanted, limits)
+        return await fetched(self.searches.position_results, token, page)
+
+
+async def fetched(
+    results: Callable[[SearchToken, SearchWish], Awaitable[tuple[SearchState, list[T]]]],
+    token: SearchToken,
+    page: int | None = None,
+) -> list[T]:
+    """All results of a session, fetched in pages."""
+    found: list[T] = []
+    while True:
+        state, some = await results(token, SearchWish(maximum=page, wait_ns=20 * NS))
+        assert page is None or len(some) <= page
+        found += some
+        if state is SearchState.COMPLETED:
+            return found

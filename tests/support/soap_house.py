@@ -32,9 +32,11 @@ from nvr.soap.rtsp_address import RtspAddress
 from nvr.soap.search import SearchService
 from nvr.soap.security import Security
 from nvr.soap.service import Service
+from nvr.storage.footage import Footage
 from tests.support.control import FakeEngine, FakeFootage, FakeStore
 from tests.support.device import a_device_service
 from tests.support.official_schema import official_client, own_client, validate_response
+from tests.support.recorded import Store as Recorded
 from tests.support.search import ArchiveInMemory
 
 NAMESPACES = {prefix: namespace for namespace, prefix in PREFIXES.items()}
@@ -81,6 +83,12 @@ class ToldFootage(FakeFootage):
 
     def timeline(self, key: TrackKey) -> Timeline:
         return self.timelines.get(key, Timeline())
+
+    def configuration(self, key: TrackKey) -> None:
+        """What a timeline says has no files."""
+
+    def footage(self, key: TrackKey) -> Footage:
+        raise AssertionError("what a timeline says has no files")
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +139,7 @@ class SoapHouse:
     store: FakeStore
     footage: ToldFootage
     clock: MonotonicClock
+    searches: SearchSessions
     archive: ArchiveInMemory
 
     def __init__(self, services: Sequence[Service]) -> None:
@@ -139,19 +148,27 @@ class SoapHouse:
 
     @classmethod
     async def open(
-        cls, limits: ControlSettings, *, store: Store | None = None, rtsp: RtspAddress | None = None
+        cls,
+        limits: ControlSettings,
+        *,
+        store: Store | None = None,
+        rtsp: RtspAddress | None = None,
+        recorded: Recorded | None = None,
     ) -> SoapHouse:
-        """Without a store the configuration lives as long as the house."""
+        """Without a store the configuration lives as long as the house; with `recorded` its footage is real."""
         kept = FakeStore() if store is None else store
         engine, footage = FakeEngine(), ToldFootage()
         state = await ControlState.load(kept, engine, limits)
-        control = RecordingControl(state, footage)
+        control = RecordingControl(state, footage if recorded is None else recorded.storage)
         control.start()
         clock = MonotonicClock()
         archive = ArchiveInMemory()
-        searches = SearchSessions(
-            control, footage, SearchSettings(sessions=6, sessions_per_user=4), archive=archive, monotonic=clock
-        )
+        limited = SearchSettings(sessions=6, sessions_per_user=4)
+        if recorded is None:
+            searches = SearchSessions(control, footage, limited, archive=archive, monotonic=clock)
+        else:
+            real = {"archive": recorded.index, "files": recorded.files}
+            searches = SearchSessions(control, recorded.storage, limited, monotonic=clock, **real)  # type: ignore[arg-type]
         services: list[Service] = [
             RecordingService(control, limits),
             SearchService(searches),
@@ -166,6 +183,7 @@ class SoapHouse:
         device = a_device_service(services)
         house = cls([device, *services])
         house.engine, house.footage, house.clock, house.archive = engine, footage, clock, archive
+        house.searches = searches
 
         async def close() -> None:
             await searches.stop()
@@ -323,6 +341,40 @@ def find_events(
     virtual = "true" if start_state else "false"
     more = f"<tse:SearchFilter>{wanted}</tse:SearchFilter><tse:IncludeStartState>{virtual}</tse:IncludeStartState>"
     return find_in_time("FindEvents", start, end, more=more, scope=scope, maximum=maximum, keep_alive=keep_alive)
+
+
+def find_positions(
+    start: str,
+    end: str | None = None,
+    *,
+    least: str = "",
+    most: str = "",
+    enter_or_exit: bool = False,
+    scope: str = "",
+    maximum: int | None = None,
+    keep_alive: str = "PT10S",
+) -> str:
+    """`least` and `most` are the content of the two corners."""
+    changes = "true" if enter_or_exit else "false"
+    more = (
+        f"<tse:SearchFilter><tt:MinPosition>{least}</tt:MinPosition><tt:MaxPosition>{most}</tt:MaxPosition>"
+        f"<tt:EnterOrExit>{changes}</tt:EnterOrExit></tse:SearchFilter>"
+    )
+    return find_in_time("FindPTZPosition", start, end, more=more, scope=scope, maximum=maximum, keep_alive=keep_alive)
+
+
+def find_metadata(
+    start: str,
+    end: str | None = None,
+    *,
+    wanted: str = "boolean(//Object)",
+    scope: str = "",
+    maximum: int | None = None,
+    keep_alive: str = "PT10S",
+) -> str:
+    expression = wanted.replace("&", "&amp;").replace("<", "&lt;")
+    more = f"<tse:MetadataFilter><tt:MetadataStreamFilter>{expression}</tt:MetadataStreamFilter></tse:MetadataFilter>"
+    return find_in_time("FindMetadata", start, end, more=more, scope=scope, maximum=maximum, keep_alive=keep_alive)
 
 
 def topic_xml(expression: str, dialect: str = CONCRETE_SET) -> str:

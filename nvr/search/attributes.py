@@ -1,0 +1,113 @@
+"""GetMediaAttributes: what is recorded at an instant, from the footage itself (6.3.5, 6.6)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+from nvr.media.onvif_metadata import ANY_WORD
+from nvr.media.unit import CodecConfiguration
+from nvr.model.errors import StorageError
+from nvr.model.recording import TrackType
+from nvr.model.search import (
+    AudioAttributes,
+    MediaAttributes,
+    MetadataAttributes,
+    TrackAttributes,
+    TrackInformation,
+    VideoAttributes,
+)
+from nvr.model.time import NS, UtcNs
+from nvr.model.timeline import Run
+from nvr.model.tokens import RecordingToken, TrackKey
+from nvr.search.archive import Archive
+from nvr.search.scope import Catalogue, Footage
+from nvr.storage.footage import Section
+
+_ENCODINGS = {"PCMU": "G711", "PCMA": "G711", "MPEG4-GENERIC": "AAC", "MP4A-LATM": "AAC", "MP4V-ES": "MPEG4"}
+"""RTP encoding names that tt:VideoEncoding and tt:AudioEncoding have a word for; the others are told as they are."""
+
+
+@runtime_checkable
+class Pictures(Protocol):
+    """A configuration that knows the size of its pictures."""
+
+    @property
+    def width(self) -> int: ...
+
+    @property
+    def height(self) -> int: ...
+
+
+async def media_attributes(
+    tokens: Sequence[RecordingToken], at_ns: UtcNs, catalogue: Catalogue, archive: Archive
+) -> list[MediaAttributes]:
+    """At most one for each recording: none where it has no data at this instant. Raises UnknownToken."""
+    chosen = list(dict.fromkeys(tokens)) or [r.token for r in catalogue.recordings.recordings()]
+    asked: list[tuple[RecordingToken, list[tuple[TrackInformation, Run]]]] = []
+    for n, token in enumerate(chosen):
+        tracks = []
+        for track in catalogue.information(token).tracks:
+            run = catalogue.footage.timeline(TrackKey(token, track.token)).run_at(at_ns)
+            if run is not None:
+                tracks.append((track, run))
+        if tracks:
+            asked.append((token, tracks))
+        if n % 64 == 63:
+            await asyncio.sleep(0)
+    return await asyncio.to_thread(_attributes, asked, at_ns, catalogue.footage, archive)
+
+
+def _attributes(
+    asked: Sequence[tuple[RecordingToken, Sequence[tuple[TrackInformation, Run]]]],
+    at_ns: UtcNs,
+    recorded: Footage,
+    archive: Archive,
+) -> list[MediaAttributes]:
+    """Blocking, a row of the index and, once, the head of a file for each track."""
+    found = []
+    for token, tracks in asked:
+        described = []
+        from_ns, until_ns = min(r.start_ns for _, r in tracks), max(r.end_ns for _, r in tracks)
+        for information, run in tracks:
+            try:
+                section = recorded.footage(TrackKey(token, information.token)).section(at_ns)
+            except StorageError:
+                section = None  # its volume is away, which the volume's state tells
+            if section is None:
+                continue
+            described.append(TrackAttributes(information, _of_track(information.track_type, section, archive)))
+            # A run has one configuration; what a metadata track holds is known for each file.
+            of_file = information.track_type is TrackType.METADATA
+            from_ns = max(from_ns, section.start_ns if of_file else run.start_ns)
+            until_ns = min(until_ns, section.end_ns if of_file else run.end_ns)
+        if described:
+            found.append(MediaAttributes(token, tuple(described), min(from_ns, at_ns), max(until_ns, at_ns)))
+    return found
+
+
+def _of_track(
+    track_type: TrackType, section: Section, archive: Archive
+) -> VideoAttributes | AudioAttributes | MetadataAttributes:
+    configuration = section.configuration
+    duration_ns = section.end_ns - section.start_ns
+    bitrate = round(section.size * 8 * 1_000_000 / duration_ns) if duration_ns > 0 else None
+    encoding = _encoding(configuration)
+    if track_type is TrackType.VIDEO:
+        width, height = (configuration.width, configuration.height) if isinstance(configuration, Pictures) else (0, 0)
+        framerate = round(section.samples * NS / duration_ns, 3) if duration_ns > 0 else 0.0
+        return VideoAttributes(width, height, encoding, framerate, bitrate)
+    if track_type is TrackType.AUDIO:
+        return AudioAttributes(encoding, round(configuration.clock_rate / 1000), bitrate)
+    words = archive.words([section.file_id], whole=False).get(section.file_id, frozenset({ANY_WORD}))
+    spaces = tuple(sorted(w.removeprefix("space=") for w in words if w.startswith("space=")))
+    unknown = ANY_WORD in words
+    return MetadataAttributes(
+        bool(spaces), unknown or "VideoAnalytics" in words, unknown or "NotificationMessage" in words, spaces
+    )
+
+
+def _encoding(configuration: CodecConfiguration) -> str:
+    name = configuration.encoding
+    return "G726" if name.startswith("G726-") else _ENCODINGS.get(name, name)
