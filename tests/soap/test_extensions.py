@@ -15,7 +15,9 @@ from lxml import etree
 from nvr.control.state import ControlSettings
 from nvr.model.extension import LONGEST
 from nvr.soap import types
+from nvr.soap.event_wire import ElementItem
 from nvr.soap.extensions import extended, extensions_of
+from nvr.soap.model import Foreign
 from nvr.soap.names import TRV, TT
 from nvr.soap.reader import read
 from nvr.soap.writer import write
@@ -284,6 +286,20 @@ def test_a_value_of_an_attribute_whose_prefix_means_something_else_here_is_refus
     xml = f'<t:C xmlns:t="{TT}" xmlns:tt="urn:mine" flag="tt:name">{KNOWN}</t:C>'
     with pytest.raises(Exception, match="InvalidArgs: the attribute 'flag' holds the prefix 'tt'"):
         round_trip(xml)
+
+
+def test_an_event_tells_an_object_with_its_extensions_and_declares_nothing_twice() -> None:
+    xml = f'<tt:C xmlns:tt="{TT}" {V} v:kind="tt:Kind">{KNOWN.replace("t:", "tt:")}<v:Own>tt:name</v:Own></tt:C>'
+    kept = extensions_of(read(types.TrackConfiguration, etree.fromstring(xml)))
+    wire = extended(types.TrackConfiguration(TrackType="Video", Description=""), kept)
+    item = ElementItem(Name="Configuration", any_elements=(Foreign(f"{{{TT}}}TrackConfiguration", wire),))
+    out: list[str] = []
+    for _ in write(item, f"{{{TT}}}ElementItem", out):
+        pass
+    (told,) = etree.fromstring("".join(out).encode())[0][0]
+    assert (told.tag, told.get("{urn:vendor}kind")) == (f"{{{TT}}}TrackConfiguration", "tt:Kind")
+    assert [e.tag for e in told][2:] == ["{urn:vendor}Own"]
+    assert told.nsmap["tt"] == told[2].nsmap["tt"] == TT
 
 
 def test_attributes_of_the_xml_namespace_come_back_and_those_of_the_schema_instance_do_not() -> None:
