@@ -16,7 +16,8 @@ from collections.abc import Callable
 from functools import partial
 
 from nvr.media.codecs import depacketizer_for
-from nvr.media.codecs.av1 import Av1Packetizer, leb128
+from nvr.media.codecs.av1 import Av1Packetizer
+from nvr.media.codecs.av1_obu import leb128
 from nvr.media.codecs.h264 import H264Packetizer
 from nvr.media.codecs.h265 import H265Packetizer
 from nvr.media.codecs.jpeg import JpegPacketizer

@@ -12,15 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nvr.media.codecs import depacketizer_for, from_sample_entry, packetizer_for
-from nvr.media.codecs.av1 import (
-    MAXIMUM_UNIT,
-    Av1Configuration,
-    Av1Packetizer,
-    SequenceHeader,
-    iter_obus,
-    leb128,
-    read_leb128,
-)
+from nvr.media.codecs.av1 import MAXIMUM_UNIT, Av1Configuration, Av1Packetizer
+from nvr.media.codecs.av1_obu import SequenceHeader, iter_obus, leb128, read_leb128
 from nvr.media.sdp import PayloadFormat
 from nvr.model.errors import FormatError
 from tests.support.rtp_streams import Encoded, Packet, encode_pictures, feed, packets_of

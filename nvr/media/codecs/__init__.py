@@ -1,7 +1,7 @@
 """The registry: from an encoding of the session description, a configuration or a sample entry to the codec's file.
 
-Each codec stands in one file: its configuration, its depacketizer, its packetizer. A new one is a file and a few lines
-here.
+Each codec stands in a file of its name: its configuration, its depacketizer, its packetizer. What would make that too
+long stands beside it: av1_obu.py, jpeg_headers.py, jpeg_depacketizer.py. A new one is a file and a few lines here.
 """
 
 from __future__ import annotations
@@ -64,7 +64,8 @@ def _opus(clock_rate: int, channels: int, parameters: Parameters) -> Depacketize
 
 
 def _jpeg(clock_rate: int, channels: int, parameters: Parameters) -> Depacketizer:
-    return jpeg_depacketizer.depacketizer(clock_rate, parameters)
+    _video_clock("JPEG", clock_rate)
+    return jpeg_depacketizer.JpegDepacketizer(jpeg.told_size(parameters))
 
 
 def _mpeg4(clock_rate: int, channels: int, parameters: Parameters) -> Depacketizer:

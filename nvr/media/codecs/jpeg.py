@@ -9,6 +9,7 @@ clients overlook the replay extension of a packet that has a JPEG part.
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
@@ -77,6 +78,18 @@ class JpegConfiguration:
         if not found.width or not found.height:
             raise FormatError(f"a sample entry of JPEG for images of {found.width} x {found.height}")
         return cls(found.width, found.height)
+
+
+def told_size(parameters: Mapping[str, str | None]) -> tuple[int, int] | None:
+    """Width and height from the attributes x-dimensions (`W,H`) or framesize (`W-H`) of a session description, given
+    as parameters; None where there are none that make sense."""
+    for name, between in (("x-dimensions", ","), ("framesize", "-")):
+        width, _, height = (parameters.get(name) or "").rpartition(" ")[2].partition(between)
+        if width.strip().isdecimal() and height.strip().isdecimal():
+            size = int(width[:6]), int(height.strip()[:6])
+            if all(0 < side <= 0xFFFF for side in size):
+                return size
+    return None
 
 
 class _Wire(NamedTuple):

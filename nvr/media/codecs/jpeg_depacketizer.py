@@ -7,14 +7,12 @@ image that lacks one takes it from the image before.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from nvr.media.codecs import jpeg_headers as jpeg
 from nvr.media.codecs.jpeg import HEADER, RESTART, TABLES, JpegConfiguration
 from nvr.media.codecs.jpeg_headers import Segment
 from nvr.media.replay_extension import JPEG_FIRST, JPEG_LATER, PROFILE, jpeg_part
 from nvr.media.unit import AccessUnit, CodecConfiguration
-from nvr.model.errors import FormatError, UnsupportedCodec
+from nvr.model.errors import FormatError
 
 MAXIMUM_UNIT = 16 << 20
 """Bytes of one image; a camera that never ends its images cannot take the memory."""
@@ -396,22 +394,3 @@ class JpegDepacketizer:
         before.frame = frame
         before.quantization = jpeg.quantization_tables(segments)
         before.huffman |= jpeg.huffman_tables(segments)
-
-
-def told_size(parameters: Mapping[str, str | None]) -> tuple[int, int] | None:
-    """Width and height from the attributes x-dimensions (`W,H`) or framesize (`W-H`) of a session description, given
-    as parameters; None where there are none that make sense."""
-    for name, between in (("x-dimensions", ","), ("framesize", "-")):
-        width, _, height = (parameters.get(name) or "").rpartition(" ")[2].partition(between)
-        if width.strip().isdecimal() and height.strip().isdecimal():
-            size = int(width[:6]), int(height.strip()[:6])
-            if all(0 < side <= 0xFFFF for side in size):
-                return size
-    return None
-
-
-def depacketizer(clock_rate: int, parameters: Mapping[str, str | None]) -> JpegDepacketizer:
-    """Raises UnsupportedCodec for another clock rate than RFC 2435 3 has."""
-    if clock_rate != 90_000:
-        raise UnsupportedCodec(f"JPEG with a clock rate of {clock_rate} Hz instead of 90000")
-    return JpegDepacketizer(told_size(parameters))
