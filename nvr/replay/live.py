@@ -50,9 +50,24 @@ class LiveMount:
     def __init__(self, source: LiveSource, queue_bytes: int = 8 << 20) -> None:
         self.dropped = 0
         """Access units that slow viewers have missed, all viewers together."""
-        self.viewers = 0
         self._source = source
         self._queue_bytes = queue_bytes
+        self._watching: set[LiveViewer] = set()
+
+    @property
+    def viewers(self) -> int:
+        return len(self._watching)
+
+    def enter(self, viewer: LiveViewer) -> None:
+        self._watching.add(viewer)
+
+    def leave(self, viewer: LiveViewer) -> None:
+        self._watching.discard(viewer)
+
+    def interrupted(self) -> None:
+        """What comes from now on does not continue what came before: the source was away."""
+        for viewer in self._watching:
+            viewer.interrupted()
 
     async def present(self) -> Presentation:
         streams = self._source.streams()
@@ -107,8 +122,10 @@ class LiveViewer:
         self._encodings = {i: c.encoding for i, c in described.items()}
         self._behind_gap = set(described) if jump else set()
         """Streams whose next unit does not continue what was sent before it."""
+        self._begun: set[int] = set()
+        """Streams of which something was sent."""
         self._unsubscribe: Callable[[], None] | None = source.subscribe(self._on_unit)
-        mount.viewers += 1
+        mount.enter(self)
 
     async def units(self) -> Sequence[Unit]:
         await self._ready.wait()
@@ -127,7 +144,12 @@ class LiveViewer:
         if self._unsubscribe is not None:
             self._unsubscribe()
             self._unsubscribe = None
-            self._mount.viewers -= 1
+            self._mount.leave(self)
+
+    def interrupted(self) -> None:
+        """The next unit of each stream does not continue the last; pictures begin anew with a clean point."""
+        self._behind_gap.update(self._begun)
+        self._waiting_for_clean.update(self._video)
 
     def _on_unit(self, name: str, unit: Sample, configuration: CodecConfiguration) -> None:
         stream = self._streams.get(name)
@@ -144,6 +166,7 @@ class LiveViewer:
             return
         at_ns, gap = unit.utc_ns, stream in self._behind_gap
         self._behind_gap.discard(stream)
+        self._begun.add(stream)
         self._queue.append(
             Unit(stream, at_ns, at_ns, at_ns, unit.data, configuration, unit.clean_point, discontinuity=gap)
         )

@@ -69,6 +69,7 @@ class Relay:
     # -- towards ingest
 
     def connected(self, streams: Sequence[Offer], /) -> None:
+        self.mount.interrupted()
         self._connected, self._failure = True, None
         self._names = {s.index: f"{s.track_type.lower()}{s.index}" for s in streams}
         self._configurations = {s.index: s.configuration for s in streams}

@@ -195,6 +195,21 @@ async def test_a_viewer_outlives_the_loss_of_the_camera_and_gets_nothing_that_wa
     assert [p.payload for p in await client.packets(2)] == [b"a2", b"I3"]
 
 
+async def test_what_comes_behind_a_loss_of_the_camera_begins_with_a_clean_point_and_says_so(
+    client: RtspClient, cameras: Cameras
+) -> None:
+    await client.set_up(PATH, "video0", Require="onvif-replay")
+    await client.request("PLAY", PATH)
+    cameras.send("I1")
+    assert (await client.packet()).flags == "C"
+    assert cameras.tap is not None
+    cameras.tap.lost("the cable is cut")
+    cameras.tap.connected((VIDEO, AUDIO))
+    for name in ("P7", "I8", "P9"):
+        cameras.send(name)
+    assert [(p.payload, p.flags) for p in await client.packets(2)] == [(b"I8", "CD"), (b"P9", "")]
+
+
 async def test_a_receiver_that_is_deleted_is_404_for_who_comes_and_silent_for_who_watches(
     client: RtspClient, server: RtspServer, cameras: Cameras
 ) -> None:
