@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from nvr.media.unit import Fragment
 from nvr.model.recording import TrackType
-from nvr.model.time import NS
+from nvr.model.time import NS, UtcNs
 from nvr.model.timeline import GapReason
 from nvr.model.tokens import TrackKey
 from nvr.storage.engine import StorageEngine
@@ -36,6 +36,7 @@ STEPS = st.one_of(
         st.integers(1, 6),
     ),
     st.tuples(st.just("delete"), st.just(0), st.just(False)),
+    st.tuples(st.just("age"), st.integers(1, 12), st.booleans()),
     st.tuples(st.just("restart"), st.just(0), st.booleans()),
     st.tuples(st.just("kill"), st.integers(0, 400), st.booleans()),
 )
@@ -56,10 +57,21 @@ class Life:
         return self.data / str(self.number)
 
     async def start(self) -> None:
-        self.engine = StorageEngine(settings_in(self.here, rotation_ns=2 * NS), self.index, disk=self.disk)
+        self.engine = StorageEngine(
+            settings_in(self.here, rotation_ns=2 * NS), self.index, disk=self.disk, utc=lambda: self.script.at_ns
+        )
         await self.engine.start()
         await self.engine.settled()
+        self.engine.watcher = self
         self.engine.on_append(CAMERA, self.told[CAMERA].append)
+
+    def footage_begins(self, key: TrackKey, at_ns: UtcNs) -> None: ...
+
+    def footage_ends(self, key: TrackKey, at_ns: UtcNs) -> None: ...
+
+    def footage_deleted(self, key: TrackKey, start_ns: UtcNs, end_ns: UtcNs) -> None:
+        self.handed = [f for f in self.handed if f.start_ns >= end_ns]
+        self.told[CAMERA][:] = [r for r in self.told[CAMERA] if r.start_ns >= end_ns]
 
     async def step(self, kind: str, value: object, flag: object) -> None:
         recorder = self.engine.recorder(CAMERA, TrackType.VIDEO)
@@ -80,6 +92,12 @@ class Life:
                 await self.engine.delete_track(CAMERA)
                 self.handed.clear()
                 self.told[CAMERA].clear()
+            case "age", int(seconds):
+                await self.online()
+                with await self.engine.hold(CAMERA, self.script.at_ns - (3 if flag else 0) * NS):
+                    self.engine.retention_of = lambda recording: seconds * NS
+                    await self.engine.retention.sweep()
+                self.engine.retention_of = lambda recording: 0
             case "restart", _:
                 self.disk.mend()
                 await self.engine.stop()
