@@ -30,6 +30,9 @@ _SLICE = 200
 """Files of one transaction with tombstones."""
 _PAGE = 64
 _BEFORE_ALL_NS = -(1 << 62)
+_LEAP_NS = 600 * NS
+"""So far the clock may be set forward without doubt."""
+_DOUBT_NS = 3600 * NS
 
 
 Held: TypeAlias = Mapping[TrackKey, UtcNs]
@@ -182,6 +185,10 @@ class Retention:
         self._busy = asyncio.Lock()
         """Held from the choice of files to the end of their deletion."""
         self._failing = False
+        self._offset: int | None = None
+        """Between the time of day and the monotonic clock, as it is believed."""
+        self._doubted: tuple[int, int] | None = None
+        """Another offset, and when it will be believed."""
         self._counted: dict[RecordingToken, int] = {}
         """Bytes of the closed files of recordings with a quota; what is not in it is counted again."""
         self._told: dict[TrackKey, tuple[UtcNs, UtcNs]] = {}
@@ -225,8 +232,31 @@ class Retention:
         """Files of this recording have been closed, found or deleted otherwise: its bytes are another sum."""
         self._counted.pop(recording, None)
 
+    def _believed_utc(self) -> UtcNs | None:
+        """The time of day; None while it has lately been set forward: a clock that is wrong for a while must not cost
+        the footage of years."""
+        utc_ns, now = self._utc(), self._now()
+        offset = utc_ns - now
+        if self._offset is None or offset - self._offset <= _LEAP_NS:
+            if self._doubted is not None:
+                log.warning("the clock is back: footage that is too old is deleted again")
+            self._offset, self._doubted = offset, None
+        elif self._doubted is None or offset - self._doubted[0] > _LEAP_NS:
+            self._doubted = offset, now + _DOUBT_NS
+            log.error(
+                "the clock has been set forward by %d s: nothing is deleted for its age for %d s",
+                (offset - self._offset) // NS,
+                _DOUBT_NS // NS,
+            )
+        elif now >= self._doubted[1]:
+            self._offset, self._doubted = offset, None
+            log.warning("the clock is believed now: footage that is too old is deleted again")
+        return utc_ns if self._doubted is None else None
+
     async def _expire(self) -> None:
-        now_ns = self._utc()
+        now_ns = self._believed_utc()
+        if now_ns is None:
+            return
         for key in list(self._footage.tracks()):
             retention_ns = self._retention_of(key.recording)
             limit_ns = time_limit(now_ns, retention_ns)

@@ -163,7 +163,7 @@ track_files = sa.Table(
         *("recording", "track", "run_id", "run_place", "file_id", "state", "start_ns", "end_ns", "end_reason"),
         "gap_before",
     ),
-    sa.Index("track_files_by_volume", "volume_id", "file_id"),
+    sa.Index("track_files_by_volume", "volume_id", "file_id", "size"),
     # few rows are ever open or being deleted: recovery finds them without reading the rest; retention finds the oldest
     sa.Index("track_files_by_state", "volume_id", "state", "start_ns", "file_id"),
 )

@@ -119,6 +119,11 @@ class Volume:
             self._promised = self.promised(now) + missing
             self._promised_until = now + _BELIEVED_NS
 
+    def count(self, more: int) -> None:
+        """Track files have got larger, or smaller, by so many bytes. Without a quota nobody counts."""
+        if self.used is not None:
+            self.used = max(self.used + more, 0)
+
     def promised(self, now: int) -> int:
         """Bytes that were unlinked and are not free yet. To delete on until they show would empty the volume."""
         return self._promised if now < self._promised_until else 0

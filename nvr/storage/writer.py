@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import errno
 import logging
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from nvr.media.bmff.fragment import FragmentEntry
 from nvr.model.errors import FormatError, OperatorError, StorageError
 from nvr.model.time import NS, UtcNs
 from nvr.model.timeline import GapReason
-from nvr.model.tokens import TrackKey
 from nvr.storage.mending import mend
 from nvr.storage.orders import (
     Adopt,
@@ -39,33 +36,20 @@ from nvr.storage.orders import (
     Unlink,
     VolumeChanged,
 )
-from nvr.storage.recovery import Changed, adopt, begin_recovery, delete_files, finish_open
+from nvr.storage.recovery import Changed, adopt, begin_recovery, finish_open
 from nvr.storage.rows import FileState, FootageIndex, TrackFileRow
 from nvr.storage.settings import FsyncPolicy, StorageSettings
 from nvr.storage.settling import examine, settle
-from nvr.storage.track_file import TrackFileWriter, track_directory
+from nvr.storage.track_file import TrackFileWriter
+from nvr.storage.unlinking import Unlinker
 from nvr.storage.volume import Volume, VolumeState
 
 log = logging.getLogger(__name__)
 
-_PAGE = 200
-_UNLINK_SLICE = 32
-_UNLINK_NS = 50_000_000
-"""What a slice of unlinking may take, so that footage that waits in the queue does not wait for long; the size of the
-next slice follows from the time of this one."""
 _LOOK_NS = 5 * NS
 """How often it is looked whether the volume is still there."""
-_BEFORE_ALL_NS = -(1 << 62)
 _NOT_THE_VOLUME = (errno.EMFILE, errno.ENFILE)
 """The process is out of file descriptors: the file at hand fails, its volume does not."""
-
-
-@dataclass(slots=True)
-class Unlinking:
-    """Files with tombstones that are still to be unlinked, for an order or for none."""
-
-    rows: list[TrackFileRow]
-    order: Delete | Unlink | None
 
 
 class VolumeWriter:
@@ -97,8 +81,7 @@ class VolumeWriter:
         """Files that could not be closed, and why; they are settled when the volume is back."""
         self._uncorrected: dict[str, GapReason] = {}
         """Closed files that do not say yet that their run ended with them, and why it did; settled likewise."""
-        self._unlinking: deque[Unlinking] = deque()
-        self._unlink_slice = _UNLINK_SLICE
+        self._unlinker = Unlinker(volume, index, now)
         self._looked_ns = now()
         self._told_state: tuple[VolumeState, str | None] | None = None
         self._synced_ns = now()
@@ -132,7 +115,7 @@ class VolumeWriter:
             case Delete():
                 self._delete(order)
             case Unlink(rows):
-                self._unlinking.append(Unlinking(list(rows), order))
+                self._unlinker.add(rows, order)
                 if self.volume.state is VolumeState.MISSING:
                     self._postpone_unlinking()
             case Barrier():
@@ -161,13 +144,13 @@ class VolumeWriter:
             self._synced_ns = now
         if self._retry_at_ns is not None and now >= self._retry_at_ns:
             self._retry()
-        if self._unlinking:
+        if self._unlinker:
             self._unlink_some()
         self._tell_state()
 
     def next_due_ns(self) -> int:
         """When `tick` has work at the latest, on the monotonic clock."""
-        if self._unlinking:
+        if self._unlinker:
             return self._now()
         due = self._now() + 60 * NS
         if self._settings.fsync is FsyncPolicy.INTERVAL and any(f.unsynced for f in self._files.values()):
@@ -238,7 +221,7 @@ class VolumeWriter:
             self._files[file.row.file_id] = writer
             self._growing[file.row.file_id] = file
         entry = writer.append(order.fragment, damaged_start=order.damaged_start)
-        self._count_bytes(writer.size - before)
+        self.volume.count(writer.size - before)
         return entry
 
     def _close(self, file: GrowingFile, end_reason: GapReason | None) -> None:
@@ -252,7 +235,7 @@ class VolumeWriter:
             if figures is None:
                 self._index.forget([file_id])
             else:
-                self._count_bytes(figures.size - writer.size)
+                self.volume.count(figures.size - writer.size)
                 self._index.close(
                     file_id,
                     end_ns=figures.end_ns,
@@ -313,10 +296,6 @@ class VolumeWriter:
             self._told_state = state
             self.events.append(VolumeChanged(self.volume.status))
 
-    def _count_bytes(self, more: int) -> None:
-        if self.volume.used is not None:
-            self.volume.used = max(self.volume.used + more, 0)
-
     def _retry(self) -> None:
         try:
             self.volume.probe(self._utc())
@@ -342,7 +321,7 @@ class VolumeWriter:
         self._postpone_unlinking()
         deleting = self._index.deleting_files(self.volume.id)
         if deleting:
-            self._unlinking.append(Unlinking(deleting, None))
+            self._unlinker.add(deleting, None)
         self._tell_recovered(begun.changed)
         self.later(begun.pending)
 
@@ -357,7 +336,7 @@ class VolumeWriter:
                 reason = self._uncorrected.get(file_id) or self._left.get(file_id, GapReason.DAEMON_STOPPED)
                 finish_open(self.volume.disk, self.volume, self._index, now, order.examined, reason)
                 settled = self._index.file(file_id)
-                self._count_bytes(settled.size if settled is not None else 0)
+                self.volume.count(settled.size if settled is not None else 0)
         except (OSError, StorageError) as e:
             log.error("%s cannot be recovered now: %s", order.row.path, e)
             return
@@ -383,7 +362,7 @@ class VolumeWriter:
             for path, examined in order.found:
                 row = adopt(self.volume.disk, self.volume, self._index, path, examined)
                 if row is not None:
-                    self._count_bytes(row.size)
+                    self.volume.count(row.size)
                     changed.add((row.key, row.run_id))
         except (OSError, StorageError) as e:
             log.error("files without a row on %s are not adopted now: %s", self.volume.root, e)
@@ -452,72 +431,30 @@ class VolumeWriter:
 
     def _delete(self, order: Delete) -> None:
         try:
-            rows = self._hide_track(order.key)
+            for file in list(self._growing.values()):  # a copy: other writers change it
+                if file.row.key == order.key and file.row.volume_id == self.volume.id:
+                    self._close(file, GapReason.JOB_STOPPED)
+            rows = self._unlinker.hide_track(order.key)
         except Exception as e:
             log.exception("footage of %s on %s cannot be deleted", order.key, self.volume.root)
             self.events.append(Done(order, e))
             return
-        self._unlinking.append(Unlinking(rows, order))
+        self._unlinker.add(rows, order)
         if self.volume.state is VolumeState.MISSING:
             self._postpone_unlinking()
 
-    def _hide_track(self, key: TrackKey) -> list[TrackFileRow]:
-        """Tombstones for all files of a track on this volume."""
-        for file in list(self._growing.values()):  # a copy: other writers change it
-            if file.row.key == key and file.row.volume_id == self.volume.id:
-                self._close(file, GapReason.JOB_STOPPED)
-        rows: list[TrackFileRow] = []
-        after: tuple[UtcNs, str] | None = None
-        while page := self._index.files(key, _BEFORE_ALL_NS, after=after, limit=_PAGE):
-            rows += [r for r in page if r.volume_id == self.volume.id]
-            after = (page[-1].start_ns, page[-1].file_id)
-        for i in range(0, len(rows), _PAGE):
-            self._index.mark_deleting([r.file_id for r in rows[i : i + _PAGE]])
-        return rows
-
     def _unlink_some(self) -> None:
-        """One slice of what is to be unlinked, so that footage that waits in the queue does not wait for all of it."""
-        work = self._unlinking[0]
-        slice_, work.rows = work.rows[: self._unlink_slice], work.rows[self._unlink_slice :]
-        begun_ns = self._now()
-        size = sum(row.size for row in slice_)
         try:
-            self.volume.look()  # what is not there because it is not mounted has not been deleted
-            free = self.volume.free or 0
-            delete_files(self.volume.disk, self.volume, self._index, slice_)
-            self.volume.unlinked(size, free, self._now())
-            self._count_bytes(-size)
-            if not work.rows:
-                for key in {row.key for row in slice_} | (
-                    {work.order.key} if isinstance(work.order, Delete) else set()
-                ):
-                    self._remove_empty_directories(key)
+            done = self._unlinker.unlink_some()
         except (OSError, StorageError) as e:
             log.error("files on %s are not unlinked yet: %s", self.volume.root, e)
             self._lose_volume(e)
             self._postpone_unlinking()
             return
-        slow = self._now() - begun_ns > _UNLINK_NS
-        self._unlink_slice = max(self._unlink_slice // 2, 1) if slow else min(self._unlink_slice * 2, _UNLINK_SLICE)
-        if not work.rows:
-            self._unlinking.popleft()
-            if self.volume.state is VolumeState.FULL:
-                self._retry_at_ns = self._now()
-            if work.order is not None:
-                self.events.append(Done(work.order, None))
+        if self.volume.state is VolumeState.FULL and not self._unlinker:
+            self._retry_at_ns = self._now()
+        if done is not None:
+            self.events.append(Done(done, None))
 
     def _postpone_unlinking(self) -> None:
-        """The tombstones stand: nothing of it is shown any more, and the next recovery takes it up again."""
-        while self._unlinking:
-            work = self._unlinking.popleft()
-            if work.order is not None:
-                what = f"footage of {work.order.key}" if isinstance(work.order, Delete) else f"{len(work.rows)} files"
-                log.warning("%s on %s: hidden, and unlinked later", what, self.volume.root)
-                self.events.append(Done(work.order, None))
-
-    def _remove_empty_directories(self, key: TrackKey) -> None:
-        directory = self.volume.path(track_directory(key))
-        for path in (directory, directory.parent):
-            if path.is_dir() and not any(path.iterdir()):
-                self.volume.disk.remove_directory(path)
-                self.volume.disk.sync_directory(path.parent)
+        self.events += [Done(order, None) for order in self._unlinker.postpone()]

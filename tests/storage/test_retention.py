@@ -156,6 +156,30 @@ async def test_zero_puts_no_time_limit_on_footage(store: Store) -> None:
     assert store.told.deleted == []
 
 
+async def test_a_clock_that_is_set_forward_is_doubted_for_an_hour(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = [0]
+    store.engine.retention._now = lambda: clock[0]
+    await store.record(20)
+    await store.sweep()
+    store.retention[CAMERA.recording] = 86_400 * NS
+    store.extra_ns = 10 * 365 * 86_400 * NS
+    for _ in range(3):
+        await store.sweep()
+    assert store.files() == 20
+    assert caplog.text.count("the clock has been set forward by 3153600") == 1
+    store.extra_ns = 0
+    await store.sweep()
+    assert len(store.shown()) == 20
+    store.extra_ns = 10 * 365 * 86_400 * NS
+    await store.sweep()
+    clock[0] += 3600 * NS
+    await store.sweep()
+    assert store.files() == 1, "it was meant"
+    store.retention.clear()
+
+
 @pytest.mark.requirement("RC-5.3.1-03")
 async def test_what_is_too_old_is_not_shown_before_it_is_deleted(store: Store) -> None:
     await store.record(20)
