@@ -129,7 +129,7 @@ def shortage(pool: Sequence[Volume], now: int, *, making: bool = False) -> Short
     """None as long as one of them has room, or none of them could be written if it had. `now` is the clock by which
     volumes expect the space of what was unlinked; `making`: once room is being made, a quarter more."""
     there = {v.id: v for v in pool if v.state in (VolumeState.ONLINE, VolumeState.FULL) and v.id is not None}
-    room = {volume_id: v.room + v.promised(now) for volume_id, v in there.items()}
+    room = {volume_id: v.room_soon(now) for volume_id, v in there.items()}
     target = {volume_id: v.reserve + v.reserve // 4 for volume_id, v in there.items()}
     if making:
         has_room = any(room[volume_id] >= target[volume_id] for volume_id in there)

@@ -105,9 +105,12 @@ class Volume:
     @property
     def room(self) -> int:
         """Bytes that may still be written; below 0 when there are too many already. As it was seen last."""
+        return self._room(0)
+
+    def _room(self, more: int) -> int:
         if self.free is None:
             return 0
-        room = self.free - self.minimum_free
+        room = self.free + more - self.minimum_free
         return min(room, self.quota - (self.used or 0)) if self.quota else room
 
     def unlinked(self, size: int, free_before: int, now: int) -> None:
@@ -116,7 +119,7 @@ class Volume:
         self.free = self.disk.free_bytes(self.root)
         missing = size - (self.free - free_before)
         if missing > size // 2:
-            self._promised = self.promised(now) + missing
+            self._promised = missing + (self._promised if now < self._promised_until else 0)
             self._promised_until = now + _BELIEVED_NS
 
     def count(self, more: int) -> None:
@@ -124,9 +127,9 @@ class Volume:
         if self.used is not None:
             self.used = max(self.used + more, 0)
 
-    def promised(self, now: int) -> int:
-        """Bytes that were unlinked and are not free yet. To delete on until they show would empty the volume."""
-        return self._promised if now < self._promised_until else 0
+    def room_soon(self, now: int) -> int:
+        """As `room`, with what was unlinked and is not free yet: to delete on until it shows would empty the volume."""
+        return self._room(self._promised if now < self._promised_until else 0)
 
     @property
     def tight(self) -> bool:

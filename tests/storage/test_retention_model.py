@@ -41,8 +41,8 @@ class Room:
     def root(self) -> Path:
         return Path("/") / self.id
 
-    def promised(self, now: int) -> int:
-        return 0
+    def room_soon(self, now: int) -> int:
+        return self.room
 
 
 @dataclass
