@@ -7,10 +7,11 @@ timelines. It follows from footage and request alone; clocks, sockets and RTP ar
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
+from nvr.media.unit import Sample
 from nvr.model.errors import StorageError
 from nvr.model.recording import TrackType
 from nvr.model.time import NS, UtcNs
@@ -29,6 +30,10 @@ EDGE_PATIENCE_NS: Final = 4 * NS
 Tracks are written in fragments of about 2 s, at different moments: within this time their order is kept. A track that
 stays silent for longer (metadata without events) holds nobody up; should it speak again, its units come when they come.
 """
+
+
+BATCH_READS: Final = 16
+"""Fragments read for one batch: about 5 ms. Who jumps elsewhere waits for the batch that is under way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +62,8 @@ class Plan:
         self.at_end = False
         """The last `next_units` found nothing, and nothing is being recorded that might come."""
         self._skipped_ns = 0
+        self._reads = 0
+        tracks = [replace(t, footage=_Counted(t.footage, self._count)) for t in tracks]
         played = [(t, timeline) for t, timeline in zip(tracks, timelines, strict=True) if _has_part(t, selection)]
         self._has_part = tuple(_has_part(t, selection) for t in tracks)
         opener = self._open_reverse if selection.reverse else self._open_forward
@@ -124,7 +131,8 @@ class Plan:
         return all(c.done and c.head is None for c in self._cursors)
 
     def next_units(self, timelines: Sequence[Timeline], maximum_bytes: int) -> list[Unit]:
-        """Units in the order of sending, at least one if one can be sent, about `maximum_bytes` at most.
+        """Units in the order of sending, at least one if one can be sent; about `maximum_bytes` at most,
+        and what `BATCH_READS` fragments hold.
 
         `timelines` are those of all tracks, taken just before.
         """
@@ -133,7 +141,8 @@ class Plan:
         newest = max((t.latest for t in played if t.latest is not None), default=None) if any(recording) else None
         units: list[Unit] = []
         size = 0
-        while size < maximum_bytes:
+        self._reads = 0
+        while size < maximum_bytes and (self._reads < BATCH_READS or not units):
             for cursor, timeline in zip(self._cursors, played, strict=True):
                 if cursor.head is None:
                     cursor.advance(timeline)
@@ -174,11 +183,37 @@ class Plan:
         if ends:
             self._skipped_ns += max(0, cursor.head_from_ns - max(ends))
 
+    def _count(self) -> None:
+        self._reads += 1
+
     def _note_unreadable(self, ref: FragmentRef, error: StorageError) -> None:
         self.unreadable += 1
         log.warning(
             "replay leaves out a fragment that cannot be read: file %s, offset %d: %s", ref.file_id, ref.offset, error
         )
+
+
+class _Counted:
+    """Footage whose reads are counted. See `Footage`."""
+
+    def __init__(self, footage: Footage, count: Callable[[], None]) -> None:
+        self._footage = footage
+        self._count = count
+
+    def fragments(
+        self, from_ns: UtcNs, until_ns: UtcNs | None = None, *, run_id: str | None = None
+    ) -> Iterator[FragmentRef]:
+        return self._footage.fragments(from_ns, until_ns, run_id=run_id)
+
+    def fragments_after(self, ref: FragmentRef) -> Iterator[FragmentRef]:
+        return self._footage.fragments_after(ref)
+
+    def fragments_before(self, until_ns: UtcNs, *, run_id: str | None = None) -> Iterator[FragmentRef]:
+        return self._footage.fragments_before(until_ns, run_id=run_id)
+
+    def read(self, ref: FragmentRef) -> list[Sample]:
+        self._count()
+        return self._footage.read(ref)
 
 
 def _has_part(track: PlanTrack, selection: Selection) -> bool:

@@ -146,14 +146,14 @@ class Footage:
                 yield ref
 
     def _before(self, until_ns: UtcNs, run_id: str | None) -> Iterator[FragmentRef]:
-        before = (until_ns, "")
-        while page := self._reader.index.files_before(self.key, before, limit=_PAGE):
+        before, limit = (until_ns, ""), 2  # who looks for one place seldom needs more
+        while page := self._reader.index.files_before(self.key, before, limit=limit):
             for row in page:
                 if run_id is None or row.run_id == run_id:
                     growing = self._reader.growing.get(row.file_id)
                     refs = list(_GrowingWalk(growing) if growing is not None else self._stored(row))
                     yield from (ref for ref in reversed(refs) if ref.start_ns < until_ns)
-            before = (page[-1].start_ns, page[-1].file_id)
+            before, limit = (page[-1].start_ns, page[-1].file_id), _PAGE
 
     def _walk(
         self, from_ns: UtcNs, until_ns: UtcNs | None, after: tuple[UtcNs, str] | None, run_id: str | None
