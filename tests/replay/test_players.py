@@ -306,4 +306,3 @@ async def test_gstreamer_as_an_onvif_client_shows_each_picture_in_both_direction
     assert [p[-len(wanted) :] for p, (_, wanted) in zip(played, seeks, strict=True)] == [
         [str(n) for n in wanted] for _, wanted in seeks
     ], output
-    assert all(len(p) < len(wanted) + 10 for p, (_, wanted) in zip(played, seeks, strict=True)), output
