@@ -319,6 +319,22 @@ def test_greyscale_goes_through_the_extension() -> None:
     assert unit.data.endswith(scan + b"data\xff\xd9")
 
 
+@pytest.mark.parametrize("lost", range(6))
+def test_no_image_is_made_of_a_part_of_its_extension(lost: int) -> None:
+    """The first packet with entropy coded data looks like the beginning of an image, but for what is missing."""
+    note = segment(0xFE, b"a signature of the camera" * 40)
+    images = [(n, data[:2] + note + data[2:]) for n, (_, data) in enumerate(encoded()[:3])]
+    packets = wired(JpegPacketizer(300), images)
+    second = next(i for i, p in enumerate(packets) if p.rtp_time == 1)
+    made = JpegDepacketizer()
+    units = receive(made, packets, set(range(second, second + lost)))
+    assert [u.rtp_time for u in units] == ([0, 2] if lost else [0, 1, 2])
+    assert all(note in u.data for u in units)
+    bare = Wire(plain(data=b"bare"), 9, True)
+    assert [u.rtp_time for u in receive(made, [packets[0], bare], {0})] == []
+    assert [u.rtp_time for u in receive(made, [bare._replace(rtp_time=8), bare._replace(rtp_time=9)])] == [9]
+
+
 @pytest.mark.parametrize("large", [False, True])
 def test_markers_in_the_extension_overrule_the_payload(large: bool) -> None:
     content = LARGE if large else b""
@@ -428,6 +444,7 @@ def test_a_loss_costs_the_images_that_it_touches_and_no_other(maximum: int, lost
         (plain(), ext(b"\x01\x02\x03\x04"), "0x01 where a JPEG marker is expected"),
         (plain(), ext(b"\xff\xdb\x00\xff"), "JPEG marker 0xdb with a length of 255"),
         (plain(), ext(b"\xff\xd9"), "JPEG marker 0xd9 among the headers"),
+        (plain(), ext(LARGE, first=False), "begins with a later part of its header extension"),
         (plain(), ext(segment(DQT, b"\0abc")), "quantization table cut short"),
         (plain(), ext(segment(DHT, b"\0" + b"\x01" * 16)), "Huffman table cut short"),
         (plain(), ext(segment(SOF0, b"abc")), "frame header cut short"),

@@ -50,6 +50,7 @@ class JpegDepacketizer:
         "_before",
         "_configuration",
         "_damaged",
+        "_extends",
         "_extension",
         "_fault",
         "_first",
@@ -95,6 +96,8 @@ class JpegDepacketizer:
         self._extension: tuple[bool, bytes] | None = None
         self._fault: str | None = None
         """What was wrong with that extension."""
+        self._extends = False
+        """Whether the last whole image had a header extension."""
         self._head = b""
         self._head_key: object = None
         self._gap = True  # the stream may be joined inside an image
@@ -190,6 +193,8 @@ class JpegDepacketizer:
     def _take(self, buffer: memoryview, start: int, end: int, extension: tuple[bool, bytes] | None) -> None:
         """One packet of the image in hand. Raises FormatError."""
         begins = self._first is None
+        if begins and not self._begins_here(extension):
+            return
         if end > start:
             start = self._headers(buffer, start, end, extension is not None and extension[0])
         elif begins:
@@ -200,6 +205,19 @@ class JpegDepacketizer:
             self._extend(extension[1], begins)
         if end > start:
             self._add(bytes(buffer[start:end]))
+
+    def _begins_here(self, extension: tuple[bool, bytes] | None) -> bool:
+        """Whether the first packet that is there may be that of an image: not the second of several with extensions,
+        nor one without behind a loss, where images have had one. Raises FormatError."""
+        if extension is None:
+            first = not (self._proof and self._extends)
+        else:
+            first = extension[0]
+            if not first and not self._proof:
+                raise FormatError("an image that begins with a later part of its header extension")
+        if not first:
+            self._break_off(None)
+        return first
 
     def _add(self, data: bytes) -> None:
         self._parts.append(data)
@@ -277,6 +295,7 @@ class JpegDepacketizer:
         if self._first is None:
             raise FormatError("an image without an RTP/JPEG header")
         self._damaged = False
+        self._extends = self._segments is not None
         head = self._plain() if self._segments is None else self._extended(bytes(self._segments))
         if not self._parts:
             raise FormatError("an image without entropy coded data")
