@@ -112,21 +112,26 @@ async def test_ffmpeg_decodes_every_picture_and_hears_all_sound_of_every_codec(h
 
 
 @pytest.mark.skipif(GST is None, reason="gst-launch-1.0 (gstreamer1.0-tools) is not installed")
-async def test_gstreamer_decodes_images_larger_than_rtp_jpeg_can_tell(house: House, tmp_path: Path) -> None:
-    """As a plain player, which takes the size from the session description and overlooks the extension."""
+@pytest.mark.parametrize(("width", "onvif"), [(160, True), (2560, True), (2560, False)])
+async def test_gstreamer_receives_every_image_whatever_its_size(
+    house: House, tmp_path: Path, width: int, onvif: bool
+) -> None:
+    """Also those that RTP/JPEG cannot tell: it takes the size from the session description, and overlooks the JPEG part
+    of extensions."""
     assert GST is not None
-    video = pictures("JPEG", 2560, 64)
+    video = pictures("JPEG", width, 96 if width == 160 else 64)
     await house.record(VIDEO001, video, START + COUNT * NS // 25)
     out = tmp_path / "received.jpegs"
+    onvif_mode = ("onvif-mode=true", "onvif-rate-control=false", "buffer-mode=none", "!", "rtponvifparse")
+    until = ("!", "identity", f"eos-after={COUNT}")  # which ends the stream in place of the image with that number
     await run(
-        GST, "-q", "rtspsrc", f"location={house.uri()}", "protocols=tcp", "latency=200", "!", "rtpjpegdepay",
-        "!", "identity", f"eos-after={COUNT}", "!", "filesink", f"location={out}",
+        GST, "-q", "rtspsrc", f"location={house.uri()}", "protocols=tcp", *(onvif_mode if onvif else ("latency=200",)),
+        "!", "rtpjpegdepay", *(() if onvif else until), "!", "filesink", f"location={out}",
     )  # fmt: skip
     data = await asyncio.to_thread(out.read_bytes)
     images = [b"\xff\xd8" + part for part in data.split(b"\xff\xd8")[1:]]
     expected = decode_pictures("mjpeg", [s.data for s in video[1]])
-    assert decode_pictures("mjpeg", images) == expected[: len(images)]
-    assert len(images) == COUNT - 1  # identity ends the stream in place of the buffer with that number
+    assert decode_pictures("mjpeg", images) == (expected if onvif else expected[:-1])
 
 
 @pytest.mark.requirement("PB-8.3.1-04", "PB-8.1-24")
