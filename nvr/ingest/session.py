@@ -303,7 +303,7 @@ class Session:
         udp = self._playing.udp
         received = self._playing.connection.bytes_received + (udp.bytes_received if udp is not None else 0)
         silence = self._settings.udp_silence_ns
-        if udp is not None and not udp.bytes_received and now - self._began_at > silence:
+        if udp is not None and now - self._began_at > silence and self._silent(udp):
             raise NothingOverUdp(f"{self._peer} has sent nothing over UDP for {silence / 1e9:g} s")
         if received != self._received:
             self._received, self._fed_at = received, now  # reports and answers tell as well that somebody is there
@@ -320,6 +320,15 @@ class Session:
             limit = max(limit, 2 * self._settings.keep_alive_ns)  # nothing may happen for long; keep-alives tell
         if now - self._fed_at > limit:
             raise SourceError(f"{self._peer} has sent nothing for {limit / 1e9:g} s")
+
+    def _silent(self, udp: UdpMedia) -> bool:
+        """Whether nothing at all has come of the pictures, or without those of the sound; of metadata, which may be
+        rare, no report either."""
+        streams = [s for s in self.streams if s.offered.rtcp_channel is not None]
+        for kind in (TrackType.VIDEO, TrackType.AUDIO):
+            if of_kind := [s for s in streams if s.info.track_type is kind]:
+                return all(s.receiver.packets == 0 for s in of_kind)
+        return not udp.bytes_received
 
     def _watch_own_clock(self, skew: int) -> None:
         """The recorder's own clock was set: what was measured by it is void."""

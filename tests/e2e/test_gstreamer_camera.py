@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import urllib.request
 from pathlib import Path
 from urllib.parse import quote
 
@@ -70,7 +71,7 @@ CAMERAS = {
 """The transport that the receiver is set to, and what the camera sends."""
 
 
-@pytest.mark.requirement("RX-10.1-06", "RX-10.1-07", "RX-10.1-08")
+@pytest.mark.requirement("RC-5.26.1-01", "RX-10.1-06", "RX-10.1-07", "RX-10.1-08")
 async def test_what_cameras_sent_is_replayed_byte_for_byte_across_files(tmp_path: Path) -> None:
     with DaemonProcess(tmp_path / "data", CONFIG) as daemon:
         async with asyncio.TaskGroup() as group:  # side by side: most of it is waiting for cameras and players
@@ -81,17 +82,24 @@ async def test_what_cameras_sent_is_replayed_byte_for_byte_across_files(tmp_path
         assert await asyncio.to_thread(daemon.stop) == 0
 
 
+def received_metrics(daemon: DaemonProcess) -> list[str]:
+    with urllib.request.urlopen(f"{daemon.http}/metrics", timeout=20) as answer:
+        return [x for x in answer.read().decode().splitlines() if x.startswith("nvr_receiver_")]
+
+
 async def recorded_and_replayed(daemon: DaemonProcess, sent: Path, protocol: str, options: list[str]) -> None:
     codec = options[0]
     flow = Flow(daemon)
     with GstCamera(sent, *options) as camera:
-        recording, job, _ = flow.record(camera.uri, protocol)
-        flow.until_job_is(job, "Active")
+        recording, job = flow.record_by_the_example(camera.uri, protocol)
+        flow.until_job_is(job, "PartiallyActive")  # these cameras send no metadata
         flow.until_recorded(recording, SECONDS)
         listed = ask_daemon(daemon.data, "camera list", {}) or []
         assert [row["why"] for row in listed if row["job"] == job] == [""], "it came as it was asked for"
         flow.set_idle(job, recording)
         sent_video, sent_audio = camera.sent()
+    counted = await asyncio.to_thread(received_metrics, daemon)
+    assert [line for line in counted if "_lost_total" in line and not line.endswith(" 0")] == []
     uri = flow.replay_uri(recording)
     for track in ("VIDEO001", "AUDIO001"):
         assert len(list(daemon.data.glob(f"volumes/*/footage/{recording}/{track}/*/*.mp4"))) >= 2
@@ -118,8 +126,13 @@ async def recorded_and_replayed(daemon: DaemonProcess, sent: Path, protocol: str
 
 
 def assert_audio_is_whole(audio_of: list[bytes], times: list[int], sent: list[Sent]) -> None:
-    """Silent frames are alike, so the place is sought where the times are within 40 ms; there every byte must agree."""
-    near = [i for i, s in enumerate(sent) if abs(s.utc_ns - times[0]) < 40_000_000]
-    (first, *_) = [i for i in near if audio_of == [s.data for s in sent[i : i + len(audio_of)]]]
+    """Silent frames are alike, so the place is sought where the times are near; there every byte must agree.
+
+    On a busy machine the camera's own reports of sound are tens of milliseconds off.
+    """
+    near = [i for i, s in enumerate(sent) if abs(s.utc_ns - times[0]) < 150_000_000]
+    places = [i for i in near if audio_of == [s.data for s in sent[i : i + len(audio_of)]]]
+    assert places, f"{len(audio_of)} of {len(sent)} frames of sound, not whole where the times say: {near}"
+    first = min(places, key=lambda i: abs(sent[i].utc_ns - times[0]))
     there = sent[first : first + len(audio_of)]
-    assert max(abs(t - s.utc_ns) for t, s in zip(times, there, strict=True)) < 40_000_000
+    assert max(abs(t - s.utc_ns) for t, s in zip(times, there, strict=True)) < 150_000_000

@@ -390,6 +390,20 @@ async def test_where_nothing_comes_over_udp_tcp_is_taken_until_the_receiver_is_c
         await house.engine.stop()
 
 
+async def test_reports_and_sound_do_not_hide_that_no_picture_comes_over_udp() -> None:
+    house = House(dataclasses.replace(QUICK, udp_silence_ns=50 * MS))
+    await house.engine.start()
+    video, audio = h264_track(), pcmu_track()
+    async with Camera([video, audio]) as camera:
+        house.record(camera.uri, TransportProtocol.UDP, ("", "VIDEO001"), ("", "AUDIO001"))
+        await camera.playing()
+        camera.send_report(video, time.time_ns(), 0)
+        camera.send_packets(audio, [audio.packet(bytes(160), 0)])
+        await camera.playing(2)
+        assert transports(camera)[2:] == ["RTP/AVP/TCP"] * 2
+        await house.engine.stop()
+
+
 async def test_where_tcp_is_refused_and_udp_silent_attempts_have_pauses() -> None:
     patient = dataclasses.replace(QUICK, back_off_ns=60_000 * MS, back_off_maximum_ns=60_000 * MS)
     house = House(dataclasses.replace(patient, udp_silence_ns=30 * MS))

@@ -58,6 +58,22 @@ class Flow:
         self.configure(receiver, uri, protocol)
         return recording, str(answer.JobToken), str(receiver)
 
+    def record_by_the_example(self, uri: str, protocol: str) -> tuple[str, str]:
+        """Example 1 of the standard (5.26.1), with the fixed tokens of the default tracks: recording and job."""
+        recording = self.create_recording()
+        lines = [{"SourceTag": "", "Destination": track} for track in ("VIDEO001", "AUDIO001", "META001")]
+        answer = self.recording.CreateRecordingJob(
+            JobConfiguration={
+                "RecordingToken": recording,
+                "Mode": "Idle",
+                "Priority": 1,
+                "Source": [{"AutoCreateReceiver": True, "Tracks": lines}],
+            }
+        )
+        self.configure(answer.JobConfiguration.Source[0].SourceToken.Token, uri, protocol)
+        self.recording.SetRecordingJobMode(JobToken=answer.JobToken, Mode="Active")
+        return recording, str(answer.JobToken)
+
     def configure(self, receiver: str, uri: str, protocol: str = "RTSP") -> None:
         self.receiver.ConfigureReceiver(
             ReceiverToken=receiver,
