@@ -163,6 +163,25 @@ def test_relative_volumes_lie_in_the_data_directory(tmp_path: Path) -> None:
     assert (second.root, second.minimum_free_bytes) == (Path("/b"), 2 * 10**9)
 
 
+def test_recordings_have_quotas_and_volumes_of_their_own(tmp_path: Path) -> None:
+    file = tmp_path / "nvr.toml"
+    file.write_text(
+        '[storage]\nrecording_quota = "1TB"\nreserve = "2GiB"\noverwrite = false\n'
+        '[[storage.volumes]]\nroot = "a"\nquota = "10GB"\ndedicated = true\n'
+        '[[storage.recordings]]\nrecording = "rec-1"\nquota = "5GB"\nvolumes = ["a"]\n'
+        '[[storage.recordings]]\nrecording = "rec-2"\n'
+    )
+    storage = load(file, tmp_path / "data").storage
+    assert (storage.recording_quota_bytes, storage.reserve_bytes, storage.overwrite) == (10**12, 2 << 30, False)
+    assert (storage.volumes[0].quota_bytes, storage.volumes[0].dedicated) == (10**10, True)
+    first, second = storage.recordings
+    assert (first.quota_bytes, first.volumes) == (5 * 10**9, (tmp_path / "data" / "a",))
+    assert (second.quota_bytes, second.volumes) == (None, ())
+    file.write_text('[[storage.recordings]]\nrecording = "rec-1"\nvolumes = ["elsewhere"]\n')
+    with pytest.raises(OperatorError, match="no configured volume"):
+        load(file, tmp_path / "data")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -48,9 +48,11 @@ async def play(uri: str, start: datetime, end: datetime) -> int:
         await client.close()
 
 
-def metric(daemon: DaemonProcess, line: str) -> bool:
+def metric(daemon: DaemonProcess, name: str) -> float:
+    """The value of a metric with its labels."""
     with urllib.request.urlopen(f"{daemon.http}/metrics", timeout=20) as answer:
-        return f"\n{line}\n" in answer.read().decode()
+        lines = answer.read().decode().splitlines()
+    return float(next(line for line in lines if line.startswith(f"{name} ")).rpartition(" ")[2])
 
 
 def track_files(data: Path) -> list[Path]:
@@ -89,7 +91,7 @@ def test_footage_is_deleted_when_it_is_too_old_and_a_volume_that_returns_is_reco
         (token,) = {m.items("Source")["Token"] for m in listener.of(FAILURE)}
         root.rename(tmp_path / "unplugged")
         listener.until(FAILURE, ("Token", token), ("Failed", "true"))
-        assert metric(daemon, f'nvr_volume_state{{root="{root}",state="missing"}} 1')
+        assert metric(daemon, f'nvr_volume_state{{root="{root}",state="missing"}}') == 1
         assert "is missing" in daemon.health()
         (tmp_path / "unplugged").rename(root)
         listener.until(
@@ -97,7 +99,10 @@ def test_footage_is_deleted_when_it_is_too_old_and_a_volume_that_returns_is_reco
         )
         back = datetime.now(UTC)
         until(lambda: flow.information(recording).LatestRecording > back, "recorded again")
-        assert metric(daemon, f'nvr_volume_failures_total{{root="{root}"}} 1')
+        assert metric(daemon, f'nvr_volume_failures_total{{root="{root}"}}') == 1
+        assert metric(daemon, 'nvr_retention_deleted_files_total{rule="time"}') > 3
+        assert metric(daemon, 'nvr_retention_deleted_bytes_total{rule="time"}') > 1000
+        assert metric(daemon, 'nvr_retention_deleted_files_total{rule="space"}') == 0
 
         flow.set_idle(job, recording)
         until(lambda: flow.information(recording).EarliestRecording is None, "all of it is too old")

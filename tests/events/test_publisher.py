@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -25,6 +26,7 @@ from nvr.model.receiver import Receiver, ReceiverConfiguration, ReceiverState
 from nvr.model.recording import RecordingConfiguration, RecordingSourceInformation, TrackConfiguration, TrackType
 from nvr.model.timeline import GapReason, Run, Timeline
 from nvr.model.tokens import AUDIO001, VIDEO001, ReceiverToken, RecordingToken, TrackKey
+from nvr.storage.volume import VolumeState, VolumeStatus
 from tests.support.control import Controlled
 from tests.support.events import START, Clocks, a_broker, subscribed
 
@@ -265,3 +267,20 @@ async def test_a_start_takes_the_properties_from_what_is_there() -> None:
         ("Track", "AUDIO001"): (False, 0),
         ("Track", "META001"): (False, 0),
     }
+
+
+def test_a_volume_that_takes_no_footage_is_a_storage_failure_until_it_is_back() -> None:
+    told = Told()
+    unknown = VolumeStatus(None, Path("/srv/one"), VolumeState.MISSING, "not mounted", None, 0)
+    told.publisher.start((), [unknown])
+    known = replace(unknown, id="ab" * 16, state=VolumeState.ONLINE, why="")
+    for status in (known, known, replace(known, state=VolumeState.FULL), known):
+        told.publisher.volume_changed(status)
+    events = told.events("Device/HardwareFailure/StorageFailure")
+    assert [(e.operation, e.source["Token"], e.data.get("Failed")) for e in events] == [
+        (INITIALIZED, "/srv/one", True),
+        (DELETED, "/srv/one", True),
+        (INITIALIZED, "ab" * 16, False),
+        (CHANGED, "ab" * 16, True),
+        (CHANGED, "ab" * 16, False),
+    ]
