@@ -94,7 +94,7 @@ async def nothing_comes(client: RtspClient) -> list[Packet]:
     return [e for e in client.log[before:] if isinstance(e, Packet)]
 
 
-@pytest.mark.requirement("PB-8.5.1-06", "PB-8.5.1-07", "PB-8.5.2-01", "PB-8.5.2-10", "PB-8.5.2-12")
+@pytest.mark.requirement("PB-8.5.1-01", "PB-8.5.1-06", "PB-8.5.1-07", "PB-8.5.2-01", "PB-8.5.2-10", "PB-8.5.2-12")
 @pytest.mark.parametrize(
     ("start", "first"),
     [

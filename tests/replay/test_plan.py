@@ -333,6 +333,21 @@ class TestFrames:
         units = played(track.with_end(), Selection(TEN, frames=FrameSet.INTRA, interval_ns=4 * NS))
         assert flags(units) == "I0:C I4:C I8:CET"
 
+    @pytest.mark.requirement("PB-8.5.4-02")
+    def test_predicted_leaves_out_what_is_shown_before_a_picture_that_came_earlier(self) -> None:
+        units = played(b_frames(), Selection(TEN, frames=FrameSet.PREDICTED))
+        assert flags(units) == "I2:C P5: I8:CET"
+        without = worked_example()
+        assert flags(played(without, Selection(TEN, frames=FrameSet.PREDICTED))) == flags(played(without))
+
+    def test_fragments_in_which_no_intra_frame_is_wanted_are_not_read(self) -> None:
+        track = video()
+        for i in range(100):
+            track.with_gop([f"I{i}"])
+        played(track.with_end(), Selection(TEN, frames=FrameSet.INTRA, interval_ns=10 * NS))
+        assert track.reads <= 12
+
+    @pytest.mark.requirement("PB-8.5.4-07")
     def test_intra_leaves_sound_alone(self) -> None:
         tracks = [video().with_gop(["I0", "P1"]).with_end(), audio().with_gop(["a", "b"]).with_end()]
         assert names(played(tracks, Selection(TEN, frames=FrameSet.INTRA))) == "I0 a b"

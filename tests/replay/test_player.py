@@ -76,13 +76,14 @@ async def play(
     scale: Fraction = Fraction(1),
     slow_ns: int = 0,
     base: int = 0,
+    speed: Fraction = Fraction(1),
 ) -> Recorded:
     clock = HandTurnedClock()
     transport = Recorded(clock, slow_ns)
     stream = RtpStream(PlainVideo(), 96, plain_packetizer(100), Origin(1, 65_535, base), None)
     start = units[0].utc_ns
     playback = Playback(Listed(units), Position.at(start))
-    line = Line(start, 0, scale)
+    line = Line(start, 0, scale, speed)
     player = Player(playback, {0: stream}, transport, clock, pacing, line, TEN, 7, "here")
     async with asyncio.timeout(5):
         await player.run()
@@ -102,6 +103,15 @@ async def test_scale_presses_playing_time_and_rtp_time_alike(scale: Fraction) ->
     sent = await play([unit(i) for i in range(60)], scale=scale)
     assert sent.at_s[-1] == pytest.approx(float(59 / scale))
     assert sent.rtp_times[-1] == pytest.approx(float(59 * RATE / scale), abs=1)
+
+
+@pytest.mark.requirement("PB-8.5.3-06")
+async def test_speed_presses_delivery_and_leaves_rtp_time_alone() -> None:
+    sent = await play([unit(i) for i in range(20)], speed=Fraction(4))
+    assert sent.at_s == pytest.approx([i / 4 for i in range(20)])
+    assert sent.rtp_times == [RATE * i for i in range(20)]
+    for at, report in sent.reports:
+        assert struct.unpack_from(">I", report, 16)[0] == RATE * 4 * at // NS
 
 
 @pytest.mark.requirement("PB-8.6.4-07")
