@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
+from nvr.media.codecs import told_as
 from nvr.media.onvif_metadata import ANY_WORD
-from nvr.media.unit import CodecConfiguration
 from nvr.model.errors import StorageError
 from nvr.model.recording import TrackType
 from nvr.model.search import (
@@ -24,9 +24,6 @@ from nvr.model.tokens import RecordingToken, TrackKey
 from nvr.search.archive import Archive
 from nvr.search.scope import Catalogue, Footage
 from nvr.storage.footage import Section
-
-_ENCODINGS = {"PCMU": "G711", "PCMA": "G711", "MPEG4-GENERIC": "AAC", "MP4A-LATM": "AAC", "MP4V-ES": "MPEG4"}
-"""RTP encoding names that tt:VideoEncoding and tt:AudioEncoding have a word for; the others are told as they are."""
 
 
 @runtime_checkable
@@ -93,7 +90,7 @@ def _of_track(
     configuration = section.configuration
     duration_ns = section.end_ns - section.start_ns
     bitrate = round(section.size * 8 * 1_000_000 / duration_ns) if duration_ns > 0 else None
-    encoding = _encoding(configuration)
+    encoding = told_as(configuration.encoding)
     if track_type is TrackType.VIDEO:
         width, height = (configuration.width, configuration.height) if isinstance(configuration, Pictures) else (0, 0)
         framerate = round(section.samples * NS / duration_ns, 3) if duration_ns > 0 else 0.0
@@ -106,8 +103,3 @@ def _of_track(
     return MetadataAttributes(
         bool(spaces), unknown or "VideoAnalytics" in words, unknown or "NotificationMessage" in words, spaces
     )
-
-
-def _encoding(configuration: CodecConfiguration) -> str:
-    name = configuration.encoding
-    return "G726" if name.startswith("G726-") else _ENCODINGS.get(name, name)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from nvr.control.recordings import RecordingControl
 from nvr.control.state import ControlSettings
+from nvr.media import codecs
+from nvr.media.codecs import told_as, track_type_of
 from nvr.model.errors import BadConfiguration, NotOffered
 from nvr.model.recording import TrackType
 from nvr.model.tokens import JobToken, RecordingToken, TrackToken
@@ -27,7 +29,9 @@ from nvr.soap.model import (
 from nvr.soap.names import TRC
 from nvr.soap.service import AccessClass, Call, Result, Service, operation
 
-ENCODINGS = ("H264", "H265", "JPEG", "MPEG4", "AV1", "AAC", "G711", "G726", "opus", "L16")
+ENCODINGS = tuple(
+    dict.fromkeys(told_as(name) for name in codecs.ENCODINGS if track_type_of(name) is not TrackType.METADATA)
+)
 """What can be recorded, in names of tt:VideoEncoding and tt:AudioEncoding, otherwise IANA's (5.24)."""
 
 

@@ -8,7 +8,14 @@ from hypothesis import strategies as st
 
 from nvr.media import codecs
 from nvr.media.bmff.boxes import box
-from nvr.media.codecs import UnsupportedCodec, depacketizer_for, from_sample_entry, packetizer_for, track_type_of
+from nvr.media.codecs import (
+    UnsupportedCodec,
+    depacketizer_for,
+    from_sample_entry,
+    packetizer_for,
+    told_as,
+    track_type_of,
+)
 from nvr.media.codecs.esds import esds_box
 from nvr.media.codecs.g711 import PcmaConfiguration
 from nvr.media.sdp import SessionDescription
@@ -46,6 +53,27 @@ def test_an_unknown_encoding_is_refused_by_name(encoding: str) -> None:
     for ask in (track_type_of, lambda name: depacketizer_for(name, 90000)):
         with pytest.raises(UnsupportedCodec, match=f"encoding '{encoding}' is not supported"):
             ask(encoding)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "word"),
+    [
+        ("H264", "H264"),
+        ("H265", "H265"),
+        ("jpeg", "JPEG"),
+        ("MP4V-ES", "MPEG4"),
+        ("AV1", "AV1"),
+        ("PCMA", "G711"),
+        ("PCMU", "G711"),
+        ("G726-16", "G726"),
+        ("AAL2-G726-32", "G726"),
+        ("mpeg4-generic", "AAC"),
+        ("opus", "opus"),
+        ("L16", "L16"),
+    ],
+)
+def test_clients_are_told_the_words_of_the_schema_or_iana_s(encoding: str, word: str) -> None:
+    assert told_as(encoding) == word
 
 
 def test_a_refusal_is_an_error_of_the_peers_format() -> None:

@@ -26,6 +26,7 @@ __all__ = [
     "from_sample_entry",
     "packetizer_for",
     "stored_as",
+    "told_as",
     "track_type_of",
 ]
 
@@ -190,6 +191,16 @@ def from_sample_entry(entry: bytes) -> CodecConfiguration:
 def track_type_of(encoding: str) -> TrackType:
     """Type of the track that takes this encoding. Raises UnsupportedCodec."""
     return _codec(encoding).track_type
+
+
+def told_as(encoding: str) -> str:
+    """The name by which clients are told of an encoding: the words of tt:VideoEncoding and tt:AudioEncoding, otherwise
+    IANA's media subtype (IEC 62676-2-32 5.24, 6.3.5)."""
+    name = encoding.upper()
+    return "G726" if name in g726.CONFIGURATIONS else _WORDS.get(name, name)
+
+
+_WORDS = {"MP4V-ES": "MPEG4", "MPEG4-GENERIC": "AAC", "PCMU": "G711", "PCMA": "G711", "OPUS": "opus"}
 
 
 def stored_as(encoding: str) -> str:
