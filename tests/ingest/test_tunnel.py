@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import dataclasses
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from nvr.ingest.endpoint import Endpoint
 from nvr.ingest.engine import IngestEngine
+from nvr.ingest.tunnel import _Head
 from nvr.model.errors import SourceError
 from nvr.model.job import RecordingJobState
 from nvr.model.receiver import ReceiverState, TransportProtocol
@@ -183,6 +187,12 @@ async def test_a_tunnel_goes_over_tls_where_the_uri_says_so(tmp_path: Path) -> N
 def test_a_tunnel_goes_to_the_ports_of_the_web(uri: str, sent: str, port: int, tls: bool, path: str) -> None:
     e = Endpoint.parse(uri, tunnel=True)
     assert (e.uri, e.port, e.tls, e.path) == (sent, port, tls, path)
+
+
+@given(data=st.binary(max_size=200) | st.binary(max_size=60).map(lambda b: b"HTTP/1.1 " + b))
+def test_any_head_is_understood_or_told(data: bytes) -> None:
+    with contextlib.suppress(SourceError):
+        assert 0 <= _Head.parse(data, Endpoint.parse("http://h/", tunnel=True)).status <= 999
 
 
 def test_without_a_tunnel_http_is_no_scheme() -> None:

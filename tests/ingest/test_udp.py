@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from nvr.ingest.engine import IngestEngine
 from nvr.ingest.settings import IngestSettings
@@ -228,6 +230,25 @@ def test_icmp_answers_of_a_camera_that_is_gone_are_no_fault(wire: Wire) -> None:
         wire.media.send_report(wire.receiver, b"x")
         wire.visit()
     assert wire.taken() == [picture(0)]
+
+
+@given(datagrams=st.lists(st.binary(max_size=60) | st.binary(max_size=60).map(lambda b: b"\x80\x60" + b), max_size=20))
+@settings(max_examples=40, deadline=None)
+def test_no_datagrams_break_the_loop_and_the_stream_goes_on(datagrams: list[bytes]) -> None:
+    wire = Wire()
+    try:
+        wire.camera.send(wire.track.unit(picture(0), 0)[0])
+        wire.visit()
+        for datagram in datagrams:
+            wire.camera.send(datagram)
+            wire.camera.send(datagram, rtcp=True)
+        wire.visit()
+        for n in range(1, 4):  # a packet that fits nowhere may look like another source until two have followed
+            wire.camera.send(wire.track.unit(picture(n), n * 3600)[0])
+        wire.visit(after_ms=200)
+        assert picture(3) in wire.taken()
+    finally:
+        wire.close()
 
 
 def test_more_than_a_batch_is_taken_in_several_turns(wire: Wire) -> None:
