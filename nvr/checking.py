@@ -110,11 +110,11 @@ def check_footage(
 def _volumes(settings: Settings, request: Request, outcome: Outcome, beside: bool) -> list[Volume]:
     """Those that can be read; the others are named in the outcome."""
     registry = VolumeRegistry(settings.storage.registry, Disk())
-    wanted = set(request.volumes)
+    wanted = {v if Path(v).name == v else str(Path(v).absolute()) for v in request.volumes}
     volumes = []
     for volume_settings in settings.storage.volumes:
         volume = Volume(volume_settings, registry, Disk())
-        names = {volume.id, str(volume.root), str(volume.root.absolute())}
+        names = {volume.id, str(volume.root.absolute())}
         if request.volumes and not names & wanted:
             continue
         wanted -= names

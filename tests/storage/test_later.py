@@ -18,7 +18,7 @@ from nvr.storage import later
 from nvr.storage.engine import StorageEngine
 from nvr.storage.rows import FileState
 from nvr.storage.settling import Examined, examine
-from nvr.storage.volume import IDENTITY_FILE
+from nvr.storage.volume import IDENTITY_FILE, VolumeState
 from tests.support.footage import CAMERA, TrackScript, a_track
 from tests.support.footage_index import IndexInMemory
 from tests.support.volumes import FailingDisk, check_settled, read_all, same, settings_in, until
@@ -185,6 +185,29 @@ async def test_an_open_file_that_turns_out_to_be_unreadable_stays_known_and_is_t
     assert "cannot be recovered now: [Errno 5] Input/output error" in caplog.text
     await engine.stop()
     assert sum(r.state is FileState.OPEN for r in crashed.index.rows.values()) == 4
+
+
+async def test_a_volume_that_leaves_before_its_open_files_were_examined_has_them_examined_when_it_is_back(
+    tmp_path: Path, crashed: Crashed, gate: Gate
+) -> None:
+    engine = StorageEngine(settings_in(tmp_path), crashed.index, disk=FailingDisk())
+    await engine.start()
+    before = crashed.fragments()
+    (tmp_path / "default").rename(tmp_path / "elsewhere")
+    gate.open.release(1000)
+    await engine.settled()
+    assert engine.checking()[0].failed == 4
+    script = crashed.scripts[CAMERA].with_gap(20)
+    script.steps.clear()
+    script.with_gop().feed(engine.recorder(CAMERA, TrackType.VIDEO))
+    await until(lambda: engine.volumes()[0].state is not VolumeState.ONLINE)
+    (tmp_path / "elsewhere").rename(tmp_path / "default")
+    await until(lambda: engine.volumes()[0].state is VolumeState.ONLINE)
+    await engine.settled()
+    assert engine.checking()[0].pending == 0
+    assert shown(engine) == starts(before)
+    await engine.stop()
+    check_settled(tmp_path / "default", crashed.index, TRACKS)
 
 
 async def _settled(data: Path, index: IndexInMemory) -> StorageEngine:
