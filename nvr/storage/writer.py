@@ -376,7 +376,9 @@ class VolumeWriter:
             elif self.volume.state not in (VolumeState.ONLINE, VolumeState.FULL):
                 order.told = f"nothing is changed: the volume is {self.volume.state}"
             else:
+                before = self._size_of(repair.file_id)
                 mended = mend(self.volume.disk, self.volume, self._index, repair, order.examined)
+                self._count_bytes(self._size_of(repair.file_id) - before)
                 order.told = mended.text
                 log.warning("%s on %s (%s): %s", repair.path, self.volume.root, repair.kind, mended.text)
                 self._tell_recovered(mended.changed)
@@ -384,6 +386,11 @@ class VolumeWriter:
             self.events.append(Done(order, e))
         else:
             self.events.append(Done(order, None))
+
+    def _size_of(self, file_id: str) -> int:
+        """By its row; 0 without one."""
+        row = self._index.file(file_id)
+        return row.size if row is not None else 0
 
     def _no_longer_left(self, file_id: str) -> None:
         if self._left.pop(file_id, None) is not None:

@@ -66,7 +66,7 @@ class FlappingRelay:
 
     async def flap(self) -> None:
         while True:
-            await asyncio.sleep(self._rng.uniform(4, 12))
+            await asyncio.sleep(self._rng.uniform(8, 30))
             self._refusing = self._rng.random() < 0.5
             self._cut()
             if self._refusing:
