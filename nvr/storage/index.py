@@ -135,9 +135,9 @@ class SqlFootageIndex(FootageIndex):
 
     def _in_state(self, volume_id: str, state: FileState) -> list[TrackFileRow]:
         c = track_files.c
-        return self._rows(
-            sa.select(track_files).where(c.volume_id == volume_id, c.state == state.value).order_by(c.file_id)
-        )
+        # In the order of track_files_by_state: for another one a million rows are walked to find these few.
+        query = sa.select(track_files).where(c.volume_id == volume_id, c.state == state.value)
+        return self._rows(query.order_by(c.start_ns, c.file_id))
 
     def file(self, file_id: str) -> TrackFileRow | None:
         rows = self._rows(sa.select(track_files).where(track_files.c.file_id == file_id))

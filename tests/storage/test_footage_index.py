@@ -3,8 +3,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -296,3 +298,18 @@ def test_a_damaged_index_names_the_command_that_mends_it(tmp_path: Path) -> None
     assert kept.read_bytes() == b"no database at all"
     assert index.all_runs() == {}
     index.shut()
+
+
+def test_what_a_start_and_retention_ask_is_sought_and_not_walked(
+    sql_index: SqlFootageIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[sa.Select[Any]] = []
+    monkeypatch.setattr(sql_index, "_rows", lambda query: asked.append(query) or [])
+    sql_index.open_files("v")
+    sql_index.deleting_files("v")
+    sql_index.oldest("v")
+    with sql_index._database.read() as connection:
+        for query in asked:
+            text = str(query.compile(connection, compile_kwargs={"literal_binds": True}))
+            plan = [str(row[3]) for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}")]
+            assert plan == ["SEARCH track_files USING INDEX track_files_by_state (volume_id=? AND state=?)"]
