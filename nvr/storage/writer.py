@@ -378,7 +378,7 @@ class VolumeWriter:
             else:
                 before = self._size_of(repair.file_id)
                 mended = mend(self.volume.disk, self.volume, self._index, repair, order.examined)
-                self._count_bytes(self._size_of(repair.file_id) - before)
+                self.volume.count(self._size_of(repair.file_id) - before)
                 order.told = mended.text
                 log.warning("%s on %s (%s): %s", repair.path, self.volume.root, repair.kind, mended.text)
                 self._tell_recovered(mended.changed)
