@@ -393,7 +393,7 @@ async def test_an_unknown_token_has_the_fault_of_its_kind(house: SoapHouse, requ
     assert len(await tokens(house, "recordings")) == 1
 
 
-@pytest.mark.requirement("RC-5.24-14")
+@pytest.mark.requirement("RC-5.24-12", "RC-5.24-14")
 async def test_capabilities_are_static_and_do_not_promise_what_is_missing(house: SoapHouse) -> None:
     before = await house.send("<trc:GetServiceCapabilities/>")
     await job_of(house, await recording_of(house))
