@@ -270,15 +270,17 @@ class TrackRecorder:
         self.end_run(GapReason.STORAGE)
 
     def _due(self, file: GrowingFile, fragment: Fragment) -> bool:
-        """Whether a rotation is due: at a clean point from the first boundary on, anywhere from the second; and at a
-        clean point when the volume is tight and another one is not."""
+        """Whether a rotation is due: at a clean point from the first boundary on, anywhere from the second; and as soon
+        as the picture allows it when the volume is tight and another one is not."""
         period = self._writers.rotation_ns(self.key)
         phase_ns = self._phase * period >> 32
         passed = (fragment.start_ns - phase_ns) // period - (file.row.start_ns - phase_ns) // period
         if passed >= 2 or (passed == 1 and fragment.clean_point):
             return True
         here = self._volume
-        if here is None or here.state is not VolumeState.ONLINE or not here.tight or not fragment.clean_point:
+        if here is None or here.state is not VolumeState.ONLINE or not here.tight:
+            return False
+        if self.track_type is TrackType.VIDEO and not fragment.clean_point:
             return False
         elsewhere = self._writers.place(self.key, here)
         return elsewhere is not None and elsewhere is not here and not elsewhere.tight

@@ -12,13 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nvr.model.recording import TrackType
 from nvr.model.time import NS
 from nvr.model.timeline import GapReason
 from nvr.model.tokens import RecordingToken, TrackKey, TrackToken
 from nvr.storage.placement import MostFree
 from nvr.storage.settings import RecordingSettings, StorageSettings, VolumeSettings
 from nvr.storage.volume import VolumeState
-from tests.storage.test_retention import OTHER, Store
+from tests.storage.test_retention import OTHER, SOUND, Store
 from tests.support.footage import CAMERA
 from tests.support.volumes import FailingDisk, until
 
@@ -160,8 +161,14 @@ async def test_a_run_leaves_a_tight_volume_at_a_clean_point_and_nothing_is_delet
     store.disk = disk = TightDisk()
     disk.free_at = {"one": 50_000, "two": 40_000}
     await store.start()
-    await store.record(2)
+    await store.record(2, CAMERA, SOUND)
     disk.free_at["one"] = 9_000
+    for clean in (True, False, False):
+        script = store.track(SOUND).with_gop(25, clean=clean)
+        store.handed[SOUND].append(script.fragments[-1])
+        store.engine.recorder(SOUND, TrackType.AUDIO).append(script.fragments[-1])
+        await store.engine.flush()
+    assert places(store, SOUND) == ["one", "two"], "sound has no clean points to wait for"
     await store.record(4)
     await store.sweep()
     assert places(store) == ["one", "two"]
