@@ -193,16 +193,21 @@ class LaterRecovery:
             self._days = deque(days)
 
     def _next_day(self) -> None:
+        if len(self._days) == 1:
+            self._tell()  # before anybody is told that it is done
         with self._changed:
             if self._days:
                 self._days.popleft()
-            done = not self._days and not self._look
-        if done:
-            self._tell()
         self._rest()
 
     def _compare(self, day: Day) -> None:
-        found = difference(self._volume, self._index, day)
+        try:
+            found = difference(self._volume, self._index, day)
+        except OSError as e:
+            if not self._volume.present():
+                raise
+            log.error("%s cannot be compared with the index: %s", self._volume.path(day.path), e)
+            return
         missing = [i for i in found.missing if is_missing(self._volume, self._index, i)]
         if missing and not self._volume.present():  # a mount that is gone looks like a volume without files
             raise StorageError(f"volume {self._volume.id} is not there any more")

@@ -16,9 +16,10 @@ from nvr.model.timeline import GapReason
 from nvr.model.tokens import TrackKey, TrackToken
 from nvr.storage import later
 from nvr.storage.engine import StorageEngine
-from nvr.storage.rows import FileState
+from nvr.storage.inventory import Day, Difference
+from nvr.storage.rows import FileState, FootageIndex
 from nvr.storage.settling import Examined, examine
-from nvr.storage.volume import IDENTITY_FILE, VolumeState
+from nvr.storage.volume import IDENTITY_FILE, Volume, VolumeState
 from tests.support.footage import CAMERA, TrackScript, a_track
 from tests.support.footage_index import IndexInMemory
 from tests.support.volumes import FailingDisk, check_settled, read_all, same, settings_in, until
@@ -228,6 +229,26 @@ async def test_files_of_any_day_without_a_row_get_one(tmp_path: Path, crashed: C
     assert shown(engine) == starts(crashed.fragments())
     assert [r.end_reason for r in engine.timeline(CAMERA).runs] == [GapReason.SOURCE_LOST, GapReason.DAEMON_STOPPED]
     assert engine.checking()[0].adopted == sum(r.key == CAMERA for r in rows.values())
+    await engine.stop()
+
+
+async def test_a_directory_that_cannot_be_read_hides_no_other(
+    tmp_path: Path, crashed: Crashed, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    await (await _settled(tmp_path, crashed.index)).stop()
+    rows = dict(crashed.index.rows)
+    crashed.index.forget([r.file_id for r in rows.values() if r.key == TRACKS[0]])
+    compare = later.difference
+
+    def broken(volume: Volume, index: FootageIndex, day: Day) -> Difference:
+        if day.key == TRACKS[3]:  # the first one that is looked at
+            raise OSError(5, "Input/output error")
+        return compare(volume, index, day)
+
+    monkeypatch.setattr(later, "difference", broken)
+    engine = await _settled(tmp_path, crashed.index)
+    assert "cannot be compared with the index: [Errno 5] Input/output error" in caplog.text
+    assert crashed.index.rows == rows
     await engine.stop()
 
 
