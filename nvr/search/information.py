@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
+from nvr.model import xpath
 from nvr.model.recording import Recording
 from nvr.model.search import RecordingInformation, RecordingStatus, TrackInformation
 from nvr.model.time import UtcNs, format_iso
@@ -39,41 +40,78 @@ def information(recording: Recording, extents: Mapping[TrackToken, Extent], is_r
     )
 
 
-def document(found: RecordingInformation) -> Node:
-    """tt:RecordingInformation with its elements in the order of the schema."""
+CONTAINERS = frozenset(("RecordingInformation", "Source", "Track"))
+"""Elements that hold elements."""
+
+
+def needed(expression: xpath.Expression) -> frozenset[str] | None:
+    """Names of the elements that a filter looks at; None where it may look at all of them."""
+    match expression:
+        case xpath.Path(steps):
+            if any(step.name in ("*", ".") for step in steps):
+                return None
+            names = frozenset(step.name for step in steps)
+            return _joined((names, *(needed(p) for step in steps for p in step.predicates)))
+        case xpath.Comparison(path) | xpath.Contains(path):
+            return None if path.steps[-1].name in CONTAINERS else needed(path)  # its value is all the text inside it
+        case xpath.Not(inner):
+            return needed(inner)
+        case xpath.And(terms) | xpath.Or(terms):
+            return _joined(map(needed, terms))
+
+
+def _joined(found: Iterable[frozenset[str] | None]) -> frozenset[str] | None:
+    names: frozenset[str] = frozenset()
+    for more in found:
+        if more is None:
+            return None
+        names |= more
+    return names
+
+
+def document(found: RecordingInformation, names: frozenset[str] | None = None) -> Node:
+    """tt:RecordingInformation with its elements in the order of the schema; of those that hold a value only the ones
+    that are named, or all.
+    """
+
+    def leaves(*pairs: tuple[str, str | UtcNs | None]) -> Iterator[Node]:
+        for name, value in pairs:
+            if value is not None and (names is None or name in names):
+                yield Node(name, format_iso(value) if isinstance(value, int) else value)
+
     source = found.source
     return _element(
         "RecordingInformation",
-        Node("RecordingToken", found.token),
+        *leaves(("RecordingToken", found.token)),
         _element(
             "Source",
-            Node("SourceId", source.source_id),
-            Node("Name", source.name),
-            Node("Location", source.location),
-            Node("Description", source.description),
-            Node("Address", source.address),
+            *leaves(
+                ("SourceId", source.source_id),
+                ("Name", source.name),
+                ("Location", source.location),
+                ("Description", source.description),
+                ("Address", source.address),
+            ),
         ),
-        *_time("EarliestRecording", found.earliest_ns),
-        *_time("LatestRecording", found.latest_ns),
-        Node("Content", found.content),
+        *leaves(
+            ("EarliestRecording", found.earliest_ns), ("LatestRecording", found.latest_ns), ("Content", found.content)
+        ),
         *(
             _element(
                 "Track",
-                Node("TrackToken", track.token),
-                Node("TrackType", track.track_type),
-                Node("Description", track.description),
-                *_time("DataFrom", track.data_from_ns),
-                *_time("DataTo", track.data_to_ns),
+                *leaves(
+                    ("TrackToken", track.token),
+                    ("TrackType", track.track_type),
+                    ("Description", track.description),
+                    ("DataFrom", track.data_from_ns),
+                    ("DataTo", track.data_to_ns),
+                ),
             )
             for track in found.tracks
         ),
-        Node("RecordingStatus", found.status),
+        *leaves(("RecordingStatus", found.status)),
     )
 
 
 def _element(name: str, *children: Node) -> Node:
     return Node(name, children=children)
-
-
-def _time(name: str, at_ns: UtcNs | None) -> Iterable[Node]:
-    return () if at_ns is None else (Node(name, format_iso(at_ns)),)

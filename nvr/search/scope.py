@@ -14,7 +14,7 @@ from nvr.model.recording import Recording
 from nvr.model.search import RecordingInformation, SearchScope
 from nvr.model.timeline import Extent, Timeline
 from nvr.model.tokens import JobToken, RecordingToken, TrackKey
-from nvr.search.information import document, information
+from nvr.search.information import document, information, needed
 from nvr.storage.footage import Footage as FootageOfTrack
 
 RECORDING_STATES = (RecordingJobState.ACTIVE, RecordingJobState.PARTIALLY_ACTIVE)
@@ -109,13 +109,14 @@ class Catalogue:
         jobs: defaultdict[RecordingToken, list[RecordingJob]] = defaultdict(list)
         for job in self.recordings.jobs():
             jobs[job.configuration.recording].append(job)
+        names = None if expression is None else needed(expression)
         for token in chosen:
             recording = self.recording(token)
             if recording is None:
                 yield None
                 continue
             found = self._information(recording, jobs[token])
-            matches = expression is None or xpath.matches(expression, document(found))
+            matches = expression is None or xpath.matches(expression, document(found, names))
             yield found if matches else None
 
     def _information(self, recording: Recording, jobs: Iterable[RecordingJob]) -> RecordingInformation:
