@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from nvr.model import event as wire_events
 from nvr.model import recorded, xpath
-from nvr.model.event import RECORDING_STATE, TRACK_STATE, Event, PropertyOperation, wanted_item
+from nvr.model.event import RECORDING_STATE, TRACK_STATE, Event, PropertyOperation, Topic, wanted_item
 from nvr.model.recorded import CameraEvent
 from nvr.model.search import EventFilter, FoundEvent, SearchInterval
 from nvr.model.time import UtcNs
@@ -45,12 +45,12 @@ class EventSearch(SteppedSearch[FoundEvent]):
         self._filter = wanted
         self._archive = archive
         self._start_state = start_state
-        self._of_recording, self._of_tracks = (
-            wanted.wants(RECORDING_STATE.qualified),
-            wanted.wants(TRACK_STATE.qualified),
-        )
-        self._item = next((item for e in wanted.contents if (item := wanted_item(e)) is not None), None)
+        items = [item for e in wanted.contents if (item := wanted_item(e)) is not None]
+        self._item = items[0] if items else None
         """A simple item that every match has, where the filter says so."""
+        names = {name for name, _ in items}
+        self._of_recording = wanted.wants(RECORDING_STATE.qualified) and names <= _names(RECORDING_STATE)
+        self._of_tracks = wanted.wants(TRACK_STATE.qualified) and names <= _names(TRACK_STATE)
         self._walk: Walk[EventRow] | None = None
         self._by_message = False
         self._streams: dict[int, Stream] = {}
@@ -223,6 +223,10 @@ class EventSearch(SteppedSearch[FoundEvent]):
             state = recorded.initialized(message)
             found = FoundEvent(stream.key.recording, stream.key.track, at_ns, CameraEvent(state, at_ns), True)
             yield self._judge(found)
+
+
+def _names(topic: Topic) -> set[str]:
+    return {item.name for item in (*topic.source, *topic.data)}
 
 
 _MOST = (1 << 63) - 1
