@@ -102,6 +102,15 @@ def test_onvif_python_finds_the_recording_and_where_to_replay_it(recorded: Recor
     recorded.judge(recorded.drive(sys.executable, "with_onvif_python.py", kind))
 
 
+@pytest.mark.requirement("RS-6.2.1-05")
+def test_onvif_python_walks_the_time_line_in_both_directions(recorded: Recorded) -> None:
+    found = recorded.drive(sys.executable, "with_onvif_python.py", "digest", "timeline")
+    forward, backward = found["timeline"]  # type: ignore[misc]
+    assert forward[0][1:] == ["", "IsRecording=true"]
+    assert {value for _, track, value in forward if track} == {"IsDataPresent=true"}
+    assert backward == forward[::-1]
+
+
 def test_onvif_zeep_async_finds_the_recording_and_where_to_replay_it(recorded: Recorded, zeep_async: str) -> None:
     recorded.judge(recorded.drive(zeep_async, "with_onvif_zeep_async.py"))
 

@@ -9,13 +9,17 @@ from pathlib import Path
 import pytest
 
 from nvr.media.codecs.metadata import GzipMetadataConfiguration
-from nvr.model.recording import TrackType
+from nvr.model.event import Event
+from nvr.model.recording import Recording, RecordingConfiguration, TrackType, default_tracks
+from nvr.model.search import EventFilter, SearchLimits, SearchScope
 from nvr.model.time import NS
 from nvr.model.timeline import GapReason
 from nvr.model.tokens import VIDEO001, TrackKey
+from nvr.search.sessions import SearchSessions
 from tests.support.footage import START, a_track
 from tests.support.metadata import a_document, a_fragment, a_position, an_event, an_object
 from tests.support.recorded import EVER, KEY, Store, opened
+from tests.support.search import Searched, fetched
 from tests.support.volumes import until
 
 
@@ -50,14 +54,26 @@ async def test_a_start_goes_on_where_the_index_ends_and_makes_a_lost_one_again(t
         await store.record(a_fragment([a_second(0, "a")]))
         await store.indexer.catch_up()
         await store.record(a_fragment([a_second(1, "b")]))
+        assert await history(store) == [True, True]
     async with opened(tmp_path) as store:
         await until_indexed(store)
         assert store.told() == [(0, "a"), (1, "b")]
+        assert await history(store) == [True, True, False, False], "it ended when the daemon did"
         await until_indexed(store)
         assert store.told() == [(0, "a"), (1, "b")]
     async with opened(tmp_path, "another.db") as store:
         await until_indexed(store)
         assert store.told() == [(0, "a"), (1, "b")]
+
+
+async def history(store: Store) -> list[object]:
+    """The values of the events of 6.17, as a search finds them."""
+    recorder = Searched(Recording(KEY.recording, RecordingConfiguration(), default_tracks()))
+    searches = SearchSessions(recorder, store.storage, archive=store.index, files=store.files)
+    limits = SearchLimits(None, 10 * NS)
+    token = await searches.find_events(EVER, SearchScope(), EventFilter(), False, limits)
+    found = await fetched(searches.event_results, token)
+    return [next(iter(e.event.data.values())) for e in found if isinstance(e.event, Event)]
 
 
 async def until_indexed(store: Store) -> None:

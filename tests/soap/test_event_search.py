@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
@@ -17,6 +18,8 @@ from tests.support.soap_house import (
     SoapHouse,
     end_search,
     find_events,
+    find_metadata,
+    find_positions,
     find_recordings,
     recording_of,
     results_request,
@@ -158,6 +161,35 @@ async def test_virtual_events_stand_at_the_ends(house: SoapHouse) -> None:
     backward = await found(house, find_events(end, begin, start_state=True))
     assert results(backward, "Time") == [end] * 4 + [begin] * 4
     assert results(await found(house, find_events(begin, end)), "Time") == []
+
+
+@pytest.mark.requirement("RS-6.16-05", "RS-6.9-19")
+async def test_virtual_events_of_the_camera_are_announced_and_there(house: SoapHouse) -> None:
+    (capabilities,) = (await house.send("<tse:GetServiceCapabilities/>")).all("tse:Capabilities")
+    assert capabilities.get("GeneralStartEvents") == "true"
+    key = has_recorded(house, await recording_of(house), META001, (START, END))
+    house.archive.add(key, START + 1, a_message("true", MOTION))
+    wanted = topic_xml("tns1:VideoSource//.")
+    reply = await found(house, find_events(DAY.format("10:30:00"), wanted=wanted, start_state=True))
+    assert results(reply, "StartStateEvent") == ["true"]
+    (message,) = reply.all("tse:ResultList/tt:Result/tt:Event/wsnt:Message/tt:Message")
+    assert (message.get("PropertyOperation"), message.get("UtcTime")) == ("Initialized", DAY.format("10:30:00"))
+
+
+@pytest.mark.requirement("RS-6.9-04")
+async def test_a_filter_that_is_not_understood_is_an_invalid_filter(house: SoapHouse) -> None:
+    for wanted in (topic_xml("tns1:"), topic_xml("tns1:A", "urn:unknown"), topic_xml("x:A"), "<wsnt:Other/>"):
+        reply = await house.send(find_events(format_iso(START), wanted=wanted))
+        assert (reply.status, reply.fault) == (400, "Sender/InvalidArgVal/InvalidFilterFault")
+
+
+@pytest.mark.requirement("RS-6.9-03", "RS-6.11-03", "RS-6.13-03")
+@pytest.mark.parametrize("find", [find_events, find_positions, find_metadata])
+async def test_no_more_sessions_than_the_limit(house: SoapHouse, find: Callable[[str], str]) -> None:
+    for _ in range(4):
+        assert (await house.send(find(format_iso(START)))).fault is None
+    refused = await house.send(find(format_iso(START)))
+    assert (refused.status, refused.fault) == (500, "Receiver/Action/ResourceProblem")
 
 
 @pytest.mark.requirement("RS-6.10-03", "RS-6.8-03", "RS-6.1-02", "RS-6.15-03")

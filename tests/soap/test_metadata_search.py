@@ -156,6 +156,14 @@ async def test_metadata_is_found_by_what_stands_in_it(recorded: Recorded) -> Non
     assert bad.fault == "Sender/InvalidArgVal/InvalidFilterFault"
 
 
+@pytest.mark.requirement("RS-6.12-08", "RS-6.12-10", "RS-6.14-08", "RS-6.14-10")
+async def test_a_minimum_that_is_never_reached_gives_what_there_is(recorded: Recorded) -> None:
+    for kind, request in (("PTZPosition", find_positions(LONG_AGO)), ("Metadata", find_metadata(LONG_AGO))):
+        token = (await recorded.house.send(request)).text("tse:SearchToken")
+        reply = await recorded.house.send(results_request(token, minimum=2_000_000_000, wait="P10Y", what=kind))
+        assert (reply.text("tse:ResultList/tt:SearchState"), len(results(reply, "Time"))) == ("Completed", 20)
+
+
 @pytest.mark.requirement("RS-6.2.2-02", "RS-6.3.6-04", "RS-6.9-05")
 async def test_events_of_the_camera_are_found_in_the_recording(recorded: Recorded) -> None:
     wanted = topic_xml("tns1:RuleEngine//.")

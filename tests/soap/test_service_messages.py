@@ -122,7 +122,15 @@ async def test_receivers(house: SoapHouse, own: bool) -> None:
 @both
 @pytest.mark.requirement("RS-6.4-01", "RS-6.5-01", "RS-6.7-01", "RS-6.8-01", "RS-6.15-01", "RS-6.16-01")
 @pytest.mark.requirement(
-    "RS-6.9-01", "RS-6.10-01", "RS-6.1-04", "RS-6.6-01", "RS-6.11-01", "RS-6.12-01", "RS-6.13-01", "RS-6.14-01"
+    "RS-6.9-01",
+    "RS-6.10-01",
+    "RS-6.1-04",
+    "RS-6.6-01",
+    "RS-6.11-01",
+    "RS-6.12-01",
+    "RS-6.13-01",
+    "RS-6.14-01",
+    "RS-B.2-01",
 )
 async def test_searches(house: SoapHouse, own: bool) -> None:
     call = house.zeep("search", own=own)

@@ -1,4 +1,4 @@
-"""Drives a recorder through onvif-python: `python with_onvif_python.py HOST PORT USER digest|token [events]`.
+"""Drives a recorder through onvif-python: `python with_onvif_python.py HOST PORT USER digest|token [events|timeline]`.
 
 The password comes on standard input. What was found goes to standard output as one JSON object.
 """
@@ -9,6 +9,7 @@ import json
 import sys
 from typing import Any
 
+from lxml import etree
 from onvif import CacheMode, ONVIFClient
 
 ITEM = "{http://www.onvif.org/ver10/schema}SimpleItem"
@@ -35,14 +36,45 @@ def main() -> None:
     found["found"] = [r.RecordingToken for r in results.RecordingInformation]
     found["seconds"] = [(r.LatestRecording - r.EarliestRecording).total_seconds() for r in results.RecordingInformation]
     found["uri"] = client.replay().GetReplayUri(StreamSetup=SETUP, RecordingToken=recordings[0].RecordingToken)
-    if more:
+    if more == ["events"]:
         subscription = client.events().CreatePullPointSubscription()
         pulled = client.pullpoint(subscription).PullMessages(Timeout="PT5S", MessageLimit=100)
         # The topic itself is lost here: zeep keeps no text of an element that the schema lets hold others beside it.
         messages = [m.Message._value_1 for m in pulled.NotificationMessage]
         found["messages"] = [[message.get("PropertyOperation"), *map(item, message.iter(ITEM))] for message in messages]
         client.subscription(subscription).Unsubscribe()
+    if more == ["timeline"]:
+        found["timeline"] = [walked(search, *ends) for ends in ((EARLY, LATE), (LATE, EARLY))]
     print(json.dumps(found))
+
+
+EARLY, LATE = "2000-01-01T00:00:00Z", "2100-01-01T00:00:00Z"
+
+
+def walked(search: Any, start: str, end: str) -> list[list[str]]:
+    """The history from one end to the other, three events at a time: time, token of the track, last item."""
+    topic = etree.fromstring(
+        '<wsnt:TopicExpression xmlns:wsnt="http://docs.oasis-open.org/wsn/b-2" '
+        'xmlns:tns1="http://www.onvif.org/ver10/topics" '
+        'Dialect="http://www.onvif.org/ver10/tev/topicExpression/ConcreteSet">tns1:RecordingHistory//.'
+        "</wsnt:TopicExpression>"
+    )
+    token = search.FindEvents(
+        StartPoint=start,
+        EndPoint=end,
+        Scope={},
+        SearchFilter={"_value_1": [topic]},
+        IncludeStartState=False,
+        KeepAliveTime="PT10S",
+    )
+    events: list[list[str]] = []
+    while True:
+        results = search.GetEventSearchResults(SearchToken=token, MinResults=1, MaxResults=3, WaitTime="PT5S")
+        for result in results.Result:
+            last = result.Event.Message._value_1.Data.SimpleItem[-1]
+            events.append([result.Time.isoformat(), result.TrackToken or "", f"{last.Name}={last.Value}"])
+        if results.SearchState == "Completed":
+            return events
 
 
 if __name__ == "__main__":
