@@ -73,6 +73,8 @@ class Plan:
         for cursor, (_, timeline) in zip(self._cursors, played, strict=True):
             cursor.advance(timeline)
         heads = [c.head for c in self._cursors if c.head is not None]
+        self.empty = not heads
+        """Nothing can be sent with the footage known at the start."""
         first = min(heads, key=_order) if heads else None
         self.start = first.position if first is not None else Position.at(selection.start_ns, selection.reverse)
         """Where the first unit stands that will be sent; the requested start where none is known yet."""
@@ -119,11 +121,6 @@ class Plan:
         common = max(reached) - 1 if reached else selection.start_ns
         cursors |= {i: opened(i, common) for i, track in enumerate(tracks) if not track.video}
         return [cursors[i] for i in range(len(tracks))]
-
-    @property
-    def empty(self) -> bool:
-        """Nothing can be sent with the footage known at the start."""
-        return all(c.head is None for c in self._cursors)
 
     @property
     def done(self) -> bool:

@@ -51,11 +51,18 @@ class PlanReader:
     """A plan as a unit source. Made by `open`; `readers` do all reading, in the lane of the recording."""
 
     def __init__(
-        self, store: FootageStore, keys: Sequence[TrackKey], plan: Plan, readers: Readers, poll_s: float
+        self,
+        store: FootageStore,
+        keys: Sequence[TrackKey],
+        plan: Plan,
+        first: list[Unit],
+        readers: Readers,
+        poll_s: float,
     ) -> None:
         self._store = store
         self._keys = tuple(keys)
         self._plan = plan
+        self._first = first
         self._readers = readers
         self._poll_s = poll_s
         self._reading: asyncio.Future[list[Unit]] | None = None
@@ -75,8 +82,14 @@ class PlanReader:
     ) -> PlanReader:
         """Plan the replay of `tracks` of one recording, whose keys are `keys`, and find its first unit."""
         timelines = [store.timeline(key) for key in keys]
-        plan = await readers.run(keys[0].recording, lambda: Plan(tracks, timelines, selection))
-        return cls(store, keys, plan, readers, poll_s)
+
+        def begin() -> tuple[Plan, list[Unit]]:
+            # With the first units at once: the way to a thread and back costs as much as they do.
+            plan = Plan(tracks, timelines, selection)
+            return plan, plan.next_units(timelines, 1)
+
+        plan, first = await readers.run(keys[0].recording, begin)
+        return cls(store, keys, plan, first, readers, poll_s)
 
     @property
     def start(self) -> Position:
@@ -92,7 +105,7 @@ class PlanReader:
 
     @property
     def at_end(self) -> bool:
-        return self._reading is None and self._plan.at_end
+        return self._reading is None and not self._first and self._plan.at_end
 
     def end_with_footage(self) -> None:
         """From now on the end of all footage is the end of the units: something is queued behind this (RFC 2326 10.5).
@@ -103,6 +116,10 @@ class PlanReader:
         self._appended.set()
 
     async def units(self) -> Sequence[Unit]:
+        if self._first:
+            units, self._first = self._first, []
+            self._read()
+            return units
         while True:
             # A batch that a cancelled caller waited for is not lost: the next call takes it.
             if self._reading is None:
