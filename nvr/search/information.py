@@ -2,116 +2,143 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache, partial
+from typing import TypeAlias
 
-from nvr.model import xpath
-from nvr.model.recording import Recording
+from nvr.model.recording import Recording, RecordingSourceInformation
 from nvr.model.search import RecordingInformation, RecordingStatus, TrackInformation
-from nvr.model.time import UtcNs, format_iso
 from nvr.model.timeline import Extent
 from nvr.model.tokens import TrackToken
-from nvr.model.xpath import Node
+from nvr.model.xpath import Layout, Text
+
+SourceOf: TypeAlias = Callable[[Recording], RecordingSourceInformation]
+"""What is told of the source of a recording."""
 
 
-def information(recording: Recording, extents: Mapping[TrackToken, Extent], is_recording: bool) -> RecordingInformation:
-    """`extents` are those of the tracks with data; the others are left out (6.3.3). `is_recording`: a job is recording
-    into it now.
+def configured_source(recording: Recording) -> RecordingSourceInformation:
+    """What the client has configured, and nothing else."""
+    return recording.configuration.source
 
-    A run that has not ended counts as well: when a job stops, what it has received is still on its way to the disk.
+
+class Described:
+    """A recording as a search comes upon it, and the document that its filter looks at: tt:RecordingInformation with
+    its elements in the order of the schema. Of a thousand recordings most are told by one value or two, so everything
+    is found out when it is asked for.
     """
-    tracks = []
-    for track in recording.tracks:
-        extent = extents.get(track.token)
-        if extent is not None:
+
+    __slots__ = ("_is_recording", "_source", "_source_of", "_values", "layout", "recording", "tracks")
+
+    def __init__(
+        self,
+        recording: Recording,
+        extents: Mapping[TrackToken, Extent],
+        is_recording: Callable[[], bool],
+        source_of: SourceOf = configured_source,
+    ) -> None:
+        """`extents` are those of the tracks with data; the others are left out (6.3.3). `is_recording`: whether a job
+        is recording into it now.
+        """
+        self.recording = recording
+        self.tracks = [(t, extents[t.token]) for t in recording.tracks if t.token in extents]
+        self._is_recording = is_recording
+        self._source_of = source_of
+        self._source: RecordingSourceInformation | None = None
+        self.layout, self._values = _form(len(self.tracks))
+
+    @property
+    def source(self) -> RecordingSourceInformation:
+        if self._source is None:
+            self._source = self._source_of(self.recording)
+        return self._source
+
+    @property
+    def status(self) -> RecordingStatus:
+        """A run that has not ended counts as well: when a job stops, what it has received is still on its way to the
+        disk.
+        """
+        if any(extent.recording for _, extent in self.tracks) or self._is_recording():
+            return RecordingStatus.RECORDING
+        return RecordingStatus.STOPPED if self.tracks else RecordingStatus.INITIATED
+
+    def text(self, place: int) -> Text:
+        value = self._values[place]
+        return "" if value is None else value(self)
+
+    def attributes(self, place: int) -> Mapping[str, str]:
+        """No element of it has any."""
+        return {}
+
+    def information(self) -> RecordingInformation:
+        tracks = []
+        for track, extent in self.tracks:
             of = track.configuration
             tracks.append(TrackInformation(track.token, of.track_type, of.description, extent.earliest, extent.latest))
-    if is_recording or any(extent.recording for extent in extents.values()):
-        status = RecordingStatus.RECORDING
-    else:
-        status = RecordingStatus.STOPPED if tracks else RecordingStatus.INITIATED
-    return RecordingInformation(
-        recording.token,
-        recording.configuration.source,
-        min((t.data_from_ns for t in tracks), default=None),
-        max((t.data_to_ns for t in tracks), default=None),
-        recording.configuration.content,
-        tuple(tracks),
-        status,
+        return RecordingInformation(
+            self.recording.token,
+            self.source,
+            min((t.data_from_ns for t in tracks), default=None),
+            max((t.data_to_ns for t in tracks), default=None),
+            self.recording.configuration.content,
+            tuple(tracks),
+            self.status,
+        )
+
+
+_Value: TypeAlias = Callable[[Described], Text]
+_Values: TypeAlias = Sequence[tuple[str, _Value]]
+
+_SOURCE: _Values = (
+    ("SourceId", lambda d: d.source.source_id),
+    ("Name", lambda d: d.source.name),
+    ("Location", lambda d: d.source.location),
+    ("Description", lambda d: d.source.description),
+    ("Address", lambda d: d.source.address),
+)
+_TIMES: _Values = (
+    ("EarliestRecording", lambda d: min(extent.earliest for _, extent in d.tracks)),
+    ("LatestRecording", lambda d: max(extent.latest for _, extent in d.tracks)),
+)
+
+
+def _track(n: int) -> _Values:
+    return (
+        ("TrackToken", lambda d: d.tracks[n][0].token),
+        ("TrackType", lambda d: d.tracks[n][0].configuration.track_type),
+        ("Description", lambda d: d.tracks[n][0].configuration.description),
+        ("DataFrom", lambda d: d.tracks[n][1].earliest),
+        ("DataTo", lambda d: d.tracks[n][1].latest),
     )
 
 
-CONTAINERS = frozenset(("RecordingInformation", "Source", "Track"))
-"""Elements that hold elements."""
-
-
-def needed(expression: xpath.Expression) -> frozenset[str] | None:
-    """Names of the elements that a filter looks at; None where it may look at all of them."""
-    match expression:
-        case xpath.Path(steps):
-            if any(step.name in ("*", ".") for step in steps):
-                return None
-            names = frozenset(step.name for step in steps)
-            return _joined((names, *(needed(p) for step in steps for p in step.predicates)))
-        case xpath.Comparison(path) | xpath.Contains(path):
-            return None if path.steps[-1].name in CONTAINERS else needed(path)  # its value is all the text inside it
-        case xpath.Not(inner):
-            return needed(inner)
-        case xpath.And(terms) | xpath.Or(terms):
-            return _joined(map(needed, terms))
-
-
-def _joined(found: Iterable[frozenset[str] | None]) -> frozenset[str] | None:
-    names: frozenset[str] = frozenset()
-    for more in found:
-        if more is None:
-            return None
-        names |= more
-    return names
-
-
-def document(found: RecordingInformation, names: frozenset[str] | None = None) -> Node:
-    """tt:RecordingInformation with its elements in the order of the schema; of those that hold a value only the ones
-    that are named, or all.
+@lru_cache(maxsize=64)
+def _form(tracks: int) -> tuple[Layout, list[_Value | None]]:
+    """The elements of a recording with so many tracks that hold data, and for each of them where its text is from, None
+    for those that hold elements.
     """
+    layout = Layout()
+    values: list[_Value | None] = []
 
-    def leaves(*pairs: tuple[str, str | UtcNs | None]) -> Iterator[Node]:
-        for name, value in pairs:
-            if value is not None and (names is None or name in names):
-                yield Node(name, format_iso(value) if isinstance(value, int) else value)
+    def leaf(name: str, value: _Value) -> int:
+        values.append(value)
+        return layout.close(layout.open(name), [])
 
-    source = found.source
-    return _element(
-        "RecordingInformation",
-        *leaves(("RecordingToken", found.token)),
-        _element(
-            "Source",
-            *leaves(
-                ("SourceId", source.source_id),
-                ("Name", source.name),
-                ("Location", source.location),
-                ("Description", source.description),
-                ("Address", source.address),
-            ),
-        ),
-        *leaves(
-            ("EarliestRecording", found.earliest_ns), ("LatestRecording", found.latest_ns), ("Content", found.content)
-        ),
-        *(
-            _element(
-                "Track",
-                *leaves(
-                    ("TrackToken", track.token),
-                    ("TrackType", track.track_type),
-                    ("Description", track.description),
-                    ("DataFrom", track.data_from_ns),
-                    ("DataTo", track.data_to_ns),
-                ),
-            )
-            for track in found.tracks
-        ),
-        *leaves(("RecordingStatus", found.status)),
-    )
+    def element(name: str, add: Callable[[], list[int]]) -> int:
+        values.append(None)
+        return layout.close(layout.open(name), add())
 
+    def leaves(of: _Values) -> list[int]:
+        return [leaf(name, value) for name, value in of]
 
-def _element(name: str, *children: Node) -> Node:
-    return Node(name, children=children)
+    def inside() -> list[int]:
+        return [
+            leaf("RecordingToken", lambda d: d.recording.token),
+            element("Source", partial(leaves, _SOURCE)),
+            *leaves(_TIMES if tracks else ()),
+            leaf("Content", lambda d: d.recording.configuration.content),
+            *(element("Track", partial(leaves, _track(n))) for n in range(tracks)),
+            leaf("RecordingStatus", lambda d: d.status),
+        ]
+
+    element("", lambda: [element("RecordingInformation", inside)])
+    return layout, values

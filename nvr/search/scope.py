@@ -14,7 +14,7 @@ from nvr.model.recording import Recording
 from nvr.model.search import RecordingInformation, SearchScope
 from nvr.model.timeline import Extent, Timeline
 from nvr.model.tokens import JobToken, RecordingToken, TrackKey
-from nvr.search.information import document, information, needed
+from nvr.search.information import Described, SourceOf, configured_source
 from nvr.storage.footage import Footage as FootageOfTrack
 
 RECORDING_STATES = (RecordingJobState.ACTIVE, RecordingJobState.PARTIALLY_ACTIVE)
@@ -55,9 +55,10 @@ class Footage(Protocol):
 class Catalogue:
     """The recordings as clause 6.3 tells them. Belongs to the event loop."""
 
-    def __init__(self, recordings: Recordings, footage: Footage) -> None:
+    def __init__(self, recordings: Recordings, footage: Footage, source_of: SourceOf = configured_source) -> None:
         self.recordings = recordings
         self.footage = footage
+        self._source_of = source_of
 
     def recording(self, token: RecordingToken) -> Recording | None:
         """None where it has been deleted."""
@@ -69,7 +70,8 @@ class Catalogue:
     def information(self, token: RecordingToken) -> RecordingInformation:
         """Raises UnknownToken."""
         recording = self.recordings.recording(token)
-        return self._information(recording, (j for j in self.recordings.jobs() if j.configuration.recording == token))
+        jobs = [j for j in self.recordings.jobs() if j.configuration.recording == token]
+        return self._described(recording, jobs).information()
 
     def in_scope(self, scope: SearchScope) -> list[RecordingToken]:
         """The union of the recordings and of those of the sources; all where neither is named (6.2.4). The filter is
@@ -109,23 +111,22 @@ class Catalogue:
         jobs: defaultdict[RecordingToken, list[RecordingJob]] = defaultdict(list)
         for job in self.recordings.jobs():
             jobs[job.configuration.recording].append(job)
-        names = None if expression is None else needed(expression)
+        wanted = None if expression is None else xpath.Filter(expression)
         for token in chosen:
             recording = self.recording(token)
             if recording is None:
                 yield None
                 continue
-            found = self._information(recording, jobs[token])
-            matches = expression is None or xpath.matches(expression, document(found, names))
-            yield found if matches else None
+            found = self._described(recording, jobs.get(token, ()))
+            yield found.information() if wanted is None or wanted.matches(found) else None
 
-    def _information(self, recording: Recording, jobs: Iterable[RecordingJob]) -> RecordingInformation:
+    def _described(self, recording: Recording, jobs: Iterable[RecordingJob]) -> Described:
         extents = {}
         for track in recording.tracks:
             extent = self.footage.extent(recording.key(track))
             if extent is not None:
                 extents[track.token] = extent
-        return information(recording, extents, any(self._records(job.token) for job in jobs))
+        return Described(recording, extents, lambda: any(self._records(job.token) for job in jobs), self._source_of)
 
     def _records(self, job: JobToken) -> bool:
         try:

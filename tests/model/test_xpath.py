@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from lxml import etree
 
 from nvr.model.errors import FormatError
-from nvr.model.xpath import MAX_DEPTH, MAX_LENGTH, MAX_VISITS, Node, matches, parse
+from nvr.model.xpath import MAX_DEPTH, MAX_LENGTH, MAX_VISITS, Filter, Layout, Node, matches, parse
 
 
 def el(name: str, *children: Node | str, **attributes: str) -> Node:
@@ -190,7 +190,7 @@ def test_what_looks_at_too_much_of_a_document_is_refused_and_says_what_to_do(tex
 
 def test_a_predicate_is_judged_once_for_each_element(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else nested predicates would multiply: this one would look at half a million elements."""
-    monkeypatch.setattr("nvr.model.xpath.MAX_VISITS", 5000)
+    monkeypatch.setattr("nvr.model.xpath.evaluation.MAX_VISITS", 5000)
     deep = el("leaf", "x")
     for _ in range(8):
         deep = el("branch", deep)
@@ -253,3 +253,38 @@ def as_xml(node: Node) -> etree._Element:
 @given(NODES, terms(absolute=True))
 def test_an_expression_means_what_xpath_1_0_says(root: Node, text: str) -> None:
     assert matches(parse(text), root) is as_xml(root).getroottree().xpath(f"boolean({text})"), text
+
+
+def a_row(length: int) -> Layout:
+    """A root with so many children."""
+    layout = Layout()
+    places = [layout.open(name) for name in ("", "A", *("B" * length))]
+    for place in places[2:]:
+        layout.end[place] = place + 1
+    layout.close(1, places[2:])
+    layout.close(0, [1])
+    return layout
+
+
+class Row:
+    """Documents of one layout: a root with twelve children."""
+
+    layout = a_row(12)
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+
+    def text(self, place: int) -> str:
+        return str(self._number >> place & 1)
+
+    def attributes(self, place: int) -> dict[str, str]:
+        return {}
+
+
+def test_what_a_filter_remembers_of_many_documents_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A predicate that holds for other elements of each document gives the next step something new each time."""
+    monkeypatch.setattr("nvr.model.xpath.evaluation._MAX_REMEMBERED", 100)
+    wanted = Filter(parse('//A/B[. = "1"]/. = "1"'))
+    for number in range(0, 1 << 14, 4):
+        assert wanted.matches(Row(number)) is (number > 0)
+    assert 5 < wanted.remembered <= 100

@@ -559,7 +559,7 @@ def test_limits_below_one_are_refused() -> None:
 async def test_a_filter_that_looks_at_too_much_is_refused_and_the_search_is_over(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("nvr.model.xpath.MAX_VISITS", 10)
+    monkeypatch.setattr("nvr.model.xpath.evaluation.MAX_VISITS", 10)
     recorder = a_recorder(2)
     search = recorder.find(SearchScope(filter="boolean(//*)"), None, 10 * NS)
     with pytest.raises(FormatError, match="more than 10 elements"):
