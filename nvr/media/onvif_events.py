@@ -21,10 +21,14 @@ MAX_ITEMS = 64
 MAX_TEXT = 1024
 """Characters of a name, value or topic; longer ones are cut."""
 
+MAX_ATTRIBUTES = 256
+"""Of one element. Looking one up takes libxml2 as many steps as stand before it, and writing them in order more."""
+
 _TT = "{http://www.onvif.org/ver10/schema}"
 _WSNT = "{http://docs.oasis-open.org/wsn/b-2}"
 _GZIP = b"\x1f\x8b"
 _MARK = b"NotificationMessage"
+_WIDE = etree.XPath(f"boolean(//*[@*[{MAX_ATTRIBUTES + 1}]])")
 
 
 def events(document: bytes) -> list[Notification]:
@@ -39,8 +43,8 @@ def events(document: bytes) -> list[Notification]:
 
 
 def parsed(text: bytes, most: int = MAX_BYTES) -> etree._Element:
-    """The root of a document that is not packed. Raises FormatError for what is no XML, has more than `most` bytes, or
-    has a DTD.
+    """The root of a document that is not packed. Raises FormatError for what is no XML, has more than `most` bytes or
+    `MAX_ATTRIBUTES` attributes in one element, or has a DTD.
     """
     if len(text) > most:
         raise FormatError(f"a metadata document of {len(text)} bytes, more than {most}")
@@ -53,6 +57,8 @@ def parsed(text: bytes, most: int = MAX_BYTES) -> etree._Element:
         raise FormatError(f"a metadata document that is no XML: {e}") from e
     if root.getroottree().docinfo.internalDTD is not None:
         raise FormatError("a metadata document with a document type")
+    if _WIDE(root):
+        raise FormatError(f"a metadata document with more than {MAX_ATTRIBUTES} attributes in one element")
     return root
 
 

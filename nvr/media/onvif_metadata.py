@@ -75,8 +75,8 @@ def root_of(document: bytes) -> etree._Element:
 
 
 def node_of(element: etree._Element) -> xpath.Node:
-    """The document as filters see it. (Parsing has bounded its depth.)"""
-    attributes = {_local(name): value for name, value in element.attrib.items()}
+    """The document as filters see it. (Parsing has bounded its depth and the attributes of each element.)"""
+    attributes = {_local(name): element.attrib[name] for name in element.attrib}
     children = tuple(node_of(child) for child in element.iterchildren(tag=etree.Element))
     text = (element.text or "") + "".join(child.tail or "" for child in element)
     return xpath.Node(_local(element.tag), text, attributes, children)

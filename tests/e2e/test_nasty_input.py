@@ -390,6 +390,8 @@ def test_a_request_of_sixty_thousand_elements_is_read_and_answered(recorder: Rec
     assert recorder.call(f"<tds:GetSystemDateAndTime>{crowd}</tds:GetSystemDateAndTime>") == (400, "Sender/InvalidArgs")
     attributes = " ".join(f'a{i}="{i}"' for i in range(15_000))
     assert recorder.call(f"<tds:GetSystemDateAndTime {attributes}/>") == (400, "Sender/InvalidArgs")
+    assert recorder.call("<tds:GetSystemDateAndTime/>", header=f"<x {attributes}/>") == (400, "Sender/InvalidArgs")
+    assert recorder.call("<tds:GetSystemDateAndTime/>", header=crowd) == (400, "Sender/InvalidArgs")
 
 
 # What a newer edition or a vendor adds

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nvr.media.onvif_events import MAX_BYTES, events
+from nvr.media.onvif_events import MAX_ATTRIBUTES, MAX_BYTES, events
 from nvr.model.errors import FormatError
 from nvr.model.event import PropertyOperation
 from nvr.model.notification import Notification
@@ -34,6 +34,7 @@ DOCUMENT = """<?xml version="1.0" encoding="UTF-8"?>
     <wsnt:NotificationMessage><wsnt:Topic>tns1:Nothing</wsnt:Topic></wsnt:NotificationMessage>
   </tt:Event>
 </tt:MetadataStream>"""
+ATTRIBUTES = " ".join(f'a{i}=""' for i in range(MAX_ATTRIBUTES + 1))
 MOTION = Notification(
     ("RuleEngine", "CellMotionDetector", "Motion"),
     1_767_225_601 * NS + NS // 2,
@@ -70,8 +71,9 @@ def test_a_document_without_events_is_not_even_parsed() -> None:
         b"<NotificationMessage>" + b" " * MAX_BYTES,
         gzip.compress(b"<NotificationMessage>" + b" " * MAX_BYTES),
         b"\x1f\x8b\x08broken",
+        DOCUMENT.replace("<tt:Key/>", f"<tt:Key {ATTRIBUTES}/>").encode(),
     ],
-    ids=["torn", "document type", "large", "large when unpacked", "no gzip"],
+    ids=["torn", "document type", "large", "large when unpacked", "no gzip", "many attributes in one element"],
 )
 def test_what_cannot_be_read_is_refused(document: bytes) -> None:
     with pytest.raises(FormatError):

@@ -22,10 +22,17 @@ SEEDS = (
     envelope("<tds:GetSystemDateAndTime/>", '<x:H xmlns:x="urn:x" env:mustUnderstand="0"/>'),
 )
 WORDS = (b"<", b">", b"&", b"]]>", b"<![CDATA[", b"<!DOCTYPE x>", b"\x00", b"\xff", b"&#0;", b'xsi:nil="1"', b"<tt:a/>")
+ATTRIBUTES = " ".join(f'a{i}=""' for i in range(20_000))
+CROWDED = (
+    envelope(f"<tds:GetSystemDateAndTime {ATTRIBUTES}/>"),
+    envelope("<tds:GetHostname>" + "<tt:a/>" * 20_000 + "</tds:GetHostname>"),
+    envelope("<tds:GetSystemDateAndTime/>", "<tt:a/>" * 20_000),
+)
+"""Taken now and then, as they are long."""
 
 
 def damaged(rng: random.Random) -> bytes:
-    data = bytearray(rng.choice(SEEDS))
+    data = bytearray(rng.choice(CROWDED if rng.random() < 0.01 else SEEDS))
     for _ in range(rng.randint(1, 6)):
         at = rng.randrange(len(data) + 1)
         match rng.randrange(4):

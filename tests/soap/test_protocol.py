@@ -14,10 +14,12 @@ from lxml import etree
 from nvr.auth.access import Caller
 from nvr.http.settings import HttpSettings
 from nvr.model.errors import StorageError, UnknownToken
+from nvr.soap.envelope import MAX_ATTRIBUTES, MAX_ELEMENTS, MAX_HEADER_BLOCKS, parse_envelope
+from nvr.soap.faults import SoapFault
 from nvr.soap.names import ENV, ENV11, PREFIXES, TEV
 from nvr.soap.protocol import serialize
 from nvr.soap.service import BoundService, Call
-from tests.soap.fuzz import damaged, once
+from tests.soap.fuzz import CROWDED, damaged, once
 from tests.support.soap_http import DEVICE, SOAP_TYPE, Reply, SimulatedClock, a_device, a_soap, envelope
 from tests.support.soap_models import PATH, EchoService
 
@@ -80,6 +82,46 @@ async def test_the_answer_is_soap_in_utf_8() -> None:
 async def test_what_is_no_soap_message_is_not_well_formed(body: bytes) -> None:
     reply = await sent(body)
     assert (reply.status, reply.fault) == (400, "Sender/WellFormed")
+
+
+def attributes(count: int) -> str:
+    return " ".join(f'a{i}=""' for i in range(count))
+
+
+@pytest.mark.requirement("CO-06")
+@pytest.mark.parametrize(
+    ("body", "header", "code"),
+    [
+        (f"<tds:GetSystemDateAndTime {attributes(MAX_ATTRIBUTES + 1)}/>", "", "Sender/InvalidArgs"),
+        ("<tds:GetSystemDateAndTime/>", f"<x:h xmlns:x='urn:x' {attributes(MAX_ATTRIBUTES)}/>", ""),
+        (
+            "<tds:GetSystemDateAndTime/>",
+            f"<x:h xmlns:x='urn:x' {attributes(MAX_ATTRIBUTES + 1)}/>",
+            "Sender/InvalidArgs",
+        ),
+        ("<tds:GetSystemDateAndTime/>", "<x:h xmlns:x='urn:x'/>" * MAX_HEADER_BLOCKS, ""),
+        ("<tds:GetSystemDateAndTime/>", "<x:h xmlns:x='urn:x'/>" * (MAX_HEADER_BLOCKS + 1), "Sender/InvalidArgs"),
+        ("<tds:GetSystemDateAndTime/>", f"<x:h xmlns:x='urn:x'>{'<a/>' * (MAX_ELEMENTS - 5)}</x:h>", ""),
+        (
+            "<tds:GetSystemDateAndTime/>",
+            f"<x:h xmlns:x='urn:x'>{'<a/>' * (MAX_ELEMENTS - 4)}</x:h>",
+            "Sender/InvalidArgs",
+        ),
+    ],
+)
+async def test_a_message_of_more_parts_than_are_ever_needed_is_refused(body: str, header: str, code: str) -> None:
+    reply = await sent(envelope(body, header))
+    assert (reply.status, fault_of(reply.body)) == ((400 if code else 200), code)
+
+
+def test_a_crowd_is_refused_before_python_looks_at_its_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither names nor values of attributes are asked for, nor a list of elements."""
+    looked_at: list[object] = []
+    monkeypatch.setattr("nvr.soap.envelope._check_understood", looked_at.append)
+    for body in CROWDED:
+        with pytest.raises(SoapFault, match="holds more than"):
+            parse_envelope(body)
+    assert looked_at == []
 
 
 async def test_an_external_entity_is_never_read(tmp_path: Path) -> None:
