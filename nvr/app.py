@@ -15,7 +15,7 @@ import signal
 import ssl
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import NoReturn
@@ -45,6 +45,7 @@ from nvr.events.delivery import Deliveries
 from nvr.events.publisher import Configured, Publisher
 from nvr.http.consumer import Notifier
 from nvr.http.listener import Address, Listener
+from nvr.ingest.arbiter import SourceStream
 from nvr.ingest.engine import IngestEngine
 from nvr.lifecycle import Parts
 from nvr.model.errors import NvrError, OperatorError, Refused, UnknownToken
@@ -53,6 +54,7 @@ from nvr.model.recording import Recording
 from nvr.model.time import NS
 from nvr.model.tokens import ReceiverToken, RecordingToken
 from nvr.observation import (
+    CameraObservation,
     DiscoveryObservation,
     EventObservation,
     IngestObservation,
@@ -83,6 +85,7 @@ from nvr.soap.rtsp_address import TRANSPORTS, RtspAddress
 from nvr.soap.search import SearchService
 from nvr.soap.security import Security
 from nvr.soap.wsdl import Contract, contract_directory
+from nvr.sources.cameras import Cameras
 from nvr.storage.configuration import ConfigurationStore
 from nvr.storage.engine import StorageEngine
 from nvr.storage.events import EventIndex
@@ -181,7 +184,16 @@ class Daemon:
         control = RecordingControl(state, storage)
         storage.retention_of = _retention_finder(state)
         receivers = Receivers(state)
-        ingest.on_streams = control.streams_known
+        contract = contract_directory()
+        authorities = settings.ingest.tls_ca_file
+        verify = settings.ingest.tls_verify and (True if authorities is None else str(authorities))
+        cameras = Cameras(settings.cameras, receivers, contract / "devicemgmt.wsdl", verify=verify)
+
+        def streams_known(token: ReceiverToken, streams: Sequence[SourceStream]) -> None:
+            control.streams_known(token, streams)
+            cameras.connected(token)
+
+        ingest.on_streams = streams_known
         parts.started("recording control", control.stop)
         archive = await asyncio.to_thread(EventIndex.open, self._directory.events)
         parts.started("index of camera events", archive.shut)
@@ -205,8 +217,11 @@ class Daemon:
             rtsp.udp_ports,
         )
         worst_delay = await parts.enter("loop probe", _loop_probe())
-        searches = SearchSessions(control, storage, settings.search, archive=archive, files=index)
+        searches = SearchSessions(
+            control, storage, settings.search, archive=archive, files=index, source_of=cameras.source
+        )
         parts.started("searches", searches.stop)
+        await parts.enter("camera descriptions", _running(cameras.run(), "what cameras say of themselves"))
         services = (
             RecordingService(control, settings.control),
             ReceiverService(receivers, settings.control),
@@ -253,7 +268,7 @@ class Daemon:
         listener = Listener(
             settings.http,
             soap,
-            Contract(contract_directory()),
+            Contract(contract),
             parts=(storage_observation,),
             sources=(
                 storage_observation,
@@ -263,6 +278,7 @@ class Daemon:
                 DiscoveryObservation(discovery),
                 EventObservation(broker, deliveries),
                 SearchObservation(searches, indexer),
+                CameraObservation(cameras),
                 LoopObservation(worst_delay),
             ),
             tls=tls,

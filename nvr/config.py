@@ -33,6 +33,7 @@ from nvr.replay.server import RtspSettings
 from nvr.search.sessions import SearchSettings
 from nvr.soap.device import DeviceSettings
 from nvr.soap.replay import ReplaySettings
+from nvr.sources.cameras import CameraSettings
 from nvr.storage.settings import StorageSettings
 
 T = TypeVar("T")
@@ -228,6 +229,7 @@ class Settings:
     rtsp: RtspSettings = field(default_factory=RtspSettings)
     control: ControlSettings = field(default_factory=ControlSettings)
     ingest: IngestSettings = field(default_factory=IngestSettings)
+    cameras: CameraSettings = field(default_factory=CameraSettings)
     search: SearchSettings = field(default_factory=SearchSettings)
     events: EventSettings = field(default_factory=EventSettings)
     replay: ReplaySettings = field(default_factory=ReplaySettings)

@@ -18,6 +18,8 @@ from nvr.replay.relay import RelayMounts
 from nvr.replay.server import RtspServer
 from nvr.search.indexer import MetadataIndexer
 from nvr.search.sessions import SearchSessions
+from nvr.sources.ask import Outcome
+from nvr.sources.cameras import Cameras
 from nvr.storage.configuration import ConfigurationStore
 from nvr.storage.engine import StorageEngine
 from nvr.storage.index import SqlFootageIndex
@@ -298,6 +300,17 @@ class SearchObservation:
             indexer.unreadable,
         )
         yield _single("nvr_metadata_tracks_behind", "Metadata tracks that wait to be indexed.", "gauge", indexer.lag)
+
+
+class CameraObservation:
+    """How cameras have answered who they are."""
+
+    def __init__(self, cameras: Cameras) -> None:
+        self._cameras = cameras
+
+    def metrics(self) -> Iterator[Metric]:
+        samples = [Sample(float(self._cameras.outcomes[o]), {"outcome": o.value}) for o in Outcome]
+        yield Metric("nvr_camera_questions_total", "Cameras asked who they are, by outcome.", "counter", samples)
 
 
 class DiscoveryObservation:

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache, partial
 from typing import TypeAlias
 
+from nvr.model.job import RecordingJob
 from nvr.model.recording import Recording, RecordingSourceInformation
 from nvr.model.search import RecordingInformation, RecordingStatus, TrackInformation
 from nvr.model.timeline import Extent
 from nvr.model.tokens import TrackToken
 from nvr.model.xpath import Layout, Text
 
-SourceOf: TypeAlias = Callable[[Recording], RecordingSourceInformation]
-"""What is told of the source of a recording."""
+SourceOf: TypeAlias = Callable[[Recording, Iterable[RecordingJob]], RecordingSourceInformation]
+"""What is told of the source of a recording into which these jobs record."""
 
 
-def configured_source(recording: Recording) -> RecordingSourceInformation:
+def configured_source(recording: Recording, jobs: Iterable[RecordingJob]) -> RecordingSourceInformation:
     """What the client has configured, and nothing else."""
     return recording.configuration.source
 
@@ -27,30 +28,27 @@ class Described:
     is found out when it is asked for.
     """
 
-    __slots__ = ("_is_recording", "_source", "_source_of", "_values", "layout", "recording", "tracks")
+    __slots__ = ("_is_recording", "_source_of", "_values", "layout", "recording", "tracks")
 
     def __init__(
         self,
         recording: Recording,
         extents: Mapping[TrackToken, Extent],
         is_recording: Callable[[], bool],
-        source_of: SourceOf = configured_source,
+        source_of: Callable[[], RecordingSourceInformation] | None = None,
     ) -> None:
         """`extents` are those of the tracks with data; the others are left out (6.3.3). `is_recording`: whether a job
-        is recording into it now.
+        is recording into it now. Without `source_of` the source is as configured.
         """
         self.recording = recording
         self.tracks = [(t, extents[t.token]) for t in recording.tracks if t.token in extents]
         self._is_recording = is_recording
         self._source_of = source_of
-        self._source: RecordingSourceInformation | None = None
         self.layout, self._values = _form(len(self.tracks))
 
     @property
     def source(self) -> RecordingSourceInformation:
-        if self._source is None:
-            self._source = self._source_of(self.recording)
-        return self._source
+        return self.recording.configuration.source if self._source_of is None else self._source_of()
 
     @property
     def status(self) -> RecordingStatus:

@@ -126,7 +126,12 @@ class Catalogue:
             extent = self.footage.extent(recording.key(track))
             if extent is not None:
                 extents[track.token] = extent
-        return Described(recording, extents, lambda: any(self._records(job.token) for job in jobs), self._source_of)
+        return Described(
+            recording,
+            extents,
+            lambda: any(self._records(job.token) for job in jobs),
+            lambda: self._source_of(recording, jobs),
+        )
 
     def _records(self, job: JobToken) -> bool:
         try:

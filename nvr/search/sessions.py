@@ -39,6 +39,7 @@ from nvr.search.archive import Archive, NoArchive
 from nvr.search.attributes import media_attributes
 from nvr.search.chosen import ChosenRecordings, Coverages
 from nvr.search.events import EventSearch
+from nvr.search.information import SourceOf, configured_source
 from nvr.search.metadata import Files, MetadataSearch, NoFiles
 from nvr.search.positions import PositionSearch
 from nvr.search.scope import Catalogue, Footage, Recordings, scope_filter
@@ -93,10 +94,11 @@ class SearchSessions:
         *,
         archive: Archive | None = None,
         files: Files | None = None,
+        source_of: SourceOf = configured_source,
         monotonic: Callable[[], int] = time.monotonic_ns,
         now: Callable[[], UtcNs] = _now_ns,
     ) -> None:
-        self._catalogue = Catalogue(recordings, footage)
+        self._catalogue = Catalogue(recordings, footage, source_of)
         self._coverages = Coverages(footage.timeline)
         self._archive = archive or NoArchive()
         self._files = files or NoFiles()

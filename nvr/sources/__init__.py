@@ -1,0 +1,1 @@
+"""What cameras say of themselves by their own ONVIF services."""
