@@ -14,6 +14,7 @@ from typing import Protocol
 from nvr.media.rtsp.play import FrameSet
 from nvr.media.unit import Sample
 from nvr.model.errors import StorageError
+from nvr.model.recording import TrackType
 from nvr.model.time import UtcNs
 from nvr.model.timeline import GapReason, Run, Timeline
 from nvr.replay import course
@@ -57,7 +58,7 @@ class ForwardCursor:
         self,
         stream: int,
         footage: Footage,
-        video: bool,
+        kind: TrackType,
         selection: Selection,
         from_ns: UtcNs,
         first: Beginning | None,
@@ -74,7 +75,8 @@ class ForwardCursor:
         self._footage = footage
         self._course = Course(footage, unreadable)
         self._unreadable = unreadable
-        self._video = video
+        self._video = kind is TrackType.VIDEO
+        self._steady = kind is not TrackType.METADATA
         self._selection = selection
         self._from_ns = from_ns
         self._first = first
@@ -89,7 +91,7 @@ class ForwardCursor:
         self._section = 0
         self._broken = True
         """The next fragment starts a section: another run, or something before it could not be read."""
-        self._needs_clean = video
+        self._needs_clean = self._video
         self._seen_ns: UtcNs = from_ns - 1
         """Greatest time of presentation read so far in this section."""
         self._pending: Unit | None = None
@@ -118,7 +120,7 @@ class ForwardCursor:
             elif self._run is None:
                 if not self._begin(timeline):
                     return
-            elif (self._beyond or not self._next_fragment()) and not self._next_run(timeline):
+            elif (self._beyond or not self._next_fragment(timeline)) and not self._next_run(timeline):
                 # B-frames: units within the range may stand behind one beyond it, but not in a later fragment.
                 return
 
@@ -207,7 +209,7 @@ class ForwardCursor:
         goes_on = run.end_reason is GapReason.CLOCK_JUMP and self._last is not None and self._last.run_id == run.run_id
         self._needs_clean = self._video and not goes_on
 
-    def _next_fragment(self) -> bool:
+    def _next_fragment(self, timeline: Timeline) -> bool:
         """Read the next fragment that is not yet seen. False: none is there now."""
         assert self._run is not None
         if self._fragments is None:
@@ -224,6 +226,9 @@ class ForwardCursor:
         if selection.end_ns is not None and ref.start_ns >= selection.end_ns:
             self._beyond = True  # nothing of it is wanted: no need to read it
             return True
+        if self._missing_before(ref, timeline):
+            self._broken = True
+            self._needs_clean = self._video
         if self._needs_clean and ref.first_of_run and not ref.clean_point:
             run = self._run
             found = self._course.first_clean(run, run.start_ns) is not None
@@ -246,6 +251,21 @@ class ForwardCursor:
             return True
         self._load(ref, samples, samples)
         return True
+
+    def _missing_before(self, ref: FragmentRef, timeline: Timeline) -> bool:
+        """Whether footage stood between what was read last and this that has been deleted, or cannot be read.
+
+        Fragments of pictures and sound touch within a run. Metadata come when something happens: of them only the
+        beginning of the run tells, which retention moves.
+        """
+        last = self._last
+        if last is None or ref.start_ns <= max(last.end_ns, self._run_from_ns):
+            return False
+        if self._steady:
+            return True
+        assert self._run is not None
+        run = course.current(timeline, self._run)
+        return run is not None and run.start_ns > last.end_ns
 
     def _load(self, ref: FragmentRef, wanted: list[Sample], samples: list[Sample]) -> None:
         """`wanted` is the end of `samples`, which are all of the fragment."""

@@ -80,7 +80,12 @@ class Groups:
         held: list[Part] = []
         refreshing = False
         stepped = self._below_ns is None
+        above: FragmentRef | None = None
         for ref in self._footage.fragments_before(until_ns, run_id=run.run_id):
+            if above is not None and not self._alone and ref.end_ns < above.start_ns:
+                held = []  # a file between cannot be read
+                self._section += 1
+            above = ref
             if not wanted(ref):
                 held = []
                 continue

@@ -95,7 +95,7 @@ class Plan:
             ForwardCursor(
                 track.stream,
                 track.footage,
-                track.video,
+                track.kind,
                 selection,
                 selection.start_ns if track.video else common,
                 firsts.get(i),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -15,7 +16,8 @@ from nvr.model.timeline import GapReason
 from nvr.replay.course import REFRESHING_NS
 from nvr.replay.plan import EDGE_PATIENCE_NS, Plan, PlanTrack
 from nvr.replay.unit import Selection, Unit
-from tests.support.replay_store import MemoryTrack, PlainAudio, PlainVideo
+from nvr.storage.rows import FragmentRef
+from tests.support.replay_store import MemoryTrack, PlainAudio, PlainMetadata, PlainVideo
 
 TEN = parse_iso("2026-01-01T10:00:00Z")
 
@@ -258,6 +260,46 @@ def test_footage_deleted_while_it_is_played_is_left_out() -> None:
     assert names(units + drain(plan, [track])) == "I0 P0 I4 P4 I5 P5"
 
 
+class Deleting(MemoryTrack):
+    """Passes over what has been deleted since, as footage on a disk does."""
+
+    def fragments(
+        self, from_ns: UtcNs, until_ns: UtcNs | None = None, *, run_id: str | None = None
+    ) -> Iterator[FragmentRef]:
+        return (r for r in super().fragments(from_ns, until_ns, run_id=run_id) if r in [f for f, _ in self.fragments_])
+
+    def delete(self, count: int) -> None:
+        del self.fragments_[:count]
+        self.runs[0] = replace(self.runs[0], start_ns=self.fragments_[0][0].start_ns)
+
+
+def test_a_pause_of_metadata_is_no_hole_and_deleted_metadata_are_one() -> None:
+    def documents() -> Deleting:
+        track = Deleting(PlainMetadata())
+        for i in range(6):
+            track.starting_at(TEN + i * 60 * NS).with_gop([f"m{i}"])
+        return track.with_end()
+
+    track = documents()
+    assert flags(played(track)) == "m0:C m1:C m2:C m3:C m4:C m5:CET"
+    plan = plan_of([track], Selection(TEN))
+    units = plan.next_units([track.timeline], 1)
+    track.delete(4)
+    assert flags(units + drain(plan, [track])) == "m0:C m1:CE m4:C m5:CET"
+
+
+def test_pictures_that_were_deleted_leave_an_end_before_them_and_no_time_to_wait() -> None:
+    track = Deleting().starting_at(TEN)
+    for i in range(6):
+        track.with_gop([f"I{i}", f"P{i}"])
+    plan = plan_of([track.with_end()], Selection(TEN))
+    units = plan.next_units([track.timeline], 1)
+    track.delete(4)
+    units += drain(plan, [track])
+    assert flags(units) == "I0:C P0:E I4:C P4: I5:C P5:ET"
+    assert [u.due_ns - TEN for u in units] == [i * NS for i in range(6)]
+
+
 class TestLiveEdge:
     @pytest.mark.requirement("PB-8.8-02", "PB-8.8-04")
     def test_the_newest_unit_waits_for_its_successor_and_bears_no_end(self) -> None:
@@ -405,11 +447,7 @@ def test_every_forward_plan_is_a_naive_one(track: MemoryTrack, start_s: int, len
     groups = naive(track)
     holding = next((r.run_id for r in track.runs if r.start_ns <= start < r.end_ns), None)
     first = max((g[1][0].utc_ns for g in groups if g[0] == holding and g[1][0].utc_ns <= start), default=start)
-    if (
-        holding is not None
-        and first == start
-        and not any(s.clean_point for r, g, _ in groups if r == holding for s in g)
-    ):
+    if holding is not None and not any(s.clean_point for r, g, _ in groups if r == holding for s in g):
         wanted = [(run, s) for run, samples, _ in groups for s in samples if s.utc_ns >= start]
     else:
         wanted = [(run, s) for run, samples, _ in groups if samples[0].utc_ns >= first for s in samples]
