@@ -21,6 +21,7 @@ from lxml import etree
 from nvr.auth.access import AccessClass, Caller
 from nvr.events.errors import EventRefused
 from nvr.model.errors import FormatError
+from nvr.soap import audit
 from nvr.soap.addressing import Addressing
 from nvr.soap.envelope import Envelope, parse_envelope
 from nvr.soap.faults import (
@@ -153,7 +154,7 @@ class Soap:
             )
             if addressing.fault is not None:
                 raise bad_addressing(addressing.fault)
-            pieces = await _perform(operation, envelope, caller, request, addressing)
+            pieces = await _perform(operation, bound.service.namespace, envelope, caller, request, addressing)
         except Exception as error:  # the boundary: whatever happens becomes a fault, and is logged
             fault = _fault(error, bound.service, name, request)
             self.requests[path, name, "/".join((fault.code, *fault.subcodes))] += 1
@@ -183,18 +184,34 @@ async def _parse(body: bytes) -> Envelope:
 
 
 async def _perform(
-    operation: Bound, envelope: Envelope, caller: Caller, request: Request, addressing: Addressing
+    operation: Bound, namespace: str, envelope: Envelope, caller: Caller, request: Request, addressing: Addressing
 ) -> list[bytes]:
     if len(request.body) > PARSE_ON_LOOP:
         arguments = await asyncio.to_thread(_arguments, operation, envelope.body)
     else:
         arguments = _arguments(operation, envelope.body)
-    result = operation.handler(
-        Call(arguments, caller, request.origin, request.host, request.uri, request.peer, addressing)
+    call = Call(arguments, caller, request.origin, request.host, request.uri, request.peer, addressing)
+    result = await (
+        _change(operation, call, namespace) if operation.operation.access in CHANGING else _done(operation, call)
     )
-    if inspect.isawaitable(result):
-        result = await (_to_its_end(result) if operation.operation.access in CHANGING else result)
     return await serialize(operation.response(**(result or {})), operation.response_tag, addressing.answer_header())
+
+
+async def _done(operation: Bound, call: Call) -> Result:
+    result = operation.handler(call)
+    return await result if inspect.isawaitable(result) else result
+
+
+async def _change(operation: Bound, call: Call, namespace: str) -> Result:
+    name, user = operation.operation.name, call.caller.name or ""
+    try:
+        result = await _to_its_end(_done(operation, call))
+    except Exception as error:
+        fault = fault_of(error, namespace) or INTERNAL
+        audit.refused(user, call.peer, name, call.request, "/".join((fault.code, *fault.subcodes)))
+        raise
+    audit.changed(user, call.peer, name, call.request, result)
+    return result
 
 
 async def _to_its_end(work: Awaitable[Result]) -> Result:
