@@ -23,7 +23,6 @@ model = "C 1"
 """
 
 
-@pytest.mark.requirement("RS-6.3.1-01")
 def test_searches_tell_what_the_camera_says_where_the_client_has_said_nothing(tmp_path: Path) -> None:
     with DaemonProcess(tmp_path / "device", DEVICE) as device, camera() as uri:
         asking = f"[cameras]\nask = true\nports = [{urlsplit(device.http).port}]\ntimeout = '60s'\n"

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,6 +19,7 @@ from nvr.model.time import NS
 from nvr.model.timeline import GapReason
 from nvr.model.tokens import VIDEO001, TrackKey
 from nvr.search.sessions import SearchSessions
+from nvr.storage.events import EventIndex
 from tests.support.footage import START, a_track
 from tests.support.metadata import a_document, a_fragment, a_position, an_event, an_object
 from tests.support.recorded import EVER, KEY, Store, opened
@@ -66,6 +70,32 @@ async def test_a_start_goes_on_where_the_index_ends_and_makes_a_lost_one_again(t
         assert store.told() == [(0, "a"), (1, "b")]
 
 
+@pytest.mark.requirement("RS-6.17-01")
+async def test_kill_9_while_events_are_indexed_loses_none_and_doubles_none(tmp_path: Path) -> None:
+    """In a transaction, and in front of the commit of another."""
+    everything = [(n, f"v{n}") for n in range(12)]
+    async with opened(tmp_path) as store:
+        for n in range(0, 12, 2):
+            fragment = a_fragment([a_second(n, f"v{n}"), a_second(n + 1, f"v{n + 1}")])
+            await store.record(fragment, end=n == 6)
+    left_by_kills = []
+    for place, number in (("inside", 2), ("before", 3)):
+        killed = await asyncio.to_thread(
+            subprocess.run,
+            [sys.executable, "-m", "tests.support.killed_indexer", tmp_path, place, str(number)],
+            cwd=Path(__file__).parents[2],
+            capture_output=True,
+        )
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
+        index = await asyncio.to_thread(EventIndex.open, tmp_path / "events.db")
+        left_by_kills.append(len(index.events([s.id for s in index.streams()], EVER, None, 100)))
+        index.shut()
+    assert left_by_kills == [2, 6], "whole transactions and nothing else"
+    async with opened(tmp_path) as store:
+        await until_indexed(store, 12)
+        assert store.told() == everything
+
+
 async def history(store: Store) -> list[object]:
     """The values of the events of 6.17, as a search finds them."""
     recorder = Searched(Recording(KEY.recording, RecordingConfiguration(), default_tracks()))
@@ -76,12 +106,12 @@ async def history(store: Store) -> list[object]:
     return [next(iter(e.event.data.values())) for e in found if isinstance(e.event, Event)]
 
 
-async def until_indexed(store: Store) -> None:
+async def until_indexed(store: Store, events: int = 2) -> None:
     """The daemon's task, until it has nothing more to do."""
     task = asyncio.create_task(store.indexer.run())
     await asyncio.sleep(0)
     await store.storage.settled()
-    await until(lambda: not store.indexer.lag and len(store.told()) == 2)
+    await until(lambda: not store.indexer.lag and len(store.told()) >= events)
     task.cancel()
     await asyncio.wait([task])
 
