@@ -44,7 +44,9 @@ class Notifier:
 
     def _client(self) -> aiohttp.ClientSession:
         if self._session is None:
+            # Each subscription has a connection of its own, and their number is bounded: with a limit here a consumer
+            # that hangs would use up the time of those that wait for its place.
             self._session = aiohttp.ClientSession(
-                cookie_jar=aiohttp.DummyCookieJar(), connector=aiohttp.TCPConnector(limit_per_host=4)
+                cookie_jar=aiohttp.DummyCookieJar(), connector=aiohttp.TCPConnector(limit=0)
             )
         return self._session

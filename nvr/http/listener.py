@@ -8,6 +8,7 @@ credentials.
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import logging
 import ssl
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import web
+from aiohttp.hdrs import SERVER as SERVER_HEADER
 from aiohttp.http_exceptions import HttpProcessingError
 
 from nvr.http.connection import Connection, Connections, Tunnels
@@ -34,6 +36,8 @@ wire_log = logging.getLogger(f"{__name__}.wire")
 
 REFUSAL = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 """To a client for whom there is no place."""
+SERVER = "nvr"
+"""Of the Server header: versions are nobody's business."""
 LINGERING_S = 2.0
 """How long the rest of a refused body is read and dropped, so that the client gets to see the answer."""
 
@@ -49,6 +53,27 @@ class Address:
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{'https' if self.tls else 'http'}://{host or '*'}:{self.port}"
+
+
+class _Protocol(web.RequestHandler):
+    """aiohttp's protocol for one connection; `malformed` is called for every request that is no HTTP."""
+
+    def __init__(self, *args: Any, malformed: Callable[[], None], **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self._malformed = malformed
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        if isinstance(exc, HttpProcessingError):
+            self._malformed()
+        response = super().handle_error(request, status, exc, message)
+        response.headers[SERVER_HEADER] = SERVER  # no signal is sent for these
+        return response
 
 
 class Listener:
@@ -75,19 +100,23 @@ class Listener:
         application = web.Application(middlewares=[self._count_time])
         application.add_routes(routes(settings, soap, contract, parts, (*sources, self)))
         wire_log.addFilter(_without_headers)
+        application.on_response_prepare.append(_without_versions)
         self._runner = web.AppRunner(
             application,
-            access_log=None,
-            logger=wire_log,
             handler_cancellation=True,  # a client that hangs up while it waits for messages takes none with it
             handle_signals=False,
-            keepalive_timeout=settings.idle_ns / NS,
             shutdown_timeout=settings.stop_timeout_ns / NS,
-            max_line_size=settings.header_bytes,
-            max_field_size=settings.header_bytes,
-            lingering_time=LINGERING_S,
-            auto_decompress=False,
         )
+        self._of_connections: dict[str, Any] = {
+            "access_log": None,
+            "logger": wire_log,
+            "keepalive_timeout": settings.idle_ns / NS,
+            "max_line_size": settings.header_bytes,
+            "max_field_size": settings.header_bytes,
+            "lingering_time": LINGERING_S,
+            "auto_decompress": False,
+        }
+        self._malformed = 0
         self._connections: Connections = {}
         self._places = Places(settings.connections, settings.connections_per_client)
         self._acceptor = Acceptor(self._places, self._connection, REFUSAL)
@@ -138,6 +167,12 @@ class Listener:
                 "counter",
                 [Sample(float(self._acceptor.failed_handshakes))],
             ),
+            Metric(
+                "nvr_http_malformed_requests_total",
+                "Requests that were no HTTP.",
+                "counter",
+                [Sample(float(self._malformed))],
+            ),
         )
 
     async def _listen(self, address: Address) -> Address:
@@ -155,7 +190,13 @@ class Listener:
     def _connection(self, ended: Callable[[], None]) -> Connection:
         server = self._runner.server
         assert server is not None
-        return Connection(server(), self._settings.idle_ns / NS, self._connections, ended, self._tunnels)
+        protocol = _Protocol(
+            server, loop=asyncio.get_running_loop(), malformed=self._count_malformed, **self._of_connections
+        )
+        return Connection(protocol, self._settings.idle_ns / NS, self._connections, ended, self._tunnels)
+
+    def _count_malformed(self) -> None:
+        self._malformed += 1
 
     @web.middleware
     async def _count_time(self, request: web.Request, handler: Any) -> web.StreamResponse:
@@ -173,11 +214,19 @@ class Listener:
                 connection.wait_for_header()
 
 
+async def _without_versions(_: web.Request, response: web.StreamResponse) -> None:
+    response.headers[SERVER_HEADER] = SERVER
+
+
 def _without_headers(record: logging.LogRecord) -> bool:
-    """Keeps the kind of a malformed request in the log and drops its text, which quotes what the client has sent."""
+    """Keeps the kind of a malformed request in the log and drops its text, which quotes what the client has sent.
+
+    Anybody may send such requests, as many as they like: they are told at the level DEBUG, and counted.
+    """
     error = record.exc_info[1] if record.exc_info else None
     if isinstance(error, HttpProcessingError):
         record.msg, record.args = "malformed request: %s", (type(error).__name__,)
         record.exc_info = None
         record.levelno, record.levelname = logging.DEBUG, "DEBUG"
+        return wire_log.isEnabledFor(logging.DEBUG)
     return True

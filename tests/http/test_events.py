@@ -32,12 +32,15 @@ class ConsumerServer:
         self.statuses: list[int] = []
         self.bodies: asyncio.Queue[bytes] = asyncio.Queue()
         self.silent = False
+        self.waiting: asyncio.Queue[str] = asyncio.Queue()
+        """Told of each request that gets no answer."""
         self.address = ""
 
     async def handle(self, request: web.Request) -> web.Response:
         body = await request.read()
         assert request.content_type == "application/soap+xml"
-        if self.silent:
+        if self.silent or "hangs" in request.query:
+            self.waiting.put_nowait(request.query_string)
             await asyncio.Event().wait()
         status = self.statuses.pop(0) if self.statuses else 200
         if status == 200:
@@ -104,6 +107,27 @@ async def test_a_consumer_gets_each_message_once_as_a_valid_notify() -> None:
         await deliveries.stop()
         await notifier.stop()
         assert deliveries.failed == 0
+
+
+async def test_consumers_that_hang_do_not_keep_others_at_the_same_host_waiting() -> None:
+    async with a_consumer() as server, an_event_house() as house:
+        subscription = subscribed(house.broker)
+        something(house.broker)
+        (event,) = subscription.take(1)
+        notifier = Notifier(3600)
+        hanging = [
+            asyncio.create_task(notifier(Consumer(f"{server.address}?hangs"), "", [event]))
+            for _ in range(house.broker.settings.consumers - 1)
+        ]
+        async with asyncio.timeout(60):
+            for _ in hanging:
+                await server.waiting.get()
+            await notifier(Consumer(server.address), "", [event])
+        assert not any(task.done() for task in hanging)
+        for task in hanging:
+            task.cancel()
+        await asyncio.gather(*hanging, return_exceptions=True)
+        await notifier.stop()
 
 
 async def test_a_consumer_that_is_silent_gone_or_redirects_is_a_fault_of_its_own() -> None:

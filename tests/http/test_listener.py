@@ -324,6 +324,38 @@ async def test_a_malformed_header_does_not_reach_the_log(caplog: pytest.LogCaptu
     assert "hunter2" not in caplog.text
 
 
+async def test_malformed_requests_are_counted_and_no_line_of_the_log_is_spent_on_them(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO")
+    listener = a_listener()
+    (address,) = await listener.start([LOOPBACK])
+    try:
+        for request in (b"GET / HTTP/1.1\r\nno header\r\n\r\n", b"\x16\x03\x01\r\n\r\n"):
+            async with raw(f"http://127.0.0.1:{address.port}") as (reader, writer):
+                writer.write(request)
+                assert (await reader.readline()).startswith(b"HTTP/1.")
+                await reader.read()
+        (counted,) = [m for m in listener.metrics() if m.name == "nvr_http_malformed_requests_total"]
+        assert [sample.value for sample in counted.samples] == [2.0]
+    finally:
+        await listener.stop()
+    assert [record.message for record in caplog.records if "malformed" in record.message] == []
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [b"GET /healthz HTTP/1.0\r\n\r\n", b"GET /nothing HTTP/1.0\r\n\r\n", b"GET / HTTP/1.0\r\nno header\r\n\r\n"],
+)
+async def test_no_answer_tells_versions_of_what_the_recorder_is_made_of(request_: bytes) -> None:
+    async with a_device() as device, raw(device.base) as (reader, writer):
+        writer.write(request_)
+        answer = await reader.read()
+    assert b"\r\nServer: nvr\r\n" in answer
+    assert b"aiohttp" not in answer
+    assert b"Python" not in answer
+
+
 async def test_closed_connections_leave_nothing_behind() -> None:
     listener = a_listener()
     (address,) = await listener.start([LOOPBACK])
