@@ -39,6 +39,14 @@ class TopicNotSupported(EventRefused):
     """TopicNotSupportedFault: the expression is right, and no topic of the device matches it."""
 
 
+class MultipleTopics(EventRefused):
+    """MultipleTopicsSpecifiedFault: one topic was to be named, and several match."""
+
+
+class NoCurrentMessage(EventRefused):
+    """NoCurrentMessageOnTopicFault: messages are not kept once they have been told."""
+
+
 class BadProducerProperties(EventRefused):
     """InvalidProducerPropertiesExpressionFault."""
 

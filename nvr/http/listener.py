@@ -141,6 +141,7 @@ class Listener:
         for connection in tuple(self._connections.values()):
             connection.abort_undecided()
         await self._runner.cleanup()
+        self._soap.close()
 
     def metrics(self) -> Sequence[Metric]:
         answers = [

@@ -1,8 +1,9 @@
 """WS-Addressing 1.0 as the event service uses it (ONVIF Core 9; WS-Addressing SOAP Binding).
 
 A request may name its action, a message id, and where it goes; the answer names its own action and the message that it
-relates to. Answers go back on the connection of the request: another ReplyTo is refused. What the action header says is
-no condition, as the body tells the operation and clients exist that send a wrong one.
+relates to. Answers go back on the connection of the request: another ReplyTo is refused, also `none`, by which what a
+pull takes off its queue would be lost. What the action header says is no condition, as the body tells the operation and
+clients exist that send a wrong one.
 """
 
 from __future__ import annotations
@@ -46,12 +47,12 @@ class Addressing:
         message_id, to = (_text(found.get(name)) for name in ("MessageID", "To"))
         if len(message_id or "") > _LONGEST or len(to or "") > _LONGEST:
             fault, message_id = "InvalidAddressingHeader", None
-        for name in ("ReplyTo", "FaultTo"):
+        for name, taken in (("ReplyTo", (ANONYMOUS,)), ("FaultTo", (ANONYMOUS, NONE))):
             if name in found:
                 address = _text(found[name].find(f"{{{WSA}}}Address"))
                 if address is None:
                     fault = "InvalidAddressingHeader"
-                elif address not in (ANONYMOUS, NONE):
+                elif address not in taken:
                     fault = "OnlyAnonymousAddressSupported"
         return cls(action, message_id, to, fault)
 

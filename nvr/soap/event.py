@@ -11,12 +11,14 @@ from urllib.parse import parse_qs, urlsplit
 
 from nvr.events.broker import Broker
 from nvr.events.delivery import Consumer, check_consumer
-from nvr.events.errors import UnknownSubscription
+from nvr.events.errors import MultipleTopics, NoCurrentMessage, UnknownSubscription
 from nvr.events.filters import ITEM_FILTER
 from nvr.events.subscription import Subscription
-from nvr.events.topics import CONCRETE, CONCRETE_SET, FULL
+from nvr.events.topics import CONCRETE, CONCRETE_SET, FULL, parse
 from nvr.model.errors import FormatError
+from nvr.model.event import TOPICS
 from nvr.soap import event_wire as wire
+from nvr.soap.faults import invalid_args
 from nvr.soap.model import (
     AnyURI,
     Boolean,
@@ -67,7 +69,6 @@ class EventService(Service):
     namespace = TEV
     path = "/onvif/event_service"
     contract = "event.wsdl"
-    not_implemented = frozenset({"GetCurrentMessage"})
 
     def __init__(self, broker: Broker, deliveries: Starter) -> None:
         self._broker = broker
@@ -162,6 +163,27 @@ class EventService(Service):
         subscription = self._subscribe(call, pushed=True)
         self._deliveries.begin(subscription, consumer, _address(call, subscription))
         return self._made(call, subscription)
+
+    @operation(
+        "GetCurrentMessage",
+        AccessClass.READ_MEDIA,
+        namespace=WSNT,
+        action=f"{_PRODUCER}/GetCurrentMessage",
+        open_request=True,
+    )
+    def get_current_message(self, call: Call) -> Result:
+        """Messages are not kept: a new subscription, or SetSynchronizationPoint, tells the states of properties.
+
+        The topic is read from its element, since its prefixes mean what is declared there.
+        """
+        elements = [e for e in call.request.any_elements if e.tag.startswith(f"{{{WSNT}}}")]
+        if [e.tag for e in elements] != [f"{{{WSNT}}}Topic"] or elements != list(call.request.any_elements[:1]):
+            raise invalid_args("GetCurrentMessage does not begin with its one Topic")
+        (topic,) = elements
+        expression = parse("".join(topic.itertext()), topic.get("Dialect", ""), topic.nsmap, TOPICS)
+        if sum(expression.matches(known) for known in TOPICS) > 1:
+            raise MultipleTopics("the expression matches several topics")
+        raise NoCurrentMessage("messages are not kept: subscribe to the topic, which tells its states")
 
     def _subscribe(self, call: Call, *, pushed: bool) -> Subscription:
         asked = call.request

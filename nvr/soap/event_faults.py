@@ -18,6 +18,8 @@ _NAMES: dict[type[errors.EventRefused], tuple[str, str]] = {
     errors.UnknownTopicDialect: (WSNT, "TopicExpressionDialectUnknownFault"),
     errors.BadTopicExpression: (WSNT, "InvalidTopicExpressionFault"),
     errors.TopicNotSupported: (WSNT, "TopicNotSupportedFault"),
+    errors.MultipleTopics: (WSNT, "MultipleTopicsSpecifiedFault"),
+    errors.NoCurrentMessage: (WSNT, "NoCurrentMessageOnTopicFault"),
     errors.BadProducerProperties: (WSNT, "InvalidProducerPropertiesExpressionFault"),
     errors.BadContentExpression: (WSNT, "InvalidMessageContentExpressionFault"),
     errors.UnacceptableInitialTermination: (WSNT, "UnacceptableInitialTerminationTimeFault"),

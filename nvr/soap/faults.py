@@ -7,6 +7,7 @@ the service that was called, since the standard gives the same mistake different
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -69,6 +70,15 @@ class SoapFault(NvrError):
 
     def __str__(self) -> str:
         return f"{'/'.join((self.code, *self.subcodes))}: {self.reason}"
+
+    @property
+    def outcome(self) -> str:
+        """The codes, and the name of the detail where there is one, joined by slashes: for counting."""
+        detail = _NAME.match(self.detail)
+        return "/".join((self.code, *self.subcodes, *(() if detail is None else (detail[1],))))
+
+
+_NAME = re.compile(r"<(?:[\w.-]+:)?([\w.-]+)")
 
 
 def not_well_formed(reason: str) -> SoapFault:

@@ -12,9 +12,11 @@ import inspect
 import logging
 import time
 from collections import Counter
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 from lxml import etree
 
@@ -23,7 +25,7 @@ from nvr.events.errors import EventRefused
 from nvr.model.errors import FormatError
 from nvr.soap import audit
 from nvr.soap.addressing import Addressing
-from nvr.soap.envelope import Envelope, parse_envelope
+from nvr.soap.envelope import parse_envelope
 from nvr.soap.faults import (
     INTERNAL,
     Code,
@@ -41,13 +43,16 @@ from nvr.soap.writer import write
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 CONTENT_TYPE = "application/soap+xml; charset=utf-8"
 ACCEPTED_TYPES = frozenset(("application/soap+xml", "text/xml"))
 """SOAP 1.2, and the type of SOAP 1.1 that lax clients send with SOAP 1.2 envelopes."""
 
 DEFAULT_SIZE_LIMIT = 256 * 1024
 PARSE_ON_LOOP = 16 * 1024
-"""Longer messages are parsed and read in a thread: 256 KiB of small elements take longer than a slice."""
+"""Longer messages are parsed and read in a thread, one at a time: 256 KiB of small elements take longer than a slice,
+and many times their size in memory."""
 CHANGING = frozenset((AccessClass.ACTUATE, AccessClass.WRITE_SYSTEM, AccessClass.UNRECOVERABLE))
 """Operations of these classes come to their end also when their client hangs up; all others are broken off."""
 SLICE_S = 0.002
@@ -113,8 +118,12 @@ class Soap:
         """Raises TypeError for a service that is declared wrongly."""
         self.size_limit = size_limit
         self.requests: Counter[tuple[str, str, str]] = Counter()
-        """Answers by path, operation (empty when unknown) and outcome: `ok`, or the fault's codes joined by slashes."""
+        """Answers by path, operation (empty when unknown) and outcome: `ok`, or that of the fault."""
         self._admission = admission
+        self._turn = asyncio.Lock()
+        """Of the long message that is being read: only one holds its elements in memory."""
+        self._thread = ThreadPoolExecutor(1, "nvr-soap")
+        """For long messages, which anybody may send: those who write the configuration wait in another pool."""
         self._bound = {service.path: BoundService(service) for service in services}
         if len(self._bound) != len(services):
             raise TypeError("two services have the same path")
@@ -139,28 +148,47 @@ class Soap:
             if not request.body and request.authorization is None:
                 # libcurl asks for a Digest challenge with an empty body before it sends the real one.
                 self._admission.admit(AccessClass.READ_SYSTEM, request.method, request.uri, None, (), request.peer)
-            envelope = await _parse(request.body)
-            operation = self._operation(bound, envelope.body)
-            name = operation.operation.name
-            if operation.operation.action is not None:
-                addressing = Addressing.of(envelope.headers, operation.operation.action)
-            caller = self._admission.admit(
-                operation.operation.access,
-                request.method,
-                request.uri,
-                request.authorization,
-                envelope.headers,
-                request.peer,
-            )
-            if addressing.fault is not None:
-                raise bad_addressing(addressing.fault)
-            pieces = await _perform(operation, bound.service.namespace, envelope, caller, request, addressing)
+            async with self._turn if _is_long(request.body) else nullcontext():
+                envelope = await self._read(request.body, parse_envelope, request.body)
+                operation = self._operation(bound, envelope.body)
+                name = operation.operation.name
+                if operation.operation.action is not None:
+                    addressing = Addressing.of(envelope.headers, operation.operation.action)
+                caller = self._admission.admit(
+                    operation.operation.access,
+                    request.method,
+                    request.uri,
+                    request.authorization,
+                    envelope.headers,
+                    request.peer,
+                )
+                if addressing.fault is not None:
+                    raise bad_addressing(addressing.fault)
+                arguments = await self._read(request.body, _arguments, operation, envelope.body)
+                del envelope  # the handler may wait for long
+            pieces = await _perform(operation, bound.service.namespace, arguments, caller, request, addressing)
         except Exception as error:  # the boundary: whatever happens becomes a fault, and is logged
-            fault = _fault(error, bound.service, name, request)
-            self.requests[path, name, "/".join((fault.code, *fault.subcodes))] += 1
-            return Answer(fault.status, (write_fault(fault, addressing.fault_header()),), fault.headers)
+            # Not held by a name here: fault, traceback and this frame would hold each other, and the message with them.
+            return self._refusal(error, bound.service, name, request, addressing)
         self.requests[path, name, "ok"] += 1
         return Answer(200, pieces)
+
+    def close(self) -> None:
+        """Ends the thread for long messages; none can be answered any more."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    async def _read(self, body: bytes, work: Callable[..., T], *arguments: Any) -> T:
+        """A step of reading: at once, or on the thread for long messages."""
+        if not _is_long(body):
+            return work(*arguments)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
+
+    def _refusal(
+        self, error: Exception, service: Service, operation: str, request: Request, addressing: Addressing
+    ) -> Answer:
+        fault = _fault(error, service, operation, request)
+        self.requests[service.path, operation, fault.outcome] += 1
+        return Answer(fault.status, (write_fault(fault, addressing.fault_header()),), fault.headers)
 
     def _operation(self, bound: BoundService, element: etree._Element) -> Bound:
         """Raises SoapFault for an element that is no request of this service."""
@@ -177,19 +205,13 @@ class Soap:
         raise unknown_action("no service knows an operation with this element")
 
 
-async def _parse(body: bytes) -> Envelope:
-    if len(body) > PARSE_ON_LOOP:
-        return await asyncio.to_thread(parse_envelope, body)
-    return parse_envelope(body)
+def _is_long(body: bytes) -> bool:
+    return len(body) > PARSE_ON_LOOP
 
 
 async def _perform(
-    operation: Bound, namespace: str, envelope: Envelope, caller: Caller, request: Request, addressing: Addressing
+    operation: Bound, namespace: str, arguments: Struct, caller: Caller, request: Request, addressing: Addressing
 ) -> list[bytes]:
-    if len(request.body) > PARSE_ON_LOOP:
-        arguments = await asyncio.to_thread(_arguments, operation, envelope.body)
-    else:
-        arguments = _arguments(operation, envelope.body)
     call = Call(arguments, caller, request.origin, request.host, request.uri, request.peer, addressing)
     result = await (
         _change(operation, call, namespace) if operation.operation.access in CHANGING else _done(operation, call)
@@ -207,8 +229,7 @@ async def _change(operation: Bound, call: Call, namespace: str) -> Result:
     try:
         result = await _to_its_end(_done(operation, call))
     except Exception as error:
-        fault = fault_of(error, namespace) or INTERNAL
-        audit.refused(user, call.peer, name, call.request, "/".join((fault.code, *fault.subcodes)))
+        audit.refused(user, call.peer, name, call.request, (fault_of(error, namespace) or INTERNAL).outcome)
         raise
     audit.changed(user, call.peer, name, call.request, result)
     return result
@@ -272,5 +293,5 @@ def _fault(error: Exception, service: Service, operation: str, request: Request)
     else:
         # Those of WS-BaseNotification are Receiver's by decree, though the client is at fault.
         # Without the reason: it may quote a value, and a value may be a password in the wrong place.
-        log.debug("%s: %s", where, "/".join((fault.code, *fault.subcodes)))
+        log.debug("%s: %s", where, fault.outcome)
     return fault

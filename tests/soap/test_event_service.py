@@ -28,6 +28,7 @@ from tests.support.event_house import (
 from tests.support.events import START, data_present, somebody_waits, something
 from tests.support.soap_house import HOST, NAMESPACES, create_job, create_recording, source_xml
 
+CONCRETE = "http://docs.oasis-open.org/wsn/t-1/TopicExpression/Concrete"
 CONCRETE_SET = "http://www.onvif.org/ver10/tev/topicExpression/ConcreteSet"
 ITEM_FILTER = "http://www.onvif.org/ver10/tev/messageContentFilter/ItemFilter"
 BW = "http://docs.oasis-open.org/wsn/bw-2"
@@ -453,6 +454,8 @@ async def test_the_to_header_names_the_subscription_where_the_request_line_does_
          "Sender/InvalidAddressingHeader/OnlyAnonymousAddressSupported"),
         ("<wsa:FaultTo><wsa:Address>http://192.0.2.1/</wsa:Address></wsa:FaultTo>",
          "Sender/InvalidAddressingHeader/OnlyAnonymousAddressSupported"),
+        (f"<wsa:ReplyTo><wsa:Address>{WSA}/none</wsa:Address></wsa:ReplyTo>",
+         "Sender/InvalidAddressingHeader/OnlyAnonymousAddressSupported"),
         ("<wsa:ReplyTo/>", "Sender/InvalidAddressingHeader"),
         ("<wsa:MessageID>a</wsa:MessageID><wsa:MessageID>b</wsa:MessageID>", "Sender/InvalidAddressingHeader"),
         (f"<wsa:MessageID>{'x' * 5000}</wsa:MessageID>", "Sender/InvalidAddressingHeader"),
@@ -464,14 +467,48 @@ async def test_headers_that_cannot_be_followed_are_refused(house: EventHouse, he
     assert house.broker.counts() == (0, 0)
 
 
+async def test_a_pull_whose_answer_nobody_wants_takes_no_message(house: EventHouse) -> None:
+    uri = await house.pull_point()
+    something(house.broker)
+    nowhere = f"<wsa:ReplyTo><wsa:Address>{WSA}/none</wsa:Address></wsa:ReplyTo>"
+    assert (await house.send(pull_messages(), uri, header=nowhere)).status == 400
+    assert len(await house.pull(uri)) == 1
+
+
+@pytest.mark.parametrize(
+    ("inner", "fault"),
+    [
+        (
+            f'<wsnt:Topic Dialect="{CONCRETE}">tns1:RecordingConfig/JobState</wsnt:Topic>',
+            "NoCurrentMessageOnTopicFault",
+        ),
+        (f'<wsnt:Topic Dialect="{CONCRETE}">tns1:NoSuch</wsnt:Topic>', "TopicNotSupportedFault"),
+        (f'<wsnt:Topic Dialect="{CONCRETE}">tns1:</wsnt:Topic>', "InvalidTopicExpressionFault"),
+        ('<wsnt:Topic Dialect="urn:own">tns1:NoSuch</wsnt:Topic>', "TopicExpressionDialectUnknownFault"),
+        (f'<wsnt:Topic Dialect="{CONCRETE_SET}">tns1:RecordingConfig//.</wsnt:Topic>', "MultipleTopicsSpecifiedFault"),
+    ],
+)
+async def test_no_message_of_a_topic_is_kept(house: EventHouse, inner: str, fault: str) -> None:
+    data_present(house.broker, True)
+    reply = await house.send(f"<wsnt:GetCurrentMessage>{inner}</wsnt:GetCurrentMessage>", EVENT)
+    assert (reply.fault, reply.detail_name) == ("Receiver", fault)
+
+
+@pytest.mark.parametrize("inner", ["", "<tt:x/>", f'<tt:x/><wsnt:Topic Dialect="{CONCRETE}">tns1:x</wsnt:Topic>'])
+async def test_the_current_message_of_no_topic_is_a_bad_argument(house: EventHouse, inner: str) -> None:
+    reply = await house.send(f"<wsnt:GetCurrentMessage>{inner}</wsnt:GetCurrentMessage>", EVENT)
+    assert (reply.status, reply.fault) == (400, "Sender/InvalidArgs")
+
+
+async def test_faults_are_counted_by_the_name_of_their_detail(house: EventHouse) -> None:
+    await house.send(pull_messages(), f"{MANAGER}?id=1")
+    assert dict(house.soap.requests) == {(MANAGER, "PullMessages", "Receiver/ResourceUnknownFault"): 1}
+
+
 @pytest.mark.requirement("CO-03")
 async def test_operations_that_are_optional_or_at_another_path_are_not_supported(house: EventHouse) -> None:
     for body, uri in (
         ("<tev:Seek><tev:UtcTime>2026-03-01T12:00:00Z</tev:UtcTime></tev:Seek>", MANAGER),
-        (
-            f'<wsnt:GetCurrentMessage><wsnt:Topic Dialect="{CONCRETE_SET}">x</wsnt:Topic></wsnt:GetCurrentMessage>',
-            EVENT,
-        ),
         (pull_messages(), EVENT),
         (create(), MANAGER),
     ):

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import random
+import threading
+import weakref
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,10 +18,11 @@ from lxml import etree
 from nvr.auth.access import Caller
 from nvr.http.settings import HttpSettings
 from nvr.model.errors import StorageError, UnknownToken
+from nvr.soap import protocol
 from nvr.soap.envelope import MAX_ATTRIBUTES, MAX_ELEMENTS, MAX_HEADER_BLOCKS, parse_envelope
-from nvr.soap.faults import SoapFault
+from nvr.soap.faults import Code, SoapFault
 from nvr.soap.names import ENV, ENV11, PREFIXES, TEV
-from nvr.soap.protocol import serialize
+from nvr.soap.protocol import Request, serialize
 from nvr.soap.service import BoundService, Call
 from tests.soap.fuzz import CROWDED, damaged, once
 from tests.support.soap_http import DEVICE, SOAP_TYPE, Reply, SimulatedClock, a_device, a_soap, envelope
@@ -122,6 +127,55 @@ def test_a_crowd_is_refused_before_python_looks_at_its_parts(monkeypatch: pytest
         with pytest.raises(SoapFault, match="holds more than"):
             parse_envelope(body)
     assert looked_at == []
+
+
+async def test_long_messages_are_read_one_after_the_other_on_a_thread_of_their_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The elements of one only are held at a time, and those who wait for the configuration to be written are not
+    behind them: that is done in the threads of the loop."""
+    steps: list[tuple[str, str]] = []
+
+    def noted(name: str, work: Callable[..., object]) -> Callable[..., object]:
+        def step(*arguments: object) -> object:
+            steps.append((name, threading.current_thread().name))
+            return work(*arguments)
+
+        return step
+
+    for name in ("parse_envelope", "_arguments"):
+        monkeypatch.setattr(protocol, name, noted(name, getattr(protocol, name)))
+    long = envelope(f"<tds:GetSystemDateAndTime/>{' ' * protocol.PARSE_ON_LOOP}")
+    async with a_device() as device:
+        replies = await asyncio.gather(*(device.post(long) for _ in range(6)))
+    assert {reply.status for reply in replies} == {200}
+    assert steps == [("parse_envelope", "nvr-soap_0"), ("_arguments", "nvr-soap_0")] * 6
+
+
+async def test_a_refused_message_is_not_held_until_the_garbage_is_collected() -> None:
+    soap, seen = a_soap(SimulatedClock()), []
+    gc.disable()
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(protocol, "_arguments", lambda *_: _refused(seen))
+            assert (await soap.answer(DEVICE, a_request(PING))).status == 400
+        assert [reference() for reference in seen] == [None]
+    finally:
+        gc.enable()
+
+
+class _Held:
+    """Stands for the elements of a message."""
+
+
+def _refused(seen: list[weakref.ref[_Held]]) -> None:
+    held = _Held()
+    seen.append(weakref.ref(held))
+    raise SoapFault(Code.SENDER, ("InvalidArgs",), "no")
+
+
+def a_request(body: bytes) -> Request:
+    return Request("POST", DEVICE, "application/soap+xml", None, "http://h", "h", "test", body)
 
 
 async def test_an_external_entity_is_never_read(tmp_path: Path) -> None:
