@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
+
+from nvr.storage.findings import Kind
 
 if TYPE_CHECKING:
     from nvr.checking import Outcome, Reported
@@ -17,8 +20,13 @@ if TYPE_CHECKING:
 _EPILOG = """\
 Kinds of findings: missing, left-open, orphan, copy, foreign, unreadable, size, table, identity, row, checksum, overlap.
 --repair gives orphans a row, removes the rows of files that are not there, makes rows and tables anew from the files,
-closes what was left open, sets files with destroyed heads aside, and remembers damaged fragments, which stay as they
-are. It never removes footage. Damage that is remembered is told as known from then on and does not count.
+closes what was left open, and remembers damaged fragments, which stay as they are: they are told as known from then on
+and do not count. A destroyed head is made anew where the fragments are whole, from the row of the file and the codec
+configuration of its run, of what is left of the head, of the samples, or of another file of the track; the old bytes
+are kept beside the file (*.cut). Where none can be made, the file and its row stay, and every check counts it, as it
+does a file that a start has had to set aside (*.unreadable). No footage is removed.
+
+Files that a killed recorder left open are told in one line and do not count: the next start closes them.
 
 Exit status: 0 nothing was found that was not known, 1 there are findings (mended or not), 2 something could not be
 checked."""
@@ -63,11 +71,15 @@ def run_check(arguments: argparse.Namespace) -> int:
     settings = load(arguments.config, arguments.data)
     os.nice(_NICER)  # a recorder beside goes first
     progress = Progress(sys.stderr)
-    report = Report(sys.stdout, progress, machine=arguments.json)
+    report = Report(sys.stdout, progress, machine=arguments.json, repair=arguments.repair)
     request = Request(tuple(arguments.recording), tuple(arguments.volume), arguments.repair)
+    storage_log = logging.getLogger("nvr.storage")
+    level = storage_log.level
+    storage_log.setLevel(logging.ERROR)  # what is mended is told in the report, in words for people
     try:
         outcome = check_footage(arguments.data, settings, request, report.found, progress.show)
     finally:
+        storage_log.setLevel(level)
         progress.clear()
     report.end(outcome)
     return outcome.status
@@ -102,16 +114,19 @@ class Progress:
 class Report:
     """Findings as they come, and the sum of them."""
 
-    def __init__(self, out: TextIO, progress: Progress, *, machine: bool) -> None:
+    def __init__(self, out: TextIO, progress: Progress, *, machine: bool, repair: bool = False) -> None:
         self._out = out
+        self._repair = repair
         self._progress = progress
         self._machine = machine
 
     def found(self, reported: Reported) -> None:
         self._progress.clear()
         if self._machine:
-            self._json({**reported.finding.as_fields(), "done": reported.done or None})
+            self._json({**reported.finding.as_fields(), "done": reported.done or None, "remains": reported.remains})
             return
+        if reported.finding.kind is Kind.LEFT_OPEN and (not reported.done or not reported.remains):
+            return  # a killed recorder leaves one a track, and the next start closes them all: one line at the end
         key = reported.finding.key
         print(f"{key}  {reported.finding}" if key else str(reported.finding), file=self._out)
         if reported.done:
@@ -126,6 +141,10 @@ class Report:
                     "files": outcome.files,
                     "bytes": outcome.bytes_read,
                     "findings": outcome.found,
+                    "left_open": outcome.left_open,
+                    "mended": outcome.mended,
+                    "remembered": outcome.remembered,
+                    "remaining": outcome.remaining,
                     "known": outcome.known,
                     "unchecked": outcome.unchecked,
                     "daemon": outcome.beside,
@@ -136,8 +155,17 @@ class Report:
             print(f"not checked: {sentence}", file=self._out)
         known = f", {outcome.known} more that were known" if outcome.known else ""
         beside = " beside the running recorder" if outcome.beside else ""
+        if outcome.left_open:
+            closed = "" if self._repair else ": the next start, or --repair, closes them"
+            print(
+                f"{outcome.left_open} files were left open by a recorder that did not end in order{closed}",
+                file=self._out,
+            )
+        did = ""
+        if self._repair and outcome.found + outcome.left_open:
+            did = f" ({outcome.mended} mended, {outcome.remembered} remembered as damaged, {outcome.remaining} remain)"
         print(
-            f"{outcome.files} files, {_size(outcome.bytes_read)} checked{beside}: {outcome.found} findings{known}",
+            f"{outcome.files} files, {_size(outcome.bytes_read)} checked{beside}: {outcome.found} findings{known}{did}",
             file=self._out,
         )
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +23,7 @@ from nvr.operations import ask_daemon
 from nvr.storage.disk import Disk
 from nvr.storage.findings import MENDED_FROM_FILE, Damage, Finding, Kind, Repair
 from nvr.storage.index import SqlFootageIndex
-from nvr.storage.mending import examine_for, mend
+from nvr.storage.mending import Mended, examine_for, mend
 from nvr.storage.rows import FootageIndex
 from nvr.storage.survey import Survey
 from nvr.storage.track_file import FOOTAGE
@@ -45,6 +45,8 @@ class Reported:
 
     finding: Finding
     done: str = ""
+    remains: bool = True
+    """What was found is there still."""
 
 
 @dataclass(slots=True)
@@ -52,12 +54,36 @@ class Outcome:
     files: int = 0
     bytes_read: int = 0
     found: int = 0
-    """Findings that were not known before."""
+    """Findings that were not known before, but for files that were left open."""
+    left_open: int = 0
+    """Files that nobody closed because the recorder did not end in order: the next start closes them."""
+    mended: int = 0
+    """Findings, and files left open, that are gone now."""
+    remembered: int = 0
+    """Damaged places that stay as they are and are known from now on."""
     known: int = 0
     beside: bool = False
     """A daemon was running."""
     unchecked: list[str] = field(default_factory=list)
     """What could not be checked as asked, and why, one sentence each."""
+
+    @property
+    def remaining(self) -> int:
+        """Findings that are neither mended nor remembered."""
+        return self.found + self.left_open - self.mended - self.remembered
+
+    def count(self, reported: Reported) -> None:
+        finding = reported.finding
+        if finding.known:
+            self.known += 1
+            return
+        if finding.kind is Kind.LEFT_OPEN:
+            self.left_open += 1
+        else:
+            self.found += 1
+        if not reported.remains:
+            self.remembered += finding.kind is Kind.CHECKSUM
+            self.mended += finding.kind is not Kind.CHECKSUM
 
     @property
     def status(self) -> int:
@@ -96,15 +122,24 @@ def check_footage(
         survey = Survey(index, volumes, growing=beside, recordings=recordings, progress=lambda: progress(survey, total))
         total = survey.total_bytes()
         try:
-            for finding in survey.findings():
-                outcome.known += finding.known
-                outcome.found += not finding.known
-                done = mender.mend(finding) if mender is not None and not finding.known else ""
-                report(Reported(finding, done))
+            for reported in _mended(survey, survey.findings(), mender):
+                outcome.count(reported)
+                report(reported)
         except StorageError as e:
             outcome.unchecked.append(f"the check has ended early: {e}")
         outcome.files, outcome.bytes_read = survey.files, survey.bytes_read
         return outcome
+
+
+def _mended(survey: Survey, findings: Iterable[Finding], mender: _Mender | None) -> Iterator[Reported]:
+    for finding in findings:
+        if mender is None or finding.known:
+            yield Reported(finding)
+            continue
+        mended = mender.mend(finding)
+        yield Reported(finding, mended.text, mended.remains)
+        if finding.kind is Kind.UNREADABLE and not mended.remains:  # what stands behind its head was not seen so far
+            yield from _mended(survey, survey.again(finding), mender)
 
 
 def _volumes(settings: Settings, request: Request, outcome: Outcome, beside: bool) -> list[Volume]:
@@ -159,15 +194,20 @@ class _Mender:
         self._index = index
         self._volumes = {v.id: v for v in volumes}
         self._beside = beside
-        self._mended = ""
-        """Id of the last file whose row was made anew."""
+        self._last: tuple[str, Mended] | None = None
+        """Id of the last file whose row was made anew, and what came of it."""
 
-    def mend(self, finding: Finding) -> str:
+    def mend(self, finding: Finding) -> Mended:
         """What was done."""
         if finding.kind in MENDED_FROM_FILE:
-            if self._mended == finding.file_id:
-                return "with the same repair"
-            self._mended = finding.file_id
+            if self._last is not None and self._last[0] == finding.file_id:
+                return Mended("with the same repair", remains=self._last[1].remains)
+            mended = self._mend(finding)
+            self._last = finding.file_id, mended
+            return mended
+        return self._mend(finding)
+
+    def _mend(self, finding: Finding) -> Mended:
         damage: tuple[Damage, ...] = ()
         if finding.kind is Kind.CHECKSUM and finding.offset is not None:
             damage = (Damage(finding.file_id, finding.offset, finding.length),)
@@ -175,13 +215,13 @@ class _Mender:
         try:
             return self._by_daemon(repair) if self._beside else self._here(repair)
         except (NvrError, OSError) as e:
-            return f"not mended: {e}"
+            return Mended(f"not mended: {e}", remains=True)
 
-    def _here(self, repair: Repair) -> str:
+    def _here(self, repair: Repair) -> Mended:
         volume = self._volumes[repair.volume_id]
-        return mend(volume.disk, volume, self._index, repair, examine_for(volume, repair)).text
+        return mend(volume.disk, volume, self._index, repair, examine_for(volume, repair))
 
-    def _by_daemon(self, repair: Repair) -> str:
+    def _by_daemon(self, repair: Repair) -> Mended:
         arguments = {
             "kind": repair.kind.value,
             "volume": repair.volume_id,
@@ -191,5 +231,5 @@ class _Mender:
         }
         answer = ask_daemon(self._data, "check mend", arguments)
         if answer is None:
-            return "not mended: the daemon is starting or stopping; try again in a moment"
-        return answer[0]["done"]
+            return Mended("not mended: the daemon is starting or stopping; try again in a moment", remains=True)
+        return Mended(answer[0]["done"], remains=bool(answer[0].get("remains")))

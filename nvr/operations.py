@@ -30,6 +30,7 @@ from nvr.model.recording import RecordingConfiguration, RecordingSourceInformati
 from nvr.model.tokens import JobToken, ReceiverToken, RecordingToken
 from nvr.soap.values import any_uri
 from nvr.storage.findings import Damage, Kind, Repair
+from nvr.storage.mending import Mended
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +66,7 @@ class Operations:
         *,
         running: bool = True,
         remark: Callable[[ReceiverToken], str | None] = lambda token: None,
-        mend: Callable[[Repair], Awaitable[str]] | None = None,
+        mend: Callable[[Repair], Awaitable[Mended]] | None = None,
     ) -> None:
         """`remark` says where the media of a receiver do not come as they were asked for; `mend` mends a track file."""
         self._remark = remark
@@ -140,7 +141,8 @@ class Operations:
             repair = Repair(Kind(kind), volume, path, file, places)
         except (ValueError, TypeError) as e:
             raise OperatorError(f"the daemon does not know such a repair ({e}); is it of another version?") from e
-        return [{"done": await self._mend(repair)}]
+        mended = await self._mend(repair)
+        return [{"done": mended.text, "remains": "yes" if mended.remains else ""}]
 
     async def run(self, command: str, arguments: Mapping[str, str]) -> list[Row]:
         """One command of the wire protocol. Raises NvrError."""

@@ -18,6 +18,7 @@ from nvr.checking import Outcome, Reported, Request, check_footage
 from nvr.cli import main
 from nvr.config import Settings
 from nvr.data_directory import DataDirectory
+from nvr.media.bmff.fragment import FRAGMENT_BOX
 from nvr.media.unit import Fragment
 from nvr.model.errors import OperatorError, StorageError
 from nvr.model.recording import TrackType
@@ -193,17 +194,107 @@ async def test_a_destroyed_table_is_made_anew_and_what_stood_there_is_kept(store
     assert await store.shown() == store.handed()
 
 
-async def test_a_destroyed_head_sets_the_file_aside_and_removes_its_row(store: Store) -> None:
-    row = store.rows()[0]
-    data = bytearray(store.path(row).read_bytes())
-    data[5] ^= 0xFF
-    store.path(row).write_bytes(data)
-    outcome, found = store.check(repair=True)
-    assert (kinds(found), found[0].done) == ([Kind.UNREADABLE], "it is set aside, and its row is removed")
-    aside = store.path(row).with_name(store.path(row).name + ".unreadable")
-    assert aside.read_bytes() == data
+def destroy(path: Path, count: int) -> bytes:
+    """The first bytes of a file become zeros; gives those that stood there."""
+    data = path.read_bytes()
+    path.write_bytes(bytes(count) + data[count:])
+    return data
+
+
+def head_size(path: Path) -> int:
+    return path.read_bytes().index(b"uuid" + FRAGMENT_BOX.bytes) - 4
+
+
+async def test_a_destroyed_head_is_made_anew_as_it_was_from_the_row_and_a_file_of_the_same_run(store: Store) -> None:
+    row = store.rows()[1]
+    path = store.path(row)
+    size = head_size(path)
+    whole = destroy(path, size)
     outcome, found = store.check()
-    assert (outcome.status, kinds(found), found[0].finding.known) == (0, [Kind.UNREADABLE], True)
+    assert (outcome.status, kinds(found)) == (1, [Kind.UNREADABLE])
+    outcome, found = store.check(repair=True)
+    assert "of the same run" in found[0].done
+    assert (outcome.found, outcome.mended, outcome.remaining) == (1, 1, 0)
+    assert path.read_bytes() == whole
+    assert path.with_name(f"{path.name}.head.cut").read_bytes() == bytes(size)
+    outcome, found = store.check()
+    assert (outcome.status, outcome.known) == (0, 1)
+    assert await store.shown() == store.handed()
+
+
+@pytest.mark.parametrize(
+    ("key", "destroyed", "source"), [(OTHER, 200, "what is left"), (SOUND, 1 << 20, "its samples")]
+)
+async def test_the_only_file_of_a_track_gets_a_new_head_too(
+    key: TrackKey, destroyed: int, source: str, store: Store
+) -> None:
+    for row in store.rows(key)[1:]:
+        store.path(row).unlink()
+        store.change(lambda index, row=row: index.forget([row.file_id]))  # type: ignore[misc]
+    path = store.path(store.rows(key)[0])
+    whole = destroy(path, min(destroyed, head_size(path)))
+    found = store.check(repair=True)[1]
+    assert source in found[0].done
+    assert path.read_bytes() == whole
+
+
+async def test_a_head_comes_from_another_run_only_where_its_own_tells_nothing_and_damage_behind_it_is_told_at_once(
+    store: Store,
+) -> None:
+    rows = store.rows()
+    run = rows[-1].run_id
+    for row in [r for r in rows if r.run_id == run][1:]:
+        store.path(row).unlink()
+        store.change(lambda index, row=row: index.forget([row.file_id]))  # type: ignore[misc]
+    path = store.path(next(r for r in rows if r.run_id == run))
+    data = bytearray(path.read_bytes())
+    data[data.rindex(b"mdat") + 9] ^= 1
+    path.write_bytes(data)
+    whole = destroy(path, head_size(path))
+    found = store.check(repair=True)[1]
+    assert "of another run" in found[0].done
+    assert kinds(found)[:2] == [Kind.UNREADABLE, Kind.CHECKSUM]
+    assert path.read_bytes() == whole
+
+
+async def test_where_no_head_can_be_made_nothing_is_changed_and_every_check_says_so(store: Store) -> None:
+    first, *others = store.rows(OTHER)
+    for row in others:
+        store.path(row).unlink()
+        store.change(lambda index, row=row: index.forget([row.file_id]))  # type: ignore[misc]
+    path = store.path(first)
+    destroy(path, head_size(path))
+    left = path.read_bytes()
+    for _ in range(2):
+        outcome, found = store.check(repair=True)
+        assert (outcome.status, kinds(found), outcome.remaining) == (1, [Kind.UNREADABLE], 1)
+        assert found[0].done.startswith("nothing is changed: no head can be made for it: ")
+    assert path.read_bytes() == left
+    assert store.rows(OTHER) == [first]
+
+
+async def test_a_file_that_a_start_has_set_aside_counts_in_every_check(store: Store) -> None:
+    path = store.path(store.rows()[0])
+    path.with_name("000000-" + "e" * 32 + ".mp4.unreadable").write_bytes(b"destroyed")
+    for _ in range(2):
+        outcome, found = store.check(repair=True)
+        assert (outcome.status, kinds(found), found[0].remains) == (1, [Kind.UNREADABLE], True)
+
+
+async def test_what_no_recorder_has_made_is_named_wherever_it_stands(store: Store) -> None:
+    day = store.path(store.rows()[0]).parent
+    strange = {
+        day / "notes.txt",
+        store.root / "footage/foreign.mp4",
+        store.root / "other.mp4",
+        day.parent / "20260101.tgz",
+    }
+    for path in strange:
+        path.write_bytes(b"?")
+    outcome, found = store.check(repair=True)
+    assert (outcome.status, set(kinds(found))) == (1, {Kind.FOREIGN})
+    assert {store.root / r.finding.path for r in found} == strange
+    assert all(path.exists() for path in strange)
 
 
 async def test_copies_and_files_of_other_volumes_are_named_and_left_alone(store: Store) -> None:
@@ -247,7 +338,8 @@ async def test_what_a_dead_recorder_left_open_is_found_and_closed(store: Store) 
     store.change(lambda index: index.insert_open(replace(begun, end_ns=begun.start_ns)))
     found = store.check()[1]
     assert sorted(kinds(found)) == [Kind.LEFT_OPEN, Kind.LEFT_OPEN, Kind.OVERLAP]
-    store.check(repair=True)
+    outcome = store.check(repair=True)[0]
+    assert (outcome.left_open, outcome.found, outcome.mended, outcome.remaining) == (2, 1, 2, 1)
     assert store.check()[0].status == 0
     assert store.rows()[:-1] == rows[:-1]
     assert await store.shown() == store.handed()
@@ -394,6 +486,11 @@ async def test_the_command_line_reports_for_people_and_for_machines(
     assert lines[0]["from"] == "2026-01-01T00:00:00.123456789Z"
     assert (lines[-1]["kind"], lines[-1]["findings"], lines[-1]["unchecked"]) == ("summary", 1, [])
     assert run()[0] == 0
+    store.change(lambda index: index.reopen(store.rows()[-1].file_id))
+    status, told = run()
+    assert (status, len(told.splitlines())) == (0, 2)
+    assert told.startswith("1 files were left open by a recorder that did not end in order: the next start, or")
+    assert "1 mended, 0 remembered as damaged, 0 remain" in run("--repair")[1]
     assert run("--volume", "elsewhere")[0] == 2
 
 

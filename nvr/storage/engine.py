@@ -26,7 +26,7 @@ from nvr.storage.findings import Repair
 from nvr.storage.footage import Footage, FootageReader
 from nvr.storage.holds import Hold
 from nvr.storage.later import Checking, LaterRecovery
-from nvr.storage.mending import examine_for
+from nvr.storage.mending import Mended, examine_for
 from nvr.storage.orders import (
     Append,
     Appended,
@@ -172,7 +172,7 @@ class StorageEngine:
             await asyncio.to_thread(recovery.wait_until_done)
         await self.flush()
 
-    async def mend(self, repair: Repair) -> str:
+    async def mend(self, repair: Repair) -> Mended:
         """Mends what `nvr check` has found, where it still is so, and says what was done.
 
         Raises StorageError when the volume is not here or the disk or the index fails.
@@ -188,7 +188,7 @@ class StorageEngine:
         error = await self._done(thread, order)
         if error is not None:
             raise StorageError(f"{repair.path} cannot be mended: {error}") from error
-        return order.told
+        return order.mended
 
     def checking(self) -> list[Checking]:
         """How far the recovery of each volume is."""

@@ -21,7 +21,7 @@ class Kind(StrEnum):
     COPY = "copy"
     """A file whose id belongs to another file."""
     FOREIGN = "foreign"
-    """A file without a row that was recorded on another volume, or for another track."""
+    """A file without a row that was recorded on another volume or for another track, or that no recorder has made."""
     UNREADABLE = "unreadable"
     """A file whose head is destroyed, or that the disk does not give."""
     SIZE = "size"
@@ -42,7 +42,7 @@ MENDED_FROM_FILE = frozenset({Kind.SIZE, Kind.TABLE, Kind.IDENTITY, Kind.ROW})
 """The row, and where need be the table, is made again from what the file holds."""
 NEVER_MENDED = {
     Kind.COPY: "nothing is changed; move one of the two files away",
-    Kind.FOREIGN: "nothing is changed; move it away, or make the index again with `nvr catalog rebuild` to take it in",
+    Kind.FOREIGN: "nothing is changed; move it away",
     Kind.OVERLAP: "nothing is changed; both files are kept and shown",
 }
 
@@ -71,7 +71,9 @@ class Finding:
         parts = [f"{self.kind}:", self.path]
         if self.offset is not None:
             parts.append(f"at byte {self.offset} ({self.length} bytes)")
-        if self.start_ns is not None and self.end_ns is not None:
+        if self.start_ns is not None and self.end_ns in (None, self.start_ns):
+            parts.append(f"from {format_iso(self.start_ns, 3)} on")
+        elif self.start_ns is not None and self.end_ns is not None:
             parts.append(f"from {format_iso(self.start_ns, 3)} to {format_iso(self.end_ns, 3)}")
         return " ".join(parts) + f": {self.text}" + (" (known)" if self.known else "")
 

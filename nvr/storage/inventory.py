@@ -19,7 +19,7 @@ from nvr.model.tokens import RecordingToken, TrackKey, TrackToken
 from nvr.storage.rows import FileState, FootageIndex
 from nvr.storage.settling import file_id_of
 from nvr.storage.track_file import FOOTAGE, SUFFIX
-from nvr.storage.volume import Volume
+from nvr.storage.volume import IDENTITY_FILE, Volume
 
 DAY = "%Y%m%d"
 
@@ -102,6 +102,19 @@ def difference(volume: Volume, index: FootageIndex, day: Day) -> Difference:
         missing=tuple(missing),
         files=len(there),
     )
+
+
+def strangers(volume: Volume) -> Iterator[Path]:
+    """What stands above the directories of days and is none of ours. Raises OSError."""
+    ours = {IDENTITY_FILE, FOOTAGE, "lost+found"}
+    for path in sorted(volume.root.iterdir()):
+        snapshot = path.name.startswith("configuration.") and path.name.endswith(".json")
+        if path.name not in ours and not snapshot and not path.name.startswith("."):
+            yield path
+    footage = volume.path(FOOTAGE)
+    for directory in (footage, *_directories(footage), *(t for r in _directories(footage) for t in _directories(r))):
+        if directory.is_dir():  # it may be deleted meanwhile
+            yield from sorted(path for path in directory.iterdir() if not path.is_dir())
 
 
 def is_missing(volume: Volume, index: FootageIndex, file_id: str) -> bool:

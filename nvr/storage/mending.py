@@ -15,14 +15,13 @@ from nvr.model.errors import FormatError, StorageError
 from nvr.model.timeline import GapReason
 from nvr.storage.disk import Disk
 from nvr.storage.findings import MENDED_FROM_FILE, NEVER_MENDED, Kind, Repair
-from nvr.storage.recovery import Changed, adopt, finish_open, set_aside
+from nvr.storage.heads import make_head, put_head
+from nvr.storage.recovery import CUT, Changed, adopt, finish_open
 from nvr.storage.rows import FileState, FootageIndex, TrackFileRow
 from nvr.storage.settling import Examined, belongs, examine, finish, row_of
-from nvr.storage.track_file import FOOTAGE
+from nvr.storage.track_file import FOOTAGE, open_for_reading, read_head
 from nvr.storage.volume import Volume
 
-CUT = ".cut"
-"""Put behind the name of a file, for the bytes that stood behind its last whole fragment."""
 _COPY = 1 << 20
 
 
@@ -32,7 +31,9 @@ class Mended:
 
     text: str
     changed: Changed = field(default_factory=set)
-    """Runs whose rows have changed."""
+    """Runs whose rows have changed, or whose footage can be read again."""
+    remains: bool = False
+    """What was found is there still."""
 
 
 def examine_for(volume: Volume, repair: Repair) -> Examined | None:
@@ -53,14 +54,14 @@ def mend(disk: Disk, volume: Volume, index: FootageIndex, repair: Repair, examin
     if not repair.path.startswith(f"{FOOTAGE}/") or ".." in Path(repair.path).parts:
         raise StorageError(f"{repair.path!r} is no path of footage")
     if repair.kind in NEVER_MENDED:
-        return Mended(NEVER_MENDED[repair.kind])
+        return Mended(NEVER_MENDED[repair.kind], remains=True)
     if not volume.present():
         raise StorageError(f"volume {volume.id} is not at {volume.root} any more")
     if repair.kind is Kind.ORPHAN:
         return _adopt(disk, volume, index, repair, examined)
     row = index.file(repair.file_id) if repair.file_id else None
     if repair.kind is Kind.UNREADABLE:
-        return _set_aside(disk, volume, index, repair, row)
+        return _new_head(disk, volume, index, row)
     if row is None or row.state is FileState.DELETING:
         return Mended("it has been deleted meanwhile")
     if repair.kind is Kind.CHECKSUM:
@@ -83,30 +84,41 @@ def mend(disk: Disk, volume: Volume, index: FootageIndex, repair: Repair, examin
 def _adopt(disk: Disk, volume: Volume, index: FootageIndex, repair: Repair, examined: Examined | None) -> Mended:
     path = volume.path(repair.path)
     if examined is None:
-        return Mended("nothing is changed: it holds no whole fragment")
+        return Mended("nothing is changed: it holds no whole fragment", remains=True)
     assert volume.id is not None
     why = belongs(examined.identity, path, volume.id)
     if why:
-        return Mended(f"nothing is changed: {why}")
+        return Mended(f"nothing is changed: {why}", remains=True)
     row = adopt(disk, volume, index, path, examined)
     if row is None:
         return Mended("it has a row by now, or is gone")
     return Mended("it has a row now", {(row.key, row.run_id)})
 
 
-def _set_aside(disk: Disk, volume: Volume, index: FootageIndex, repair: Repair, row: TrackFileRow | None) -> Mended:
+def _new_head(disk: Disk, volume: Volume, index: FootageIndex, row: TrackFileRow | None) -> Mended:
     """Only where the head is destroyed: what the disk does not give today it may give tomorrow."""
     if row is None:
-        return Mended("nothing is changed: it is not shown, and may be of use to an expert")
+        return Mended("nothing is changed: without a row nobody knows what it is; keep it for an expert", remains=True)
     path = volume.path(row.path)
     try:
-        if examine(path) is not None:
-            return Mended("it can be read by now")
-        return Mended("nothing is changed: it holds no whole fragment")
+        fd = open_for_reading(path)
+        try:
+            head = read_head(fd)
+        finally:
+            os.close(fd)
+    except FormatError:
+        pass
+    else:
+        why = "can be read by now" if head is not None else "holds no whole fragment"
+        return Mended(f"nothing is changed: it {why}", remains=head is None)
+    try:
+        made = make_head(volume, index, row)
     except FormatError as e:
-        set_aside(disk, path, e)
-        index.forget([row.file_id])
-        return Mended("it is set aside, and its row is removed", {(row.key, row.run_id)})
+        return Mended(f"nothing is changed: no head can be made for it: {e}", remains=True)
+    kept = path.with_name(f"{path.name}.head{CUT}")
+    put_head(disk, path, made, kept)
+    text = f"its head is made anew, with the codec configuration from {made.source}; the old one is kept in {kept.name}"
+    return Mended(text, {(row.key, row.run_id)})
 
 
 def _row_from_file(
@@ -116,11 +128,11 @@ def _row_from_file(
     if row.state is not FileState.CLOSED:
         return Mended("it is open by now: the recovery will close it")
     if examined is None:
-        return Mended("nothing is changed: it holds no whole fragment")
+        return Mended("nothing is changed: it holds no whole fragment", remains=True)
     assert volume.id is not None
     why = belongs(examined.identity, path, volume.id)
     if why or examined.identity.file != row.file_id:
-        return Mended(f"nothing is changed: {why or 'it says of itself that it is another file'}")
+        return Mended(f"nothing is changed: {why or 'it says of itself that it is another file'}", remains=True)
     kept = ""
     if examined.closing is None:
         kept = _keep_rest(disk, path, examined)

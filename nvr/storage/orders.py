@@ -14,6 +14,7 @@ from nvr.model.time import UtcNs
 from nvr.model.timeline import GapReason, Run
 from nvr.model.tokens import TrackKey
 from nvr.storage.findings import Repair
+from nvr.storage.mending import Mended
 from nvr.storage.rows import FragmentRef, TrackFileRow
 from nvr.storage.settling import Examined
 from nvr.storage.volume import VolumeStatus
@@ -115,11 +116,11 @@ class Adopt:
 
 @dataclass(slots=True, eq=False)
 class Mend:
-    """What `nvr check` has found and an operator wants mended; `told` says what was done when it is done."""
+    """What `nvr check` has found and an operator wants mended; `mended` says what was done when it is done."""
 
     repair: Repair
     examined: Examined | None
-    told: str = ""
+    mended: Mended = field(default_factory=lambda: Mended("nothing is changed", remains=True))
 
 
 Order: TypeAlias = Append | Close | CorrectEnd | Delete | Unlink | Barrier | Settle | Adopt | Mend

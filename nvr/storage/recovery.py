@@ -17,6 +17,7 @@ from nvr.model.errors import FormatError, StorageError
 from nvr.model.timeline import GapReason
 from nvr.model.tokens import TrackKey
 from nvr.storage.disk import Disk
+from nvr.storage.heads import make_head, put_head
 from nvr.storage.rows import FileState, FootageIndex, TrackFileRow
 from nvr.storage.settling import (
     Examined,
@@ -34,7 +35,10 @@ from nvr.storage.volume import Volume
 log = logging.getLogger(__name__)
 
 UNREADABLE = ".unreadable"
-"""Put behind the name of a file that holds fragments and whose head is destroyed: kept for an expert, not indexed."""
+"""Put behind the name of a file that was left open and whose head is destroyed, where none can be made: kept for an
+expert, not indexed, and named by every check."""
+CUT = ".cut"
+"""Put behind the name of a file, for bytes of it that a repair has taken out."""
 
 Changed = set[tuple[TrackKey, str]]
 """Track and id of runs whose rows have changed."""
@@ -88,9 +92,7 @@ def _glance(disk: Disk, volume: Volume, index: FootageIndex, row: TrackFileRow, 
         size = os.fstat(fd).st_size
         footage = closing is not None or (head is not None and has_footage(fd, head.size))
     except FormatError as e:
-        set_aside(disk, path, e)
-        index.forget([row.file_id])
-        return True
+        return _without_head(disk, volume, index, row, e)
     finally:
         os.close(fd)
     if head is not None and closing is not None:
@@ -105,8 +107,30 @@ def _glance(disk: Disk, volume: Volume, index: FootageIndex, row: TrackFileRow, 
     return False
 
 
-def set_aside(disk: Disk, path: Path, cause: FormatError) -> None:
-    log.error("%s cannot be adopted, it is kept as %s%s: %s", path, path.name, UNREADABLE, cause)
+def _without_head(disk: Disk, volume: Volume, index: FootageIndex, row: TrackFileRow, cause: FormatError) -> bool:
+    """A file whose head is destroyed gets a new one, and is examined like the others; or it is set aside."""
+    path = volume.path(row.path)
+    try:
+        head = make_head(volume, index, row)
+    except FormatError as e:
+        _set_aside(disk, path, cause, e)
+        index.forget([row.file_id])
+        return True
+    kept = path.with_name(f"{path.name}.head{CUT}")
+    put_head(disk, path, head, kept)
+    log.error("%s: %s; its head is made anew, with the codec configuration from %s", path, cause, head.source)
+    return False
+
+
+def _set_aside(disk: Disk, path: Path, cause: FormatError, why: FormatError) -> None:
+    log.error(
+        "%s is kept as %s%s, and its footage is not shown: its head is destroyed (%s), and none can be made: %s",
+        path,
+        path.name,
+        UNREADABLE,
+        cause,
+        why,
+    )
     disk.rename(path, path.with_name(path.name + UNREADABLE))
     disk.sync_directory(path.parent)
 

@@ -123,7 +123,9 @@ def finish(
     adopted = examined.closing is None
     if adopted:
         count = len(examined.entries)
-        log.warning("adopted %s: %d fragments, %d bytes behind the last whole one cut off", path, count, size - end)
+        lost = size - end
+        text = f", {lost} bytes of an unfinished one are cut off" if lost else ""
+        log.log(logging.WARNING if lost else logging.INFO, "%s is closed: %d whole fragments%s", path, count, text)
     return Settled(examined.identity, replace(figures, size=end + len(tail)), end_reason, adopted)
 
 

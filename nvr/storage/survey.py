@@ -17,9 +17,8 @@ from nvr.model.time import NS, UtcNs
 from nvr.model.tokens import RecordingToken, TrackKey, TrackToken
 from nvr.storage.check import check_file, check_order
 from nvr.storage.findings import Damage, Finding, Kind
-from nvr.storage.inventory import Day, days_of, difference
-from nvr.storage.mending import CUT
-from nvr.storage.recovery import UNREADABLE
+from nvr.storage.inventory import Day, days_of, difference, strangers
+from nvr.storage.recovery import CUT, UNREADABLE
 from nvr.storage.rows import FileState, FootageIndex, TrackFileRow
 from nvr.storage.settling import belongs, file_id_of
 from nvr.storage.track_file import read_head
@@ -62,10 +61,32 @@ class Survey:
         """Raises StorageError when the index cannot be read or a volume goes away."""
         # Names first: a file that is given a row is checked like the others, and none that is set aside is told twice.
         for volume in self._volumes.values():
+            if self._recordings is None:
+                yield from self._around(volume)
             for day in reversed(days_of(volume, self._index, self._recordings)):
                 yield from self._day(volume, day)
         for key in self._keys():
             yield from self._track(key)
+
+    def again(self, finding: Finding) -> Iterator[Finding]:
+        """What else is wrong with a file whose head can be read again. Raises as `findings`."""
+        row, volume = self._index.file(finding.file_id), self._volumes.get(finding.volume_id)
+        if row is not None and volume is not None and row.state is not FileState.DELETING:
+            yield from self._file(volume, row)
+            self.files -= 1  # it has been counted
+
+    def _around(self, volume: Volume) -> Iterator[Finding]:
+        try:
+            for path in strangers(volume):
+                if path.exists():
+                    yield self._foreign(volume, path, None)
+        except OSError as e:
+            where = os.path.relpath(e.filename or volume.root, volume.root)
+            yield Finding(Kind.UNREADABLE, volume.id or "", where, f"the directory cannot be read: {e.strerror}")
+
+    def _foreign(self, volume: Volume, path: Path, key: TrackKey | None) -> Finding:
+        relative = path.relative_to(volume.root).as_posix()
+        return Finding(Kind.FOREIGN, volume.id or "", relative, "no recorder puts such a thing there", key=key)
 
     def _keys(self) -> list[TrackKey]:
         keys = set(self._index.all_runs())
@@ -126,10 +147,15 @@ class Survey:
                 text = f"its id belongs to {row.path} on volume {row.volume_id}"
                 yield Finding(Kind.COPY, volume.id or "", relative, text, row.file_id, row.key)
         for path in names.others:
-            if path.name.endswith((UNREADABLE, CUT)):
-                relative = path.relative_to(volume.root).as_posix()
-                text = "it was set aside because it could not be read; nothing needs it"
-                yield Finding(Kind.UNREADABLE, volume.id or "", relative, text, known=True)
+            relative = path.relative_to(volume.root).as_posix()
+            if path.name.endswith(CUT):
+                text = "a repair has kept these bytes; nothing needs them"
+                yield Finding(Kind.UNREADABLE, volume.id or "", relative, text, key=day.key, known=True)
+            elif path.name.endswith(UNREADABLE):
+                text = "its head is destroyed and it was set aside: the footage in it is not shown"
+                yield Finding(Kind.UNREADABLE, volume.id or "", relative, text, key=day.key)
+            elif path.exists():
+                yield self._foreign(volume, path, day.key)
 
     def _stray(self, volume: Volume, path: Path) -> Finding | None:
         assert volume.id is not None
@@ -149,6 +175,8 @@ class Survey:
         wrong = belongs(identity, path, volume.id)
         if wrong:
             kind, why = (Kind.COPY if file_id_of(path) != identity.file else Kind.FOREIGN), wrong
+            if kind is Kind.FOREIGN:
+                why += "; `nvr catalog rebuild` would take it in"
         return Finding(kind, volume.id, relative, why, identity.file, key, start_ns=identity.start_ns)
 
     def _read(self, count: int) -> None:

@@ -110,7 +110,7 @@ class TrackFileWriter:
         if self._fd is None:
             self._disk.make_directories(self.path.parent, self._root)
             self._fd = self._disk.create(self.path)
-            head = build_head(self._configuration, _identity(self.row))
+            head = build_head(self._configuration, identity_of(self.row))
             parts.insert(0, head)
             offset = len(head)
         self.unsynced = True
@@ -170,7 +170,8 @@ class TrackFileWriter:
             cause.add_note(f"and {self.path} could not be cut back to {self.size} bytes: {e}")
 
 
-def _identity(row: TrackFileRow) -> Identity:
+def identity_of(row: TrackFileRow) -> Identity:
+    """What the file of a row says of itself."""
     return Identity(
         file=row.file_id,
         volume=row.volume_id,
@@ -185,13 +186,18 @@ def _identity(row: TrackFileRow) -> Identity:
 
 
 def read_head(fd: int) -> Head | None:
-    """None when the file ends before its head does. Raises FormatError when it is no track file."""
+    """None when the file ends before its head does. Raises FormatError when it is no track file, or when fragments
+    follow on what is no head any more: nobody may take such a file for one of which nothing was written."""
     size = _HEAD_READ
     while True:
         data = os.pread(fd, size, 0)
         head = parse_head(data)
-        if head is not None or len(data) < size:
+        if head is not None:
             return head
+        if len(data) < size:
+            if next(scan(fd, 0), None) is not None:
+                raise FormatError("its boxes reach over its fragments")
+            return None
         size *= 4
 
 

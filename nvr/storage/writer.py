@@ -14,7 +14,7 @@ from nvr.media.bmff.fragment import FragmentEntry
 from nvr.model.errors import FormatError, OperatorError, StorageError
 from nvr.model.time import NS, UtcNs
 from nvr.model.timeline import GapReason
-from nvr.storage.mending import mend
+from nvr.storage.mending import Mended, mend
 from nvr.storage.orders import (
     Adopt,
     Append,
@@ -372,14 +372,14 @@ class VolumeWriter:
         repair = order.repair
         try:
             if repair.file_id in self._growing or repair.file_id in self.pending:
-                order.told = "it is being written or recovered: nothing is changed"
+                order.mended = Mended("nothing is changed: it is being written or recovered", remains=True)
             elif self.volume.state not in (VolumeState.ONLINE, VolumeState.FULL):
-                order.told = f"nothing is changed: the volume is {self.volume.state}"
+                order.mended = Mended(f"nothing is changed: the volume is {self.volume.state}", remains=True)
             else:
                 before = self._size_of(repair.file_id)
                 mended = mend(self.volume.disk, self.volume, self._index, repair, order.examined)
                 self.volume.count(self._size_of(repair.file_id) - before)
-                order.told = mended.text
+                order.mended = mended
                 log.warning("%s on %s (%s): %s", repair.path, self.volume.root, repair.kind, mended.text)
                 self._tell_recovered(mended.changed)
         except (OSError, StorageError, FormatError) as e:

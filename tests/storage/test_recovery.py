@@ -270,14 +270,37 @@ async def test_rows_whose_file_was_never_made_and_empty_files_are_gone_after_a_s
     check_settled(tmp_path / "default", index, [CAMERA])
 
 
-async def test_an_open_file_with_a_destroyed_head_is_set_aside_and_not_thrown_away(tmp_path: Path) -> None:
+async def test_an_open_file_with_a_destroyed_head_gets_a_new_one_and_its_footage_is_shown(tmp_path: Path) -> None:
     index = IndexInMemory()
     await _crashed(tmp_path, index)
     open_row = next(r for r in index.rows.values() if r.state is FileState.OPEN)
     path = tmp_path / "default" / open_row.path
-    data = bytearray(path.read_bytes())
+    whole = path.read_bytes()
+    data = bytearray(whole)
     data[60:90] = bytes(30)
     data[5] ^= 1
+    path.write_bytes(data)
+    engine = StorageEngine(settings_in(tmp_path), index)
+    await engine.start()
+    await engine.settled()
+    assert len(list(engine.footage(CAMERA).fragments(0))) == 40
+    assert path.read_bytes().startswith(whole[:1000])
+    await engine.stop()
+    path.with_name(f"{path.name}.head.cut").unlink()  # what stood there
+    check_settled(tmp_path / "default", index, [CAMERA])
+
+
+@pytest.mark.parametrize("place", [5, 29])  # what ftyp says, and the size of moov: then the head seems to have no end
+async def test_an_open_file_for_which_no_head_can_be_made_is_set_aside_and_not_thrown_away(
+    place: int, tmp_path: Path
+) -> None:
+    index = IndexInMemory()
+    await _crashed(tmp_path, index)
+    open_row = next(r for r in index.rows.values() if r.state is FileState.OPEN)
+    index.rows[open_row.file_id] = replace(open_row, encoding="H265")
+    path = tmp_path / "default" / open_row.path
+    data = bytearray(path.read_bytes())
+    data[place] ^= 0x10
     path.write_bytes(data)
     engine = StorageEngine(settings_in(tmp_path), index)
     await engine.start()

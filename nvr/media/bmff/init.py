@@ -23,6 +23,8 @@ IDENTITY_VERSION = 1
 MAX_HEAD = 1 << 20
 """No head of ours is larger, in bytes; what claims to be is not one."""
 
+_AROUND_TEXT = 24 + 4 + 4
+"""Bytes of an identity box that are not its JSON."""
 _HANDLERS = {TrackType.VIDEO: b"vide", TrackType.AUDIO: b"soun", TrackType.METADATA: b"meta"}
 _MATRIX = struct.pack(">9I", 0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000)
 _UNDETERMINED_LANGUAGE = 0x55C4
@@ -46,8 +48,10 @@ class Identity:
     """UTC time of media time 0."""
     encoding: str
 
-    def to_box(self) -> bytes:
+    def to_box(self, size: int = 0) -> bytes:
+        """With spaces behind the JSON where the box shall have a `size` that is more than it needs."""
         text = json.dumps(asdict(self), separators=(",", ":"), ensure_ascii=False).encode()
+        text = text.ljust(size - _AROUND_TEXT)
         body = struct.pack(">I", IDENTITY_VERSION << 24) + text
         return uuid_box(IDENTITY_BOX, body, struct.pack(">I", crc32(body)))
 
@@ -84,11 +88,13 @@ class Head:
     """Bytes of ftyp, moov and identity box: where the first fragment starts."""
 
 
-def build_head(configuration: CodecConfiguration, identity: Identity) -> bytes:
-    """ftyp, moov and identity box. The timescale is the clock rate of the encoding."""
+def build_head(configuration: CodecConfiguration, identity: Identity, size: int = 0) -> bytes:
+    """ftyp, moov and identity box. The timescale is the clock rate of the encoding. It has `size` bytes, or more where
+    it needs more."""
     ftyp = box(b"ftyp", b"iso6", bytes(4), b"iso6", b"isom", b"mp41")
     created = mp4_seconds_from_utc(identity.start_ns)
-    return b"".join((ftyp, _moov(configuration, created), identity.to_box()))
+    moov = _moov(configuration, created)
+    return b"".join((ftyp, moov, identity.to_box(size - len(ftyp) - len(moov))))
 
 
 def parse_head(buffer: Buffer) -> Head | None:

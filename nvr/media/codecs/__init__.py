@@ -25,6 +25,7 @@ __all__ = [
     "depacketizer_for",
     "from_sample_entry",
     "packetizer_for",
+    "packetizer_of",
     "stored_as",
     "told_as",
     "track_type_of",
@@ -176,7 +177,14 @@ def depacketizer_for(
 
 def packetizer_for(configuration: CodecConfiguration, maximum_payload: int) -> Packetizer:
     """A packetizer whose payloads (prefix and slice together) have at most `maximum_payload` bytes."""
-    return _PACKETIZERS[configuration.encoding](maximum_payload)
+    return packetizer_of(configuration.encoding, maximum_payload)
+
+
+def packetizer_of(encoding: str, maximum_payload: int) -> Packetizer:
+    """As `packetizer_for`, by the name that configurations have for the encoding. Raises UnsupportedCodec."""
+    if encoding not in _PACKETIZERS:
+        raise UnsupportedCodec(f"encoding {encoding!r} is not sent")
+    return _PACKETIZERS[encoding](maximum_payload)
 
 
 def from_sample_entry(entry: bytes) -> CodecConfiguration:
