@@ -55,7 +55,7 @@ async def by_rtsp(daemon: DaemonProcess, uri: str, password: str) -> bool:
         await client.close()
 
 
-@pytest.mark.requirement("CO-16", "CO-37")
+@pytest.mark.requirement("CO-16", "CO-37", "PG-01")
 async def test_an_account_counts_on_every_layer_from_the_moment_it_is_made_changed_or_deleted(tmp_path: Path) -> None:
     # Wrong passwords are part of this test: nobody is to be locked out for them.
     config = "[auth.lockout]\nuser_failures = 100\naddress_failures = 100\n"

@@ -16,11 +16,14 @@ from tests.support.flow import until
 pytestmark = pytest.mark.timeout(120)
 
 
+PROFILE_G = "onvif://www.onvif.org/Profile/G"
+
+
 def config(port: int) -> str:
     return f'[discovery]\ninterfaces = ["lo"]\nport = {port}\nmaximum_delay = "0s"\n'
 
 
-@pytest.mark.requirement("CO-32", "CO-39", "CO-40", "CO-44", "CO-72", "CO-73")
+@pytest.mark.requirement("CO-32", "CO-39", "CO-40", "CO-44", "CO-72", "CO-73", "PG-03", "PG-17")
 async def test_a_daemon_is_found_at_addresses_that_answer_also_after_a_restart_that_it_was_told_to_make(
     tmp_path: Path,
 ) -> None:
@@ -33,12 +36,16 @@ async def test_a_daemon_is_found_at_addresses_that_answer_also_after_a_restart_t
             device = await asyncio.to_thread(device_of, daemon)
             endpoint = (await asyncio.to_thread(device.GetEndpointReference)).GUID
             assert hello.text("wsa:Address") == endpoint
-            scopes = [s.ScopeItem for s in await asyncio.to_thread(device.GetScopes)]
+            told = await asyncio.to_thread(device.GetScopes)
+            scopes = [s.ScopeItem for s in told]
             assert hello.text("d:Scopes").split() == scopes
+            assert ("Fixed", PROFILE_G) in [(s.ScopeDef, s.ScopeItem) for s in told]
             system = (await asyncio.to_thread(device.GetServiceCapabilities)).System
             assert (system.DiscoveryResolve, system.DiscoveryBye, system.DiscoveryNotSupported) == (True, True, False)
             client.ask(probe())
-            assert (await client.next("ProbeMatches")).text("wsa:Address") == endpoint
+            match = await client.next("ProbeMatches")
+            assert match.text("wsa:Address") == endpoint
+            assert PROFILE_G in match.text("d:Scopes").split()
 
             metrics = (await asyncio.to_thread(requests.get, f"{daemon.http}/metrics", timeout=20)).text
             assert 'nvr_discovery_datagrams_total{outcome="answered"} 1' in metrics
@@ -53,7 +60,14 @@ async def test_a_daemon_is_found_at_addresses_that_answer_also_after_a_restart_t
             assert again.text("wsa:Address") == endpoint
             assert again.sequence[0] > hello.sequence[0]
 
+            await asyncio.to_thread(device.AddScopes, ScopeItem=["urn:added"])
+            await asyncio.to_thread(device.SetScopes, Scopes=["urn:set", "urn:gone"])
+            await asyncio.to_thread(device.RemoveScopes, ScopeItem=["urn:gone"])
+            now = [s.ScopeItem for s in await asyncio.to_thread(device.GetScopes)]
+            assert now == [*scopes, "urn:set"]
+
             await asyncio.to_thread(device.SetDiscoveryMode, DiscoveryMode="NonDiscoverable")
+            assert await asyncio.to_thread(device.GetDiscoveryMode) == "NonDiscoverable"
             await group.next("Bye")
             client.ask(probe(message_id="urn:hidden"))
             assert await asyncio.to_thread(daemon.stop) == 0

@@ -24,26 +24,32 @@ CONFIG = '[storage]\nfsync = "none"\n[ingest]\nback_off = "200ms"\n'
 
 
 class Listener:
-    """A pull point on everything; keeps what it has been told."""
+    """A pull point, on everything unless `filter_` says otherwise; keeps what it has been told."""
 
-    def __init__(self, daemon: DaemonProcess) -> None:
+    def __init__(self, daemon: DaemonProcess, filter_: str = "") -> None:
         self._session = requests.Session()
         self._session.auth = HTTPDigestAuth(ADMIN, PASSWORD)
-        made = self._call(daemon.service("event"), "<tev:CreatePullPointSubscription/>")
+        self._service = daemon.service("event")
+        made = self.call(f"<tev:CreatePullPointSubscription>{filter_}</tev:CreatePullPointSubscription>")
         self._address = re.search(r"<wsa:Address>(.*?)</wsa:Address>", made)[1]  # type: ignore[index]
         self.told: list[Notification] = []
 
-    def _call(self, address: str, body: str) -> str:
+    def manage(self, body: str) -> str:
+        """The answer of the pull point to this element."""
+        return self.call(body, self._address)
+
+    def call(self, body: str, address: str | None = None) -> str:
+        """The answer to this element, which must be none of fault; without an address of the event service."""
         declared = " ".join(f'xmlns:{p}="{n}"' for n, p in PREFIXES.items())
         envelope = f"<env:Envelope {declared}><env:Body>{body}</env:Body></env:Envelope>"
         headers = {"Content-Type": "application/soap+xml"}
-        answer = self._session.post(address, data=envelope, headers=headers, timeout=20)
+        answer = self._session.post(address or self._service, data=envelope, headers=headers, timeout=20)
         assert answer.status_code == 200, answer.text
         self._last = validate_response(answer.content)
         return answer.text
 
     def pull(self) -> None:
-        self._call(self._address, pull_messages(100, "PT1S"))
+        self.manage(pull_messages(100, "PT1S"))
         found = self._last.findall("wsnt:NotificationMessage", {p: n for n, p in PREFIXES.items()})
         self.told += [Notification(e) for e in found]
 

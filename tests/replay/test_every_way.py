@@ -97,3 +97,22 @@ async def test_a_pause_point_is_kept_to_by_every_way(serve: Serve, way: str) -> 
         after = await found.packets(2)
         assert [p.payload for p in after] == [b"P1", b"P2"]
         assert after[0].seq == (before[-1].seq + 1) & 0xFFFF
+
+
+@pytest.mark.requirement("PG-07")
+@pytest.mark.parametrize("way", WAYS)
+async def test_range_frames_and_an_immediate_jump_without_rate_control_by_every_way(serve: Serve, way: str) -> None:
+    served = await serve({VIDEO001: worked_example()})
+    headers = {"Rate_Control": "no", "Require": "onvif-replay"}
+    async with viewer(served, way, VIDEO001) as found:
+        intra = {"Frames": "intra", "Range": "clock=20260101T100000Z-"}
+        assert (await found.client.request("PLAY", PATH, **headers, **intra)).status == 200
+        packets = await found.packets(8)
+        assert b"".join(p.payload for p in packets) == b"I0....I3....I6....I9...."
+        assert [p.flags for p in packets if p.word3 is not None][-1] == "CET"
+        jump = {"Frames": "all", "Range": "clock=20260101T100003Z-20260101T100006Z", "Immediate": "yes"}
+        assert (await found.client.request("PLAY", PATH, **headers, **jump)).status == 200
+        packets = await found.packets(4)
+        assert b"".join(p.payload for p in packets) == b"I3....P4P5"
+        assert packets[0].flags == "CD"
+        assert (await found.client.request("PLAY", PATH, Range="clock=2050-", **headers)).status == 457

@@ -46,7 +46,7 @@ class TestAnswers:
         methods = {m.strip() for m in answer["Public"].split(",")}
         assert methods >= {"OPTIONS", "DESCRIBE", "SETUP", "PLAY", "PAUSE", "TEARDOWN", "GET_PARAMETER"}
 
-    @pytest.mark.requirement("PB-8.1-06", "PB-8.2-01", "PB-8.2-03", "PB-8.2-04", "PB-8.2-06", "PB-8.2-07")
+    @pytest.mark.requirement("PB-8.1-06", "PB-8.2-01", "PB-8.2-03", "PB-8.2-04", "PB-8.2-05", "PB-8.2-06", "PB-8.2-07")
     async def test_describe_shows_each_track_with_footage_once(self, serve: Serve) -> None:
         client = await (await serve({VIDEO001: worked_example(), AUDIO001: sound()})).client()
         answer = await client.request("DESCRIBE", PATH, Accept="application/sdp", Require="onvif-replay")
@@ -71,6 +71,7 @@ class TestAnswers:
             client.session = got["Session"].partition(";")[0]
         assert (await client.request("PLAY", answer["Content-Base"])).status == 200
 
+    @pytest.mark.requirement("PB-8.2-05")
     async def test_the_range_of_a_recording_in_progress_is_open(self, serve: Serve) -> None:
         track = MemoryTrack().starting_at(TEN).with_gop(["I0"])
         client = await (await serve({VIDEO001: track})).client()
