@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from nvr.events.broker import Broker
 from nvr.events.conditions import EventConditions
@@ -69,8 +69,8 @@ class EventRecording:
     def _told(self, event: Event) -> None:
         self._conditions.heard_here(notification(event))
 
-    def _own(self) -> list[Notification]:
-        return [notification(state) for state in self._broker.states()]
+    def _own(self, wanted: Callable[[tuple[str, ...]], bool]) -> Iterator[Notification]:
+        return (notification(state) for state in self._broker.states() if wanted(state.topic.names))
 
 
 def _gate(wanted: RecordingEventFilter) -> EventGate:

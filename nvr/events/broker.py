@@ -6,10 +6,11 @@ configuration or records footage is not slowed by who listens.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from nvr.events.errors import (
@@ -32,6 +33,11 @@ _TOKEN_BYTES = 16
 """128 bits: whoever holds the address of a subscription has been given it."""
 _GRAIN_NS = 10_000_000
 """Ends of subscriptions are told in steps of this, rounded up."""
+_SLICE = 1024
+"""Of the states that a subscription begins with (`Subscription.look_at_states`); a millisecond or two."""
+MAX_STEPS_IN_ALL = 128
+"""Steps that the filters of all subscriptions leave to the evaluator, equal expressions counted once: an event is
+judged by all of them in one go."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +75,10 @@ class Broker:
         self._utc = utc
         self._monotonic = monotonic
         self._properties: dict[PropertyKey, Event] = {}
+        self._snapshot: tuple[Event, ...] | None = None
+        """The states of all properties while they do not change."""
+        self._looking = asyncio.Lock()
+        """Whoever looks through states: one slice in a turn of the loop, of all subscriptions in turn."""
         self._subscriptions: dict[str, Subscription] = {}
 
     # What happens
@@ -95,6 +105,7 @@ class Broker:
         if known is not None and known.data == data:
             return
         self._properties[state.key] = state
+        self._snapshot = None
         self._tell(state if known is None else Event(topic, at_ns, source, data, PropertyOperation.CHANGED))
 
     def delete_property(self, topic: Topic, source: Mapping[str, Value], utc_ns: UtcNs | None = None) -> None:
@@ -103,6 +114,7 @@ class Broker:
         gone = Event(topic, at_ns, source, {}, PropertyOperation.DELETED)
         last = self._properties.pop(gone.key, None)
         if last is not None:
+            self._snapshot = None
             self._tell(Event(topic, at_ns, source, last.data, PropertyOperation.DELETED))
 
     def _tell(self, event: Event) -> None:
@@ -123,16 +135,22 @@ class Broker:
         *,
         changed_only: bool = False,
         owner: str = "",
+        account: str | None = None,
         pushed: bool = False,
     ) -> Subscription:
         """A pull point, or with `pushed` the queue of a consumer. Its first messages are the states of all living
-        properties. Raises UnacceptableInitialTermination, SubscriptionFailed.
+        properties. It ends when `end_of` is told of the account. Raises UnacceptableInitialTermination,
+        SubscriptionFailed.
         """
         deadline_ns = self._deadline(termination, UnacceptableInitialTermination)
         self._forget_expired()
         most = self.settings.consumers if pushed else self.settings.pull_points
         if sum(s.pushed is pushed for s in self._subscriptions.values()) >= most:
             raise SubscriptionFailed(f"the maximum of {most} {'consumers' if pushed else 'pull points'} is reached")
+        filters = [*(s.wanted for s in self._subscriptions.values()), wanted]
+        steps = {content.text: content.steps for one in filters if one.steps for content in one.contents}
+        if wanted.steps and sum(steps.values()) > MAX_STEPS_IN_ALL:
+            raise SubscriptionFailed("the message content filters of all subscribers take too long to judge")
         made = Subscription(
             secrets.token_hex(_TOKEN_BYTES),
             wanted,
@@ -140,9 +158,10 @@ class Broker:
             self.settings.queue,
             changed_only=changed_only,
             owner=owner,
+            account=account,
             pushed=pushed,
         )
-        made.initialize(self._messages())
+        made.initialize(self.states())
         self._subscriptions[made.token] = made
         return made
 
@@ -160,12 +179,22 @@ class Broker:
 
     def unsubscribe(self, token: str) -> None:
         """Raises UnknownSubscription."""
-        self._known(token)
-        self._subscriptions.pop(token).end()
+        self.end(self._known(token))
+
+    def end(self, subscription: Subscription) -> None:
+        """Whatever waits for its messages is told. Nothing where it has ended."""
+        self._subscriptions.pop(subscription.token, None)
+        subscription.end()
+
+    def end_of(self, accounts: Collection[str]) -> None:
+        """Ends what belongs to these accounts: they are gone, or other than when they subscribed."""
+        for subscription in [s for s in self._subscriptions.values() if s.account in accounts]:
+            log.info("the subscription of %s has ended with a change of the account", subscription.owner)
+            self.end(subscription)
 
     def synchronize(self, token: str) -> None:
         """The states of all properties once more, as Initialized (Core 9.5). Raises UnknownSubscription."""
-        self._known(token).initialize(self._messages())
+        self._known(token).initialize(self.states())
 
     async def pull(self, token: str, timeout_ns: int, limit: int) -> tuple[Lease, list[Event]]:
         """What waits, at once; otherwise the first messages that come, or nothing when the time is over (Core 9.1.2).
@@ -181,18 +210,35 @@ class Broker:
         if subscription.waited_for:
             raise UnableToGetMessages
         self._keep(subscription, timeout_ns)
-        await subscription.arrival(timeout_ns)
+        limit = min(limit, self.settings.messages_per_pull)
+        await self._arrival(subscription, timeout_ns, limit)
         self._keep(subscription, timeout_ns)
-        return self.lease(subscription), subscription.take(min(limit, self.settings.messages_per_pull))
+        return self.lease(subscription), subscription.take(limit)
 
     async def next_batch(self, subscription: Subscription) -> list[Event]:
         """For the delivery to a consumer: waits for messages. Raises UnknownSubscription when the time is over."""
         while True:
             self._known(subscription.token)
-            await subscription.arrival(subscription.deadline_ns + _GRAIN_NS - self._monotonic())
-            batch = subscription.take(self.settings.messages_per_pull)
+            limit = self.settings.messages_per_pull
+            await self._arrival(subscription, subscription.deadline_ns + _GRAIN_NS - self._monotonic(), limit)
+            batch = subscription.take(limit)
             if batch:
                 return batch
+
+    async def _arrival(self, subscription: Subscription, timeout_ns: int, limit: int) -> None:
+        """Until messages are ready, or the time is over."""
+        subscription.waited_for = True
+        try:
+            while True:
+                while subscription.looks_for(limit):
+                    async with self._looking:
+                        subscription.look_at_states(_SLICE)
+                        await asyncio.sleep(0)
+                await subscription.arrival(timeout_ns)
+                if not subscription.looks_for(1):
+                    return
+        finally:
+            subscription.waited_for = False
 
     def counts(self) -> tuple[int, int]:
         """Living pull points and consumers."""
@@ -208,10 +254,9 @@ class Broker:
 
     def states(self) -> Sequence[Event]:
         """The present state of every property, as Initialized."""
-        return tuple(self._properties.values())
-
-    def _messages(self) -> Sequence[Message]:
-        return [Message(state) for state in self._properties.values()]
+        if self._snapshot is None:
+            self._snapshot = tuple(self._properties.values())
+        return self._snapshot
 
     def _known(self, token: str) -> Subscription:
         self._forget_expired()

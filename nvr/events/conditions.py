@@ -6,15 +6,18 @@ enough. Events come from the receivers of the job, in their metadata streams, an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Hashable, Iterable
-from dataclasses import dataclass, replace
-from typing import Generic, Protocol, TypeVar
+from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final, Generic, Protocol, TypeAlias, TypeVar
 
+from nvr.events.content import Content, Subject, too_costly
 from nvr.events.topics import TopicExpression, parse_names
 from nvr.model import xpath
+from nvr.model.errors import FormatError
+from nvr.model.event import message_node
 from nvr.model.job import EventCondition, RecordingEventFilter
 from nvr.model.notification import Items, Notification
-from nvr.model.time import UtcNs, format_iso
+from nvr.model.time import UtcNs
 from nvr.model.tokens import JobToken, ReceiverToken
 
 
@@ -36,27 +39,43 @@ class Condition:
     """One RecordingEventFilter/Filter, parsed."""
 
     topic: TopicExpression
-    source: xpath.Expression | None
+    source: Content | None
 
     @classmethod
     def parse(cls, given: EventCondition) -> Condition:
         """Raises BadTopicExpression, FormatError."""
-        return cls(parse_names(given.topic), None if given.source is None else xpath.parse(given.source))
+        return cls(parse_names(given.topic), None if given.source is None else Content.parse(given.source))
 
-    def meets(self, told: Notification) -> bool:
-        """Whether the notification is about this condition. The steps of an expression and the items of a message are
-        bounded so that it never takes long (`xpath.MAX_VISITS` is not reached)."""
-        if not self.topic.matches_names(told.topic):
-            return False
-        return self.source is None or xpath.matches(self.source, _document(told))
+    def meets(self, told: Notice) -> bool:
+        """Whether the notification is about this condition; its topic is."""
+        return self.source is None or told.holds(self.source)
 
 
-def _document(told: Notification) -> xpath.Node:
-    attributes = {"UtcTime": format_iso(told.utc_ns)}
-    if told.operation is not None:
-        attributes["PropertyOperation"] = told.operation
-    groups = tuple(_group(name, items) for name, items in (("Source", told.source), ("Data", told.data)))
-    return xpath.Node("Message", attributes=attributes, children=groups)
+def parse_filter(given: RecordingEventFilter) -> tuple[Condition, ...]:
+    """Its conditions. Raises BadTopicExpression, FormatError, also where judging an event would take too long."""
+    conditions = tuple(map(Condition.parse, given.conditions))
+    refusal = too_costly([c.source for c in conditions if c.source is not None])
+    if refusal is not None:
+        raise FormatError(refusal)
+    return conditions
+
+
+class Notice(Subject):
+    """A notification while conditions are asked of it."""
+
+    __slots__ = ("notification",)
+
+    def __init__(self, told: Notification) -> None:
+        super().__init__()
+        self.notification = told
+
+    def simple_items(self) -> Items:
+        return self.notification.source + self.notification.data
+
+    def as_document(self) -> xpath.Node:
+        told = self.notification
+        groups = [_group(name, items) for name, items in (("Source", told.source), ("Data", told.data))]
+        return message_node(told.utc_ns, told.operation, groups)
 
 
 def _group(name: str, items: Items) -> xpath.Node:
@@ -67,7 +86,7 @@ def _group(name: str, items: Items) -> xpath.Node:
 G = TypeVar("G", bound=Gate)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Watch(Generic[G]):
     filter: RecordingEventFilter
     conditions: tuple[Condition, ...]
@@ -75,29 +94,62 @@ class _Watch(Generic[G]):
     receivers: frozenset[ReceiverToken]
 
 
-class EventConditions(Generic[G]):
-    """The gates of the jobs that record while events last; judges what is told, and moves them."""
+_Topic: TypeAlias = tuple[str, ...]
+_TOPICS: Final = 256
+"""Topics whose conditions are kept; cameras may tell under any number of them."""
 
-    def __init__(self, make: Callable[[RecordingEventFilter], G], own: Callable[[], Iterable[Notification]]) -> None:
-        """`own` gives the states of this recorder's properties, for jobs that are new."""
+
+class EventConditions(Generic[G]):
+    """The gates of the jobs that record while events last; judges what is told, and moves them.
+
+    What an event costs does not depend on how many jobs there are for other topics, and what the conditions of several
+    jobs have in common is judged once.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[RecordingEventFilter], G],
+        own: Callable[[Callable[[tuple[str, ...]], bool]], Iterable[Notification]],
+    ) -> None:
+        """`own` gives the states of this recorder's properties under the topics that it is to ask for, for jobs that
+        are new.
+        """
+        self.evaluations = 0
+        """Expressions that had to be evaluated so far."""
         self._make = make
         self._own = own
         self._watches: dict[JobToken, _Watch[G]] = {}
+        self._of_topic: dict[_Topic, list[tuple[_Watch[G], list[int]]]] = {}
+        """The conditions for a topic, by their number in the filter of each job."""
 
     def set_job(self, job: JobToken, wanted: RecordingEventFilter | None, receivers: Collection[ReceiverToken]) -> None:
         """What a job wants from now on; None where it records always, or is gone. A filter that has not changed keeps
         its gate. Raises BadTopicExpression and FormatError for one that had not been checked.
         """
-        known = self._watches.pop(job, None)
+        known = self._watches.get(job)
+        if known is not None and known.filter == wanted:
+            known.receivers = frozenset(receivers)
+            return
+        if known is not None:
+            del self._watches[job]
+            self._of_topic.clear()
         if wanted is None:
             return
-        if known is not None and known.filter == wanted:
-            self._watches[job] = replace(known, receivers=frozenset(receivers))
-            return
-        conditions = tuple(Condition.parse(c) for c in wanted.conditions)
-        watch = self._watches[job] = _Watch(wanted, conditions, self._make(wanted), frozenset(receivers))
-        for told in self._own():
-            _judge(watch, None, told, told.utc_ns)
+        # What has been taken once is not refused for its price: a recorder that does not start would be worse.
+        conditions = tuple(map(Condition.parse, wanted.conditions))
+        watch = _Watch(wanted, conditions, self._make(wanted), frozenset(receivers))
+        self._watches[job] = watch
+        self._of_topic.clear()
+        numbers: dict[_Topic, list[int]] = {}
+
+        def is_wanted(topic: _Topic) -> bool:
+            if topic not in numbers:
+                numbers[topic] = _for_topic(watch.conditions, topic)
+            return bool(numbers[topic])
+
+        for told in self._own(is_wanted):
+            if is_wanted(told.topic):
+                self._judge([(watch, numbers[told.topic])], None, told, told.utc_ns)
 
     def gate(self, job: JobToken) -> G | None:
         """None for a job that records always."""
@@ -110,25 +162,47 @@ class EventConditions(Generic[G]):
 
     def heard_here(self, told: Notification) -> None:
         """This recorder has told something."""
-        for watch in self._watches.values():
-            _judge(watch, None, told, told.utc_ns)
+        self._judge(self._watching(told.topic), None, told, told.utc_ns)
 
     def heard_from(self, receiver: ReceiverToken, told: Notification, at_ns: UtcNs) -> None:
         """A camera has told something, at this time by the clock of the recorded footage: cameras' clocks may be wrong,
         and the footage has been set right."""
-        for watch in self._watches.values():
-            if receiver in watch.receivers:
-                _judge(watch, receiver, told, at_ns)
+        watching = [found for found in self._watching(told.topic) if receiver in found[0].receivers]
+        self._judge(watching, receiver, told, at_ns)
+
+    def _watching(self, topic: _Topic) -> list[tuple[_Watch[G], list[int]]]:
+        """The jobs with conditions for a topic."""
+        known = self._of_topic.get(topic)
+        if known is None:
+            if len(self._of_topic) >= _TOPICS:
+                self._of_topic.clear()
+            found = ((watch, _for_topic(watch.conditions, topic)) for watch in self._watches.values())
+            known = self._of_topic[topic] = [(watch, numbers) for watch, numbers in found if numbers]
+        return known
+
+    def _judge(
+        self,
+        watching: Iterable[tuple[_Watch[G], list[int]]],
+        origin: ReceiverToken | None,
+        told: Notification,
+        at_ns: UtcNs,
+    ) -> None:
+        notice = Notice(told)
+        for watch, numbers in watching:
+            for number in numbers:
+                if watch.conditions[number].meets(notice):
+                    _move(watch.gate, (number, origin, told.topic, told.source), told, at_ns)
+        self.evaluations += notice.evaluations
 
 
-def _judge(watch: _Watch[G], origin: ReceiverToken | None, told: Notification, at_ns: UtcNs) -> None:
-    for number, condition in enumerate(watch.conditions):
-        if not condition.meets(told):
-            continue
-        key = number, origin, told.topic, told.source
-        if told.operation is None:
-            watch.gate.pulse(at_ns)
-        elif told.holds:
-            watch.gate.begin(key, at_ns)
-        else:
-            watch.gate.end(key, at_ns)
+def _for_topic(conditions: Sequence[Condition], topic: _Topic) -> list[int]:
+    return [number for number, condition in enumerate(conditions) if condition.topic.matches_names(topic)]
+
+
+def _move(gate: Gate, condition: Hashable, told: Notification, at_ns: UtcNs) -> None:
+    if told.operation is None:
+        gate.pulse(at_ns)
+    elif told.holds:
+        gate.begin(condition, at_ns)
+    else:
+        gate.end(condition, at_ns)

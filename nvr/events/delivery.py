@@ -65,12 +65,15 @@ class Deliveries:
             await asyncio.wait(set(self._tasks))
 
     async def _deliver(self, subscription: Subscription, consumer: Consumer, reference: str) -> None:
-        while True:
-            try:
+        """Whatever ends this ends the subscription: its queue would fill, and its client believe in it."""
+        try:
+            while True:
                 batch = await self._broker.next_batch(subscription)
-            except UnknownSubscription:
-                return
-            await self._send(subscription, consumer, reference, batch)
+                await self._send(subscription, consumer, reference, batch)
+        except UnknownSubscription:
+            return
+        finally:
+            self._broker.end(subscription)
 
     async def _send(
         self, subscription: Subscription, consumer: Consumer, reference: str, batch: Sequence[Event]
@@ -85,6 +88,9 @@ class Deliveries:
                 await self._post(consumer, reference, batch)
             except SourceError as e:
                 log.warning("the consumer of %s has not taken %d messages: %s", subscription.owner, len(batch), e)
+            except Exception:
+                self.failed += len(batch)
+                raise
             else:
                 return
         self.failed += len(batch)
@@ -93,7 +99,7 @@ class Deliveries:
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("a delivery to a consumer has failed", exc_info=error)
+            log.error("a delivery has failed, its subscription has ended", exc_info=error)
 
 
 def check_consumer(address: str, peer: str) -> str:

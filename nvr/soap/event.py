@@ -192,6 +192,7 @@ class EventService(Service):
             wire.decode_termination(asked.InitialTerminationTime),
             changed_only=wire.decode_policy(asked.SubscriptionPolicy),
             owner=f"{call.caller.name} at {call.peer}",
+            account=call.caller.name,
             pushed=pushed,
         )
 

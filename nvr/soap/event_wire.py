@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ from lxml import etree
 from nvr.events.broker import Termination
 from nvr.events.delivery import Consumer
 from nvr.events.errors import BadProducerProperties, UnknownFilter, UnrecognizedPolicy, UnsupportedPolicy
-from nvr.events.filters import MAX_EXPRESSIONS, Filter, parse_content
+from nvr.events.filters import MAX_EXPRESSIONS, MAX_TEXT, Filter, parse_content
 from nvr.events.topics import CONCRETE, parse
 from nvr.model.errors import FormatError
 from nvr.model.event import (
@@ -256,9 +257,9 @@ def decode_termination(text: str | None) -> Termination | None:
 
 def decode_filter(given: FilterType | None) -> Filter:
     """Raises the errors of nvr.events."""
+    elements = _expressions(given)
     topics, contents, unknown = [], [], []
-    for element in () if given is None else given.any_elements:
-        assert isinstance(element, etree._Element), "what a request holds has been read from it"
+    for element in elements:
         text, dialect = "".join(element.itertext()), element.get("Dialect", "")
         if element.tag == f"{{{WSNT}}}TopicExpression":
             topics.append(parse(text, dialect, element.nsmap, TOPICS))
@@ -270,9 +271,21 @@ def decode_filter(given: FilterType | None) -> Filter:
             unknown.append(str(element.tag))
     if unknown:
         raise UnknownFilter(*unknown)
-    if max(len(topics), len(contents)) > MAX_EXPRESSIONS:
-        raise FormatError(f"the filter holds more than {MAX_EXPRESSIONS} expressions of one kind")
     return Filter(topics, contents)
+
+
+def _expressions(given: FilterType | None) -> list[etree._Element]:
+    """The elements of a filter, when they are few and short enough to be parsed at once. Raises FormatError."""
+    elements: list[etree._Element] = []
+    for element in () if given is None else given.any_elements:
+        assert isinstance(element, etree._Element), "what a request holds has been read from it"
+        elements.append(element)
+    most = max(Counter(element.tag for element in elements).values(), default=0)
+    if most > MAX_EXPRESSIONS or len(elements) > 3 * MAX_EXPRESSIONS:  # there are three kinds
+        raise FormatError(f"the filter holds more than {MAX_EXPRESSIONS} expressions of one kind")
+    if sum(len(text) for element in elements for text in element.itertext()) > MAX_TEXT:
+        raise FormatError(f"the expressions of the filter have more than {MAX_TEXT} characters together")
+    return elements
 
 
 def header_blocks(parameters: Sequence[Any]) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from nvr.events.conditions import Condition
+from nvr.control.checks import MAX_CONDITIONS
+from nvr.events.conditions import parse_filter
 from nvr.model.errors import BadConfiguration, BadMode, FormatError, Refused
 from nvr.model.job import (
     RECEIVER_TYPE,
@@ -100,15 +101,15 @@ def decode_job_configuration(wire: types.RecordingJobConfiguration) -> Recording
 
 def _decode_event_filter(wire: types.RecordingEventFilter) -> RecordingEventFilter:
     """Raises BadConfiguration for a topic or content filter that is none."""
-    conditions = []
-    for given in wire.Filter:
-        condition = EventCondition(given.Topic, given.Source, extensions_of(given))
-        try:
-            Condition.parse(condition)
-        except (Refused, FormatError) as e:
-            raise BadConfiguration(f"EventFilter/Filter: {e}") from e
-        conditions.append(condition)
-    return RecordingEventFilter(tuple(conditions), wire.Before, wire.After)
+    if len(wire.Filter) > MAX_CONDITIONS:  # they are parsed here, which takes its time
+        raise BadConfiguration(f"EventFilter/Filter: a job has 1 to {MAX_CONDITIONS} conditions")
+    conditions = (EventCondition(given.Topic, given.Source, extensions_of(given)) for given in wire.Filter)
+    wanted = RecordingEventFilter(tuple(conditions), wire.Before, wire.After)
+    try:
+        parse_filter(wanted)
+    except (Refused, FormatError) as e:
+        raise BadConfiguration(f"EventFilter/Filter: {e}") from e
+    return wanted
 
 
 def _decode_source(wire: types.RecordingJobSource) -> RecordingJobSource:

@@ -335,3 +335,94 @@ async def test_a_thousand_events_reach_250_subscriptions_that_nobody_reads() -> 
         something(broker, f"rcv-{number}")
     assert {s.backlog for s in subscriptions} == {100}
     assert broker.dropped == 250 * 900
+
+
+SLOW = "not(" + " or ".join(f"//*[@Name='{{0}}{i}']" for i in range(8)) + ")"
+"""An expression that has to be evaluated."""
+
+
+async def test_the_states_at_the_start_are_looked_at_in_slices_and_only_as_far_as_messages_are_wanted() -> None:
+    broker = a_broker(messages_per_pull=500)
+    for number in range(300):
+        data_present(broker, False, f"T{number}")
+    evaluated: list[int] = []
+
+    class Counted(Subscription):
+        def look_at_states(self, work: int) -> None:
+            before = self._seen
+            super().look_at_states(work)
+            evaluated.append((self._seen or 300) - before)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("nvr.events.broker.Subscription", Counted)
+        subscription = subscribed(broker, content=SLOW.format("x"))
+    assert evaluated == []  # to subscribe costs nothing
+    data_present(broker, True, "T299")
+    something(broker)
+    assert len(await pulled(broker, subscription, 5)) == 5
+    assert sum(evaluated) < 20
+    first = sum(evaluated)
+    rest = await pulled(broker, subscription, 500)
+    assert max(evaluated) < 20
+    assert len(evaluated) > 300 // 20
+    assert sum(evaluated) == 300 > first
+    assert [e.operation for e in rest] == [INITIALIZED] * 295 + [CHANGED, None]
+
+
+async def test_what_comes_while_states_are_looked_at_stands_behind_them_and_a_second_pull_is_refused() -> None:
+    broker = a_broker()
+    for number in range(100):
+        data_present(broker, False, f"T{number}")
+    subscription = subscribed(broker, content=SLOW.format("x"))
+    first = asyncio.create_task(pulled(broker, subscription, 1000, NS))
+    await somebody_waits(subscription)
+    assert not first.done()
+    something(broker)
+    with pytest.raises(UnableToGetMessages):
+        await pulled(broker, subscription)
+    assert [e.operation for e in await first] == [INITIALIZED] * 100 + [None]
+
+
+async def test_a_synchronization_point_reaches_a_pull_that_waits() -> None:
+    broker = a_broker()
+    data_present(broker, True)
+    subscription = subscribed(broker)
+    assert len(await pulled(broker, subscription)) == 1
+    waiting = asyncio.create_task(pulled(broker, subscription, timeout_ns=60 * NS))
+    await somebody_waits(subscription)
+    broker.synchronize(subscription.token)
+    assert [e.operation for e in await waiting] == [INITIALIZED]
+
+
+async def test_unread_states_do_not_let_the_queue_behind_them_grow() -> None:
+    broker = a_broker(queue=3)
+    data_present(broker, True)
+    subscription = subscribed(broker)
+    for number in range(50):
+        something(broker, f"rcv-{number}")
+    assert (subscription.backlog, subscription.dropped) == (3, 47)
+    assert [e.source.get("ReceiverToken") for e in await pulled(broker, subscription)] == [
+        None, "rcv-47", "rcv-48", "rcv-49",
+    ]  # fmt: skip
+
+
+def test_what_an_event_may_cost_with_all_subscriptions_together_is_bounded() -> None:
+    broker = a_broker()
+    for number in range(8):
+        subscribed(broker, content=SLOW.format(number))
+    for _ in range(50):
+        subscribed(broker, content=SLOW.format(0))
+    subscribed(broker, content='//SimpleItem[@Name="a" and @Value="b"]')
+    with pytest.raises(SubscriptionFailed):
+        subscribed(broker, content=SLOW.format("one more"))
+
+
+async def test_subscriptions_end_with_their_account() -> None:
+    broker = a_broker()
+    gone, stays = (broker.subscribe(a_filter(), None, account=name) for name in ("bob", "eve"))
+    waiting = asyncio.create_task(pulled(broker, gone, timeout_ns=60 * NS))
+    await somebody_waits(gone)
+    broker.end_of(["bob"])
+    with pytest.raises(UnknownSubscription):
+        await waiting
+    assert (gone.ended, stays.ended, broker.counts()) == (True, False, (1, 0))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable, Iterator
 
 import pytest
 
-from nvr.events.conditions import Condition, EventConditions
+from nvr.events.conditions import Condition, EventConditions, parse_filter
 from nvr.events.errors import BadTopicExpression
 from nvr.media.onvif_events import MAX_ITEMS
 from nvr.model import xpath
@@ -43,7 +43,7 @@ def motion(value: str, operation: PropertyOperation | None = PropertyOperation.C
 
 
 def heard(*conditions: EventCondition, own: tuple[Notification, ...] = ()) -> tuple[EventConditions[Steps], Steps]:
-    made = EventConditions(lambda _: Steps(), lambda: own)
+    made = EventConditions(lambda _: Steps(), lambda wanted: (n for n in own if wanted(n.topic)))
     made.set_job(JOB, RecordingEventFilter(conditions), [FRONT])
     steps = made.gate(JOB)
     assert steps is not None
@@ -155,3 +155,45 @@ def test_the_dearest_expression_on_the_largest_message_is_judged() -> None:
     items = tuple((f"n{i}", "v") for i in range(MAX_ITEMS))
     conditions.heard_from(FRONT, Notification(MOTION, 1, items, items, PropertyOperation.CHANGED), 1)
     assert steps.told == [("begin", 1)]
+
+
+def test_a_condition_that_many_jobs_share_is_evaluated_once_for_an_event() -> None:
+    source = '//tt:Source/tt:SimpleItem[@Value="v1"]'
+    conditions = EventConditions(lambda _: Steps(), lambda wanted: ())
+    jobs = [JobToken(f"job-{i}") for i in range(50)]
+    for job in jobs:
+        conditions.set_job(job, RecordingEventFilter((EventCondition(TOPIC.topic, source),) * 4), [FRONT])
+    conditions.heard_from(FRONT, motion("true"), 10)
+    assert conditions.evaluations == 1
+    for job in jobs:
+        steps = conditions.gate(job)
+        assert steps is not None
+        assert len(steps.holding) == 4
+    conditions.heard_from(BACK, motion("true"), 10)
+    conditions.heard_from(FRONT, Notification(("RuleEngine", "Motion"), 1), 10)
+    assert conditions.evaluations == 1
+
+
+def test_only_states_of_wanted_topics_are_asked_for_and_what_was_stored_is_taken_whatever_its_price() -> None:
+    asked: list[tuple[str, ...]] = []
+
+    def own(wanted: Callable[[tuple[str, ...]], bool]) -> Iterator[Notification]:
+        for topic in (MOTION, ("Device", "Trigger")):
+            asked.append(topic)
+            if wanted(topic):
+                yield Notification(topic, 1, operation=PropertyOperation.INITIALIZED)
+
+    conditions = EventConditions(lambda _: Steps(), own)
+    dear = EventCondition(TOPIC.topic, "not(" + " or ".join(f"//*[@Name='{i}']" for i in range(20)) + ")")
+    conditions.set_job(JOB, RecordingEventFilter((dear,)), [FRONT])
+    assert len(asked) == 2
+    assert conditions.evaluations == 20
+    with pytest.raises(FormatError, match="steps, more than"):
+        parse_filter(RecordingEventFilter((dear,)))
+
+
+def test_topics_of_cameras_do_not_pile_up_in_memory() -> None:
+    conditions, _ = heard(TOPIC)
+    for number in range(2000):
+        conditions.heard_from(FRONT, Notification((f"T{number}",), 1), 10)
+    assert len(conditions._of_topic) <= 256

@@ -14,7 +14,7 @@ from nvr.events.delivery import Deliveries, check_consumer
 from nvr.events.errors import SubscriptionFailed, UnknownSubscription
 from nvr.model.errors import SourceError
 from nvr.model.event import Event
-from tests.support.events import Clocks, a_broker, seconds, something, subscribed
+from tests.support.events import Clocks, a_broker, a_filter, seconds, something, subscribed
 
 
 class Consumer:
@@ -101,7 +101,7 @@ async def test_a_delivery_ends_with_its_subscription() -> None:
     broker, consumer = a_broker(clocks), Consumer()
     deliveries = Deliveries(broker, consumer)
     ended = subscribed(broker, pushed=True)
-    expired = broker.subscribe(subscribed(broker)._wanted, seconds(10), pushed=True)
+    expired = broker.subscribe(a_filter(), seconds(10), pushed=True)
     deliveries.begin(ended, To("http://192.0.2.1/"), "")
     deliveries.begin(expired, To("http://192.0.2.1/"), "")
     await asyncio.sleep(0)
@@ -172,3 +172,22 @@ def test_a_consumer_that_is_refused(address: str, peer: str) -> None:
     with pytest.raises(SubscriptionFailed) as refused:
         check_consumer(address, peer)
     assert "secret" not in str(refused.value)
+
+
+async def test_a_delivery_that_fails_in_another_way_ends_its_subscription_and_is_told(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def fails(consumer: To, reference: str, events: Sequence[Event]) -> None:
+        raise TypeError("no such event")
+
+    broker = a_broker()
+    subscription = subscribed(broker, pushed=True)
+    deliveries = Deliveries(broker, fails)
+    deliveries.begin(subscription, To("http://192.0.2.1/"), "")
+    something(broker)
+    async with asyncio.timeout(5):
+        while deliveries._tasks:
+            await asyncio.wait(set(deliveries._tasks))
+            await asyncio.sleep(0)
+    assert (subscription.ended, broker.counts(), deliveries.failed) == (True, (0, 0), 1)
+    assert "no such event" in caplog.text

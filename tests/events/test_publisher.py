@@ -187,7 +187,8 @@ async def test_the_state_of_a_job_is_initialized_changed_and_deleted_with_the_jo
         assert second.utc_ns == told.clocks.utc_ns
 
         late = subscribed(told.broker, "tns1:RecordingConfig/JobState")
-        assert [(e.operation, e.data["State"]) for e in late.take(10)] == [(INITIALIZED, "Active")]
+        _, initial = await told.broker.pull(late.token, 0, 10)
+        assert [(e.operation, e.data["State"]) for e in initial] == [(INITIALIZED, "Active")]
         await control.delete_job(job.token)
         third = await told.next("RecordingConfig/JobState")
         assert (third.operation, third.source) == (DELETED, {"RecordingJobToken": job.token})

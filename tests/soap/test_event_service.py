@@ -411,6 +411,22 @@ async def test_changed_only_is_taken(house: EventHouse) -> None:
     reply = await house.send(create("<tev:SubscriptionPolicy><tev:ChangedOnly/></tev:SubscriptionPolicy>"))
     uri = reply.text("tev:SubscriptionReference/wsa:Address").removeprefix(f"http://{HOST}")
     assert await house.pull(uri) == []
+    data_present(house.broker, True, "AUDIO001")
+    data_present(house.broker, False)
+    (message,) = await house.pull(uri)
+    assert message.message.get("PropertyOperation") == "Changed"
+
+
+async def test_expressions_are_counted_and_measured_before_any_is_parsed(
+    house: EventHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parsed: list[str] = []
+    monkeypatch.setattr("nvr.soap.event_wire.parse_content", lambda text, _: parsed.append(text))
+    monkeypatch.setattr("nvr.soap.event_wire.parse", lambda *given: parsed.append(given[0]))
+    for inner in (content("//a") * 9, topic("tns1:Receiver//.") * 9, content("//a or " * 600) * 2):
+        reply = await house.send(create(f"<tev:Filter>{inner}</tev:Filter>"))
+        assert (reply.status, reply.fault) == (400, "Sender/InvalidArgVal")
+    assert parsed == []
 
 
 # Addressing

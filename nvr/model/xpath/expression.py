@@ -68,11 +68,11 @@ class Or:
 Expression: TypeAlias = Path | Comparison | Contains | Not | And | Or
 
 
-def parse(text: str) -> Expression:
+def parse(text: str, max_steps: int = MAX_STEPS) -> Expression:
     """Raises BadFilter that names the place."""
     if len(text) > MAX_LENGTH:
         raise BadFilter(f"the filter has {len(text)} characters, more than {MAX_LENGTH}")
-    return _Parser(text).whole()
+    return _Parser(text, max_steps).whole()
 
 
 def mentions(expression: Expression, attribute: str) -> bool:
@@ -106,7 +106,8 @@ _OPERATORS = frozenset(("=", "!=", "<", "<=", ">", ">="))
 class _Parser:
     """Recursive descent over the tokens; each method leaves the place behind what it has read."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, max_steps: int) -> None:
+        self._max_steps = max_steps
         self._tokens: list[tuple[str, str, int]] = []
         """Kind, text, place; the kind of signs is the sign itself."""
         self._at = 0
@@ -223,8 +224,8 @@ class _Parser:
 
     def _step(self, anywhere: bool) -> Step:
         self._steps += 1
-        if self._steps > MAX_STEPS:
-            raise BadFilter(f"the filter has more than {MAX_STEPS} steps")
+        if self._steps > self._max_steps:
+            raise BadFilter(f"the filter has more than {self._max_steps} steps")
         if self._taken("@"):
             return Step(_local(self._take("name", "the name of an attribute")), anywhere, attribute=True)
         if self._kind in ("*", "."):
