@@ -1,15 +1,17 @@
 """Searches at size: a month of events of a hundred cameras, recordings by XPath, and what an insertion costs.
 
-.venv/bin/python -m benchmarks.search [--events 1000000 10000000] [--recordings 100]
+.venv/bin/python -m benchmarks.search [--events 1000000 10000000] [--recordings 100] [--without-files]
 
 The events are generated straight into the tables; everything else goes the way that requests go, but for SOAP. Runs of
-the tracks are in memory, as storage has them: how many files stand behind them plays no part.
+the tracks are in memory, as storage has them. The last part has the real storage below: the index of a million track
+files of 40 cameras (that of benchmarks.startup), with the first number of events.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import resource
 import sqlite3
 import statistics
@@ -18,6 +20,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
+from benchmarks import startup
 from nvr.media.onvif_metadata import MetadataContent, read
 from nvr.model import topics, xpath
 from nvr.model.errors import UnknownToken
@@ -30,9 +33,12 @@ from nvr.model.time import NS
 from nvr.model.timeline import Extent, GapReason, Run, Timeline
 from nvr.model.tokens import META001, JobToken, RecordingToken, SearchToken, TrackKey
 from nvr.search.sessions import SearchSessions
+from nvr.storage.engine import StorageEngine
 from nvr.storage.event_rows import Documents
 from nvr.storage.events import EventIndex
 from nvr.storage.footage import Footage
+from nvr.storage.index import SqlFootageIndex
+from nvr.storage.settings import StorageSettings, VolumeSettings
 
 START = 1_767_225_600 * NS
 MONTH = 30 * 86_400 * NS
@@ -94,8 +100,8 @@ def a_message(topic: topics.Topic, value: str) -> RecordedMessage:
     return RecordedMessage(topic, None, (RecordedItem("Source", "V1"),), data=(RecordedItem("Value", value),))
 
 
-def fill(path: Path, events: int, recordings: list[Recording]) -> None:
-    """Streams and messages the ordinary way, one event of each; the rest of the events in bulk."""
+def fill(path: Path, events: int, recordings: list[Recording], start_ns: int = START) -> None:
+    """Streams and messages the ordinary way, one event of each; the rest of the events in bulk, over a month."""
     index = EventIndex.open(path)
     common = [a_message(topic, value) for topic in (MOTION, CROSSED) for value in ("true", "false")]
     for recording in recordings:
@@ -114,18 +120,22 @@ def fill(path: Path, events: int, recordings: list[Recording]) -> None:
         connection.execute("DELETE FROM camera_events")
         connection.executemany(
             "INSERT INTO camera_events (stream, time_ns, file, place, message, utc_ns) VALUES (?, ?, 1, ?, ?, ?)",
-            rows(events, recordings, numbers, messages),
+            rows(events, recordings, numbers, messages, start_ns),
         )
     connection.close()
 
 
 def rows(
-    events: int, recordings: list[Recording], numbers: dict[tuple[str, topics.Topic], int], messages: list[int]
+    events: int,
+    recordings: list[Recording],
+    numbers: dict[tuple[str, topics.Topic], int],
+    messages: list[int],
+    start_ns: int,
 ) -> Iterator[tuple[int, ...]]:
     step = MONTH // events
     for n in range(events):
         recording = recordings[n * 7919 % len(recordings)].token
-        at_ns = START + n * step
+        at_ns = start_ns + n * step
         if n % PLATES:
             topic, message = (MOTION, messages[n % 2]) if n % 3 else (CROSSED, messages[2 + n % 2])
         else:
@@ -154,28 +164,56 @@ async def measure_events(events: int, number: int, directory: Path) -> None:
     print(f"\n{events} events, {path.stat().st_size / 1e6:.0f} MB, generated in {time.perf_counter() - began:.0f} s")
     index = await asyncio.to_thread(EventIndex.open, path)
     searches = SearchSessions(recorder, recorder, archive=index)
+    await measure_kinds(searches, recorder.recordings(), events, START)
+    await measure_insertion(index, recorder)
+    await asyncio.to_thread(index.shut)
+
+
+async def measure_kinds(searches: SearchSessions, recordings: list[Recording], events: int, start_ns: int) -> None:
     before = resident_mb()
-    scope = SearchScope(recordings=(recorder.recordings()[7].token,))
+    scope = SearchScope(recordings=(recordings[7].token,))
     prefix = {"tns1": TOPIC_NAMESPACE}
     history = EventFilter((topics.parse("tns1:RecordingHistory//.", topics.CONCRETE_SET, prefix),))
     motion = EventFilter((topics.parse("tns1:RuleEngine/CellMotionDetector", topics.CONCRETE_SET, prefix),))
     item = '//SimpleItem[@Name="{}" and @Value="{}"]'
     plate = EventFilter(contents=(xpath.parse(f"boolean({item.format('Value', f'AB {events // 2}')})"),))
     value = EventFilter(motion.topics, (xpath.parse('boolean(//SimpleItem[contains(@Value, "tru")])'),))
-    middle, end = START + MONTH // 2, START + MONTH
+    middle, end = start_ns + MONTH // 2, start_ns + MONTH
     for what, interval, chosen, wanted in (
         ("everything, forward from the middle", SearchInterval(middle), SearchScope(), EventFilter()),
-        ("everything, backward from the end", SearchInterval(end, START), SearchScope(), EventFilter()),
-        ("the history alone", SearchInterval(START), SearchScope(), history),
+        ("everything, backward from the end", SearchInterval(end, start_ns), SearchScope(), EventFilter()),
+        ("the history alone", SearchInterval(start_ns), SearchScope(), history),
         ("one topic of all", SearchInterval(middle), SearchScope(), motion),
         ("one topic, by content", SearchInterval(middle), SearchScope(), value),
-        ("one licence plate in the month", SearchInterval(START), SearchScope(), plate),
+        ("one licence plate in the month", SearchInterval(start_ns), SearchScope(), plate),
         ("everything of one recording", SearchInterval(middle), scope, EventFilter()),
     ):
         await measure_search(what, searches, interval, chosen, wanted)
     print(f"memory: {resident_mb() - before:.0f} MB more")
-    await measure_insertion(index, recorder)
-    await asyncio.to_thread(index.shut)
+
+
+async def measure_files(events: int, directory: Path) -> None:
+    """The same with real storage: a million rows of track files, whose runs are loaded as at a start."""
+    began = time.perf_counter()
+    cameras, days = 40, 30
+    count = await asyncio.to_thread(startup.make, directory, cameras, days, 0, sparse=False)
+    files = await asyncio.to_thread(SqlFootageIndex.open, directory / "index.db")
+    storage = StorageEngine(
+        StorageSettings((VolumeSettings(directory / "volumes" / "default", 0),), directory / "volumes.json"), files
+    )
+    await storage.start(recover=False)
+    recorder = Recorder(cameras)
+    path = directory / "events.db"
+    start_ns = time.time_ns() - MONTH
+    await asyncio.to_thread(fill, path, events, recorder.recordings(), start_ns)
+    print(f"\n{count} track files, {events} events, made in {time.perf_counter() - began:.0f} s")
+    archive = await asyncio.to_thread(EventIndex.open, path)
+    searches = SearchSessions(recorder, storage, archive=archive, files=files)
+    await measure_kinds(searches, recorder.recordings(), events, start_ns)
+    await timed("GetRecordingSummary", searches.summary)
+    await storage.stop()
+    await asyncio.to_thread(archive.shut)
+    await asyncio.to_thread(files.shut)
 
 
 async def measure_search(
@@ -238,14 +276,19 @@ async def measure_recordings(number: int) -> None:
 
 
 def main() -> None:
+    print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
     parser = argparse.ArgumentParser()
     parser.add_argument("--events", type=int, nargs="+", default=[1_000_000, 10_000_000])
     parser.add_argument("--recordings", type=int, default=100)
+    parser.add_argument("--without-files", action="store_true")
     options = parser.parse_args()
     asyncio.run(measure_recordings(1000))
     for events in options.events:
         with tempfile.TemporaryDirectory() as directory:
             asyncio.run(measure_events(events, options.recordings, Path(directory)))
+    if not options.without_files:
+        with tempfile.TemporaryDirectory() as directory:
+            asyncio.run(measure_files(options.events[0], Path(directory)))
 
 
 if __name__ == "__main__":
