@@ -218,7 +218,13 @@ class Daemon:
         )
         worst_delay = await parts.enter("loop probe", _loop_probe())
         searches = SearchSessions(
-            control, storage, settings.search, archive=archive, files=index, source_of=cameras.source
+            control,
+            storage,
+            settings.search,
+            archive=archive,
+            files=index,
+            source_of=cameras.source,
+            reach=indexer.reach,
         )
         parts.started("searches", searches.stop)
         await parts.enter("camera descriptions", _running(cameras.run(), "what cameras say of themselves"))

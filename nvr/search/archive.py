@@ -94,6 +94,8 @@ class Walk(Generic[R]):
     def look_again(self, after: Place | None) -> None:
         """Takes in what has come to the sequences that seemed to be at their end."""
         self._fill([number for number in sorted(self._dry) if not self._pages[number]], after, self.FIRST)
+        if self._sign > 0:  # what comes to one that still has rows in hand comes behind these
+            self._dry.difference_update([number for number in self._dry if self._pages[number]])
 
     def peek(self) -> R | None:
         """The next row; None at the end."""

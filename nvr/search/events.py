@@ -20,7 +20,7 @@ from nvr.model.tokens import RecordingToken
 from nvr.search.archive import Archive, Walk
 from nvr.search.chosen import ChosenRecordings
 from nvr.search.history import BEFORE_ALL, BEHIND_ALL, CAMERA_EVENT, History, Key
-from nvr.search.steps import SteppedSearch
+from nvr.search.steps import Reach, SteppedSearch, at_once
 from nvr.storage.event_rows import EventRow, Place, Stream
 
 FEW_MESSAGES = 64
@@ -41,6 +41,7 @@ class EventSearch(SteppedSearch[FoundEvent]):
         now: Callable[[], UtcNs],
         *,
         start_state: bool = False,
+        reach: Reach = at_once,
     ) -> None:
         self._filter = wanted
         self._archive = archive
@@ -56,7 +57,7 @@ class EventSearch(SteppedSearch[FoundEvent]):
         self._streams: dict[int, Stream] = {}
         self._position: Key = (interval.start_ns, BEHIND_ALL if interval.backward else BEFORE_ALL, ())
         self._judged: dict[tuple[int, int], bool] = {}
-        super().__init__(chosen, interval, now)
+        super().__init__(chosen, interval, now, reach)
 
     def endpoint(self) -> UtcNs:
         self._reached_ns = self._position[0]
@@ -68,6 +69,8 @@ class EventSearch(SteppedSearch[FoundEvent]):
     def _all(self) -> Iterator[FoundEvent | None]:
         """Every match in order, None for each look without one."""
         if self._start_state:
+            if self._stands_at(self._interval.start_ns):
+                yield None
             yield from self._states(self._interval.start_ns)
         yield from self._stored()
         if self._start_state and self._backward:
@@ -79,7 +82,10 @@ class EventSearch(SteppedSearch[FoundEvent]):
             for history in self._histories():
                 self._push(heads, history)
             if not heads and self._camera is None:
-                return
+                if not self._stands_at(None):
+                    return
+                yield None
+                continue
             yield from self._merged(heads)
             # Once more: what has come meanwhile, behind where the search stands now.
 
@@ -88,6 +94,10 @@ class EventSearch(SteppedSearch[FoundEvent]):
             row = self._camera
             camera: Key | None = None if row is None else (row.time_ns, CAMERA_EVENT, (row.file, row.place))
             key, recording = heads[-1 if self._backward else 0] if heads else (None, None)
+            following = [k[0] for k in (key, camera) if k is not None]
+            if following and self._stands_at(min(following)):
+                yield None
+                continue
             if key is not None and recording is not None and (camera is None or self._is_first(key, camera)):
                 heads.pop(-1 if self._backward else 0)
                 history = self._history(recording)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Protocol
 
@@ -30,6 +31,8 @@ log = logging.getLogger(__name__)
 
 PAUSE_S = 0.5
 """So long after a fragment the next round begins: what comes meanwhile shares its transaction."""
+REACH_S = 1.0
+"""So long a search waits for the index at most."""
 _BATCH = 500
 """Documents of one transaction."""
 _PAGE = 64
@@ -95,6 +98,9 @@ class MetadataIndexer:
         self._from: dict[TrackKey, UtcNs] = {}
         """Start of the first file that is not read to its end."""
         self._wake = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._read_one = asyncio.Event()
+        """Set when a track has been read, and then replaced."""
 
     @property
     def lag(self) -> int:
@@ -131,7 +137,18 @@ class MetadataIndexer:
                 await self._wake.wait()
                 self._wake.clear()
                 await self.catch_up()
-                await asyncio.sleep(PAUSE_S)
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._hurry.wait(), PAUSE_S)
+                self._hurry.clear()
+
+    async def reach(self) -> None:
+        """Until what is on the disk now has been read, and `REACH_S` at most: somebody searches there."""
+        wanted = self._behind | self._at_work
+        with suppress(TimeoutError):
+            async with asyncio.timeout(REACH_S):
+                while wanted := wanted & (self._behind | self._at_work):
+                    self._hurry.set()
+                    await self._read_one.wait()
 
     async def _look_at_everything(self) -> None:
         self._from_the_beginning()
@@ -167,6 +184,8 @@ class MetadataIndexer:
             log.exception("the metadata of %s is not indexed for now", key)
         finally:
             self._at_work.discard(key)
+            self._read_one.set()
+            self._read_one = asyncio.Event()
 
     # On a thread
 

@@ -10,7 +10,7 @@ from nvr.model.time import UtcNs
 from nvr.model.tokens import TrackKey
 from nvr.search.archive import Archive, Walk
 from nvr.search.chosen import ChosenRecordings
-from nvr.search.steps import SteppedSearch
+from nvr.search.steps import Reach, SteppedSearch, at_once
 from nvr.storage.event_rows import Place, PositionRow
 
 
@@ -27,6 +27,7 @@ class PositionSearch(SteppedSearch[FoundPosition]):
         wanted: PtzFilter,
         archive: Archive,
         now: Callable[[], UtcNs],
+        reach: Reach = at_once,
     ) -> None:
         self._wanted = wanted
         self._archive = archive
@@ -35,7 +36,7 @@ class PositionSearch(SteppedSearch[FoundPosition]):
         """Forward: whether the last update of a track was inside."""
         self._after: Place | None = None
         self._walk: Walk[PositionRow] = Walk(self._fetch, lambda row: row.track, interval.backward)
-        super().__init__(chosen, interval, now)
+        super().__init__(chosen, interval, now, reach)
 
     def _fetch(self, numbers: Sequence[int], after: Place | None, each: int) -> list[PositionRow]:
         return self._archive.positions(numbers, self._interval, after, each)
@@ -48,8 +49,14 @@ class PositionSearch(SteppedSearch[FoundPosition]):
         self._walk.look_again(self._after)
 
     def _all(self) -> Iterator[FoundPosition | None]:
-        while (first := self._walk.peek()) is not None:
-            yield from self._at(first.time_ns)
+        while True:
+            first = self._walk.peek()
+            if self._stands_at(None if first is None else first.time_ns):
+                yield None
+            elif first is not None:
+                yield from self._at(first.time_ns)
+            else:
+                return
 
     def _at(self, time_ns: UtcNs) -> Iterator[FoundPosition | None]:
         """A track has one update for one time: the last that was recorded."""

@@ -44,6 +44,7 @@ from nvr.search.metadata import Files, MetadataSearch, NoFiles
 from nvr.search.positions import PositionSearch
 from nvr.search.scope import Catalogue, Footage, Recordings, scope_filter
 from nvr.search.session import SLICE_NS, Looks, Search, Session
+from nvr.search.steps import Reach, at_once
 
 T = TypeVar("T")
 
@@ -95,12 +96,14 @@ class SearchSessions:
         archive: Archive | None = None,
         files: Files | None = None,
         source_of: SourceOf = configured_source,
+        reach: Reach = at_once,
         monotonic: Callable[[], int] = time.monotonic_ns,
         now: Callable[[], UtcNs] = _now_ns,
     ) -> None:
         self._catalogue = Catalogue(recordings, footage, source_of)
         self._coverages = Coverages(footage.timeline)
         self._archive = archive or NoArchive()
+        self._reach = reach
         self._files = files or NoFiles()
         self._settings = settings or SearchSettings()
         self._monotonic = monotonic
@@ -157,14 +160,22 @@ class SearchSessions:
         self, interval: SearchInterval, scope: SearchScope, wanted: EventFilter, start_state: bool, limits: SearchLimits
     ) -> SearchToken:
         """A search for events (6.9), which begins at once."""
-        search = EventSearch(self._chosen(scope), interval, wanted, self._archive, self._now, start_state=start_state)
+        search = EventSearch(
+            self._chosen(scope),
+            interval,
+            wanted,
+            self._archive,
+            self._now,
+            start_state=start_state,
+            reach=self._reach,
+        )
         return self._open(Kind.EVENTS, search, limits, begin=True)
 
     async def find_positions(
         self, interval: SearchInterval, scope: SearchScope, wanted: PtzFilter, limits: SearchLimits
     ) -> SearchToken:
         """A search for PTZ positions (6.11), which begins at once."""
-        search = PositionSearch(self._chosen(scope), interval, wanted, self._archive, self._now)
+        search = PositionSearch(self._chosen(scope), interval, wanted, self._archive, self._now, self._reach)
         return self._open(Kind.POSITIONS, search, limits, begin=True)
 
     async def find_metadata(

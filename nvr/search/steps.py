@@ -6,12 +6,12 @@ import asyncio
 import time
 from abc import abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Generic, TypeVar
 
 from nvr.model.coverage import EMPTY, Coverage
 from nvr.model.search import SearchInterval
-from nvr.model.time import UtcNs
+from nvr.model.time import NS, UtcNs
 from nvr.model.tokens import TrackKey
 from nvr.search.chosen import ChosenRecordings
 
@@ -19,12 +19,25 @@ T = TypeVar("T")
 
 STEP_NS = 20_000_000
 """So long may one step work on its thread, one look aside."""
+EDGE_NS = 10 * NS
+"""What is older than this when a search begins has long been indexed, as far as the index keeps up at all."""
+Reach = Callable[[], Awaitable[None]]
+"""Returns when what is on the disk at the call has been indexed, or after a bounded time."""
+
+
+async def at_once() -> None:
+    """Without an index that is behind the disk."""
 
 
 class SteppedSearch(Generic[T]):
-    """Searches in the direction of `interval`. `now` is the end of a search without EndPoint."""
+    """Searches in the direction of `interval`. `now` is the end of a search without EndPoint. A search that comes to
+    the live edge stands still there until the index has reached the moment at which it began: what was on the disk
+    then is found.
+    """
 
-    def __init__(self, chosen: ChosenRecordings, interval: SearchInterval, now: Callable[[], UtcNs]) -> None:
+    def __init__(
+        self, chosen: ChosenRecordings, interval: SearchInterval, now: Callable[[], UtcNs], reach: Reach = at_once
+    ) -> None:
         self.found: deque[T] = deque()
         self.exhausted = False
         self._chosen = chosen
@@ -33,6 +46,11 @@ class SteppedSearch(Generic[T]):
         self._now = now
         self._matches = self._all()
         self._reached_ns = interval.start_ns
+        edge_ns = now() - EDGE_NS
+        self._edge_ns = edge_ns if reach is not at_once and interval.latest_ns >= edge_ns else None
+        """Where the index is waited for; None when that is over."""
+        self._reach = reach
+        self._stands = False
 
     def endpoint(self) -> UtcNs:
         if not self.exhausted:
@@ -41,6 +59,9 @@ class SteppedSearch(Generic[T]):
         return end_ns if end_ns is not None else max(self._interval.start_ns, self._now())
 
     async def step(self, wanted: int) -> None:
+        if self._stands or (self._backward and self._edge_ns is not None):  # backward the edge comes first
+            await self._reach()
+            self._edge_ns, self._stands = None, False
         await self._chosen.refresh()
         self._look_around()
         await asyncio.to_thread(self._go_on, wanted)
@@ -57,8 +78,15 @@ class SteppedSearch(Generic[T]):
                 return
             if match is not None:
                 self.found.append(match)
-            if time.monotonic_ns() >= until_ns:
+            if self._stands or time.monotonic_ns() >= until_ns:
                 return
+
+    def _stands_at(self, time_ns: UtcNs | None) -> bool:
+        """Whether the search stands still for now in front of what has this time; None is the end."""
+        if self._edge_ns is None or (time_ns is not None and time_ns < self._edge_ns):
+            return False
+        self._stands = True
+        return True
 
     def _look_around(self) -> None:
         """On the event loop, in front of each step: what cannot be asked on a thread."""

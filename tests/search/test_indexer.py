@@ -116,6 +116,32 @@ async def until_indexed(store: Store, events: int = 2) -> None:
     await asyncio.wait([task])
 
 
+async def test_who_searches_at_the_live_edge_does_not_wait_for_the_pause(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nvr.search.indexer.PAUSE_S", 3600)
+    monkeypatch.setattr("nvr.search.indexer.REACH_S", 60)
+    async with opened(tmp_path) as store:
+        task = asyncio.create_task(store.indexer.run())
+        for second in range(3):  # each behind the pause that the one before has begun
+            await store.record(a_fragment([a_second(second, "a")]))
+            await until(lambda: store.indexer.lag)
+            await store.indexer.reach()
+            assert len(store.told()) == second + 1
+        task.cancel()
+        await asyncio.wait([task])
+        await store.indexer.reach()  # nothing is behind: at once
+
+
+async def test_who_searches_waits_for_a_bounded_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nvr.search.indexer.REACH_S", 0.01)
+    async with opened(tmp_path) as store:
+        await store.record(a_fragment([a_second(0, "a")]))
+        await until(lambda: store.indexer.lag)
+        await store.indexer.reach()  # nobody reads
+        assert store.told() == []
+
+
 async def test_events_go_with_their_footage(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
         await store.record(a_fragment([a_second(0, "a"), (START, a_document(a_position(0.5)))]))
