@@ -28,7 +28,7 @@ from nvr.model.event import TOPIC_NAMESPACE
 from nvr.model.job import JobState, RecordingJob, SourceReference
 from nvr.model.recorded import CameraEvent, RecordedItem, RecordedMessage
 from nvr.model.recording import Recording, RecordingConfiguration, RecordingSourceInformation, default_tracks
-from nvr.model.search import EventFilter, SearchInterval, SearchLimits, SearchScope, SearchWish
+from nvr.model.search import EventFilter, SearchInterval, SearchLimits, SearchScope, SearchState, SearchWish
 from nvr.model.time import NS
 from nvr.model.timeline import Extent, GapReason, Run, Timeline
 from nvr.model.tokens import META001, JobToken, RecordingToken, SearchToken, TrackKey
@@ -39,6 +39,8 @@ from nvr.storage.events import EventIndex
 from nvr.storage.footage import Footage
 from nvr.storage.index import SqlFootageIndex
 from nvr.storage.settings import StorageSettings, VolumeSettings
+from tests.support.metadata import a_document, a_fragment, an_object
+from tests.support.recorded import KEY, opened
 
 START = 1_767_225_600 * NS
 MONTH = 30 * 86_400 * NS
@@ -65,6 +67,9 @@ class Recorder:
         )
         self._timeline = Timeline.of(runs)
         self._extent = self._timeline.extent  # storage has it ready as well
+
+    def add(self, recording: Recording) -> None:
+        self._recordings[recording.token] = recording
 
     def recordings(self) -> list[Recording]:
         return list(self._recordings.values())
@@ -275,6 +280,29 @@ async def measure_recordings(number: int) -> None:
     await timed("GetRecordingSummary", searches.summary)
 
 
+async def measure_metadata(documents: int, directory: Path) -> None:
+    """A search that has to read every document, each of which holds two objects."""
+    async with opened(directory) as store:
+        for at in range(0, documents, 100):
+            told = [
+                (at_ns, a_document(an_object("Human"), an_object("Vehicle")))
+                for at_ns in range(START + at * NS, START + (at + 100) * NS, NS)
+            ]
+            await store.record(a_fragment(told))
+        await store.indexer.catch_up()
+        recorder = Recorder(0)
+        recorder.add(Recording(KEY.recording, RecordingConfiguration(), default_tracks()))
+        searches = SearchSessions(recorder, store.storage, archive=store.index, files=store.files)
+        wanted = xpath.parse('boolean(//Object[@ObjectId = "nobody"])')
+        began, cpu = time.perf_counter(), time.process_time()
+        token = await searches.find_metadata(SearchInterval(START), SearchScope(), wanted, SearchLimits(None, 60 * NS))
+        state, found = await searches.metadata_results(token, SearchWish())
+        took, cpu = time.perf_counter() - began, time.process_time() - cpu
+        assert (state, found) == (SearchState.COMPLETED, [])
+        print(f"\nFindMetadata that reads {documents} documents: {took:.1f} s, {documents / took:.0f} a second,")
+        print(f"{cpu / documents * 1e6:.0f} us of CPU a document (load {os.getloadavg()[0]:.1f})")
+
+
 def main() -> None:
     print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
     parser = argparse.ArgumentParser()
@@ -283,6 +311,8 @@ def main() -> None:
     parser.add_argument("--without-files", action="store_true")
     options = parser.parse_args()
     asyncio.run(measure_recordings(1000))
+    with tempfile.TemporaryDirectory() as directory:
+        asyncio.run(measure_metadata(20_000, Path(directory)))
     for events in options.events:
         with tempfile.TemporaryDirectory() as directory:
             asyncio.run(measure_events(events, options.recordings, Path(directory)))

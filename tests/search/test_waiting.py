@@ -11,7 +11,7 @@ from nvr.model import xpath
 from nvr.model.ptz import PtzFilter, PtzVector
 from nvr.model.search import EventFilter, SearchInterval, SearchLimits, SearchScope, SearchState, SearchWish
 from nvr.model.time import NS
-from nvr.model.tokens import SearchToken
+from nvr.model.tokens import META001, SearchToken
 from nvr.search.sessions import SearchSessions
 from nvr.search.steps import SteppedSearch
 from tests.support.configuration import a_recording
@@ -94,3 +94,31 @@ async def test_a_step_that_fails_while_nobody_waits_is_told_to_the_next_who_asks
     with pytest.raises(RuntimeError, match="the disk is gone"):
         await searches.event_results(token, SearchWish())
     assert len(searches) == 0
+
+
+async def recordings(searches: SearchSessions) -> SearchToken:
+    return searches.find_recordings(SCOPE, LIMITS)
+
+
+@pytest.mark.requirement("RS-6.3.4-04")
+@pytest.mark.parametrize(
+    ("find", "results"),
+    [
+        (recordings, "recording_results"),
+        (events, "event_results"),
+        (positions, "position_results"),
+        (metadata, "metadata_results"),
+    ],
+)
+async def test_a_search_is_searching_until_its_last_answer_and_completed_with_it(
+    find: Callable[[SearchSessions], Awaitable[SearchToken]], results: str
+) -> None:
+    """No other state is told, Unknown in particular, whether something is found or not."""
+    recorder = Searched(a_recording("rec-1"), a_recording("rec-2"))
+    recorder.recorded("rec-1", META001, (10, 20), (30, 40))
+    token = await find(recorder.searches)
+    told = [recorder.searches.state(token)]
+    while told[-1] is SearchState.SEARCHING and len(told) < 50:
+        told.append((await getattr(recorder.searches, results)(token, SearchWish(maximum=1)))[0])
+    assert set(told[:-1]) == {SearchState.SEARCHING}
+    assert told[-1] is SearchState.COMPLETED
