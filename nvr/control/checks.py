@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from enum import Enum
 from itertools import chain
@@ -20,8 +20,9 @@ from nvr.model.job import (
     RecordingJobConfiguration,
     RecordingJobMode,
     RecordingJobSource,
+    SourceReference,
 )
-from nvr.model.receiver import ReceiverConfiguration, ReceiverMode, StreamType, TransportProtocol
+from nvr.model.receiver import Receiver, ReceiverConfiguration, ReceiverMode, StreamType, TransportProtocol
 from nvr.model.recording import Recording, RecordingConfiguration, TrackConfiguration, TrackType
 from nvr.model.time import NS
 from nvr.model.tokens import ReceiverToken, TrackToken
@@ -75,7 +76,7 @@ def track_configuration(given: TrackConfiguration) -> TrackConfiguration:
 def job_configuration(
     given: RecordingJobConfiguration,
     recording: Recording,
-    receivers: Container[ReceiverToken],
+    receivers: Mapping[ReceiverToken, Receiver],
     settings: ControlSettings,
 ) -> RecordingJobConfiguration:
     """The configuration with plain values set right; its sources still ask for receivers (5.3.3)."""
@@ -118,7 +119,7 @@ def _event_filter(given: RecordingEventFilter, settings: ControlSettings) -> Non
             raise BadConfiguration(f"EventFilter/{name}: must be zero to {most // NS} s")
 
 
-def _source(where: str, source: RecordingJobSource, receivers: Container[ReceiverToken]) -> RecordingJobSource:
+def _source(where: str, source: RecordingJobSource, receivers: Mapping[ReceiverToken, Receiver]) -> RecordingJobSource:
     reference = source.source if source.source is not None and source.source.token else None
     implied = not source.tracks
     if reference is None:
@@ -127,13 +128,23 @@ def _source(where: str, source: RecordingJobSource, receivers: Container[Receive
         if source.source is not None and source.source.type != RECEIVER_TYPE:
             raise BadConfiguration(f"{where}/SourceToken/@Type: AutoCreateReceiver makes receivers only")
         return replace(source, source=None, implied_tracks=implied)
-    if reference.type == PROFILE_TYPE:
-        raise BadConfiguration(f"{where}/SourceToken: this device has no media profiles; name a receiver")
-    if reference.type != RECEIVER_TYPE:
+    if reference.type not in (RECEIVER_TYPE, PROFILE_TYPE):
         raise BadConfiguration(f"{where}/SourceToken/@Type: {reference.type!r} is not known")
-    if ReceiverToken(reference.token) not in receivers:
-        raise BadConfiguration(f"{where}/SourceToken: receiver {reference.token!r} does not exist")
-    return replace(source, auto_create_receiver=False, implied_tracks=implied)
+    receiver = source_receiver(reference, receivers)
+    if receiver is None:
+        kind = "receiver" if reference.type == RECEIVER_TYPE else "media profile"
+        raise BadConfiguration(f"{where}/SourceToken: {kind} {reference.token!r} does not exist")
+    # A profile is a receiver, which is what is recorded from, and what the job names from now on.
+    named = SourceReference(receiver.token)
+    return replace(source, source=named, auto_create_receiver=False, implied_tracks=implied)
+
+
+def source_receiver(reference: SourceReference, receivers: Mapping[ReceiverToken, Receiver]) -> Receiver | None:
+    """The receiver that a client means: by its own token, or by that of the media profile that shows it."""
+    found = receivers.get(ReceiverToken(reference.token))
+    if found is None or reference.type == RECEIVER_TYPE:
+        return found
+    return found if reference.type == PROFILE_TYPE and found.may_connect else None
 
 
 def receiver_configuration(given: ReceiverConfiguration, settings: ControlSettings) -> ReceiverConfiguration:

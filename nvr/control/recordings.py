@@ -12,7 +12,6 @@ from nvr.control.job_state import mirrored
 from nvr.control.state import ControlState, FootageStore, SourceStream
 from nvr.model.errors import BadConfiguration, BadMode, LimitReached, StorageError, UnknownToken
 from nvr.model.job import (
-    RECEIVER_TYPE,
     JobState,
     RecordingJob,
     RecordingJobConfiguration,
@@ -52,6 +51,8 @@ class RecordingOptions:
 
     spare_jobs: int
     spare_tracks: Mapping[TrackType, int]
+    profiles: tuple[str, ...] = ()
+    """Tokens of the media profiles that can be recorded: all that there are."""
 
     @property
     def spare_total(self) -> int:
@@ -128,6 +129,7 @@ class RecordingControl:
         return RecordingOptions(
             max(0, state.settings.jobs - len(state.now.jobs)),
             {kind: max(0, most - _count(recording, kind)) for kind in TOKEN_STEMS},
+            tuple(r.token for r in state.now.receivers.values() if r.may_connect),
         )
 
     # Tracks
@@ -197,7 +199,7 @@ class RecordingControl:
 
     def has_source(self, source: SourceReference) -> bool:
         """Whether a job could name this source."""
-        return source.type == RECEIVER_TYPE and source.token in self._state.now.receivers
+        return checks.source_receiver(source, self._state.now.receivers) is not None
 
     async def create_job(self, configuration: RecordingJobConfiguration) -> RecordingJob:
         """Makes the receivers that it asks for. Raises UnknownToken (Recording), BadConfiguration, LimitReached."""

@@ -75,3 +75,8 @@ class Receiver:
     token: ReceiverToken
     configuration: ReceiverConfiguration
     auto_created: bool = False
+
+    @property
+    def may_connect(self) -> bool:
+        """Such a receiver is a channel of the device: the media service shows it as a profile with the same token."""
+        return bool(self.configuration.media_uri) and self.configuration.mode is not ReceiverMode.NEVER_CONNECT

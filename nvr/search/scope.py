@@ -9,7 +9,7 @@ from typing import Protocol
 from nvr.media.unit import CodecConfiguration
 from nvr.model import xpath
 from nvr.model.errors import BadConfiguration, UnknownToken
-from nvr.model.job import JobState, RecordingJob, RecordingJobState, SourceReference
+from nvr.model.job import PROFILE_TYPE, JobState, RecordingJob, RecordingJobState, SourceReference
 from nvr.model.recording import Recording
 from nvr.model.search import RecordingInformation, SearchScope
 from nvr.model.timeline import Extent, Timeline
@@ -96,7 +96,9 @@ class Catalogue:
                 named[recording.configuration.source.source_id].add(recording.token)
         for reference in scope.sources:
             # A source is what a job records from, or the SourceId that the client gave its recordings.
-            of_source = feeds.get(reference, set()) | named.get(reference.token, set())
+            # A media profile shows a receiver under the same token.
+            fed = SourceReference(reference.token) if reference.type == PROFILE_TYPE else reference
+            of_source = feeds.get(fed, set()) | named.get(reference.token, set())
             if not of_source and not self.recordings.has_source(reference):
                 raise BadConfiguration(f"there is no source {reference.token!r}")
             chosen |= of_source

@@ -19,7 +19,7 @@ from nvr.control.state import ControlSettings
 from nvr.ingest.live import LiveOffer
 from nvr.model.errors import UnknownToken
 from nvr.model.job import RECEIVER_TYPE
-from nvr.model.receiver import Receiver, ReceiverMode, TransportProtocol
+from nvr.model.receiver import Receiver, TransportProtocol
 from nvr.model.recording import TrackType
 from nvr.model.time import NS
 from nvr.model.tokens import ReceiverToken
@@ -218,12 +218,12 @@ class MediaService(Service):
         """Drawn while the answer is written, in slices: receivers as they were at its beginning."""
         names = self._names()
         for receiver in self._receivers.receivers():
-            if _may_connect(receiver):
+            if receiver.may_connect:
                 yield self._shown(receiver, names)
 
     def _channel(self, kind: str, token: str) -> Channel:
         """Raises UnknownToken."""
-        found = next((r for r in self._receivers.receivers() if r.token == token and _may_connect(r)), None)
+        found = next((r for r in self._receivers.receivers() if r.token == token and r.may_connect), None)
         if found is None:
             raise UnknownToken(kind, token)
         return self._shown(found, self._names())
@@ -273,10 +273,6 @@ class MediaService(Service):
             ),
             SessionTimeout=self._session_timeout_ns,
         )
-
-
-def _may_connect(receiver: Receiver) -> bool:
-    return bool(receiver.configuration.media_uri) and receiver.configuration.mode is not ReceiverMode.NEVER_CONNECT
 
 
 def _video_source(channel: Channel) -> types.VideoSource:

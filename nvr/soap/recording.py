@@ -179,7 +179,9 @@ class RecordingService(Service):
         )
         # Profiles of the media service show receivers: jobs take the receiver itself, and no profile (5.20).
         return {
-            "Options": RecordingOptions(Job=JobOptions(Spare=options.spare_jobs, CompatibleSources=()), Track=tracks)
+            "Options": RecordingOptions(
+                Job=JobOptions(Spare=options.spare_jobs, CompatibleSources=options.profiles), Track=tracks
+            )
         }
 
     # Tracks

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from nvr.control.state import ControlSettings
-from nvr.model.errors import BadConfiguration, BadMode, LimitReached, UnknownToken
+from nvr.model.errors import BadConfiguration, BadMode, CannotDelete, LimitReached, UnknownToken
 from nvr.model.job import (
     INCOMPATIBLE_STREAM,
     PROFILE_TYPE,
@@ -119,7 +119,7 @@ BAD = [
     (configured(RecordingJobSource(None)), r"Source\[0\]: has neither a SourceToken nor AutoCreateReceiver"),
     (configured(by_receiver("")), r"Source\[0\]: has neither"),
     (configured(auto(), by_receiver("nosuch")), r"Source\[1\]/SourceToken: receiver 'nosuch' does not exist"),
-    (configured(RecordingJobSource(SourceReference("p", PROFILE_TYPE))), "no media profiles"),
+    (configured(RecordingJobSource(SourceReference("p", PROFILE_TYPE))), "media profile 'p' does not exist"),
     (configured(RecordingJobSource(SourceReference("rcv-1", "urn:x"))), "Type: 'urn:x' is not known"),
     (
         configured(RecordingJobSource(SourceReference("", PROFILE_TYPE), auto_create_receiver=True)),
@@ -396,7 +396,26 @@ async def test_before_the_engine_has_been_told_everything_is_idle() -> None:
     assert c.receivers.state(stored.receivers[0].token) is ReceiverState.NOT_CONNECTED
 
 
-def test_sources_are_the_receivers_that_there_are(c: Controlled) -> None:
+async def test_a_source_is_a_receiver_or_the_profile_that_shows_it(c: Controlled) -> None:
+    assert c.control.has_source(SourceReference("rcv-1"))
+    assert c.control.has_source(SourceReference("rcv-1", PROFILE_TYPE))
+    assert not c.control.has_source(SourceReference("rcv-1", "urn:x"))
+    assert not c.control.has_source(SourceReference("nosuch"))
+    await c.receivers.set_mode(RCV, ReceiverMode.NEVER_CONNECT)
     assert c.control.has_source(SourceReference("rcv-1"))
     assert not c.control.has_source(SourceReference("rcv-1", PROFILE_TYPE))
-    assert not c.control.has_source(SourceReference("nosuch"))
+    assert c.control.options(REC).profiles == ("rcv-2",)
+
+
+async def test_a_job_with_a_profile_records_from_the_receiver_that_the_profile_shows(c: Controlled) -> None:
+    """The job names the receiver from then on; whoever sends the profile again changes nothing."""
+    given = configured(replace(by_receiver("rcv-1", "VIDEO001"), source=SourceReference("rcv-1", PROFILE_TYPE)))
+    job = await c.control.create_job(given)
+    assert job.configuration == configured(by_receiver("rcv-1", "VIDEO001"))
+    assert await c.control.set_job_configuration(job.token, given) == job.configuration
+    assert c.engine.jobs == (job,)
+    with pytest.raises(CannotDelete):
+        await c.receivers.delete(RCV)
+    await c.receivers.set_mode(RCV, ReceiverMode.NEVER_CONNECT)
+    with pytest.raises(BadConfiguration, match="media profile 'rcv-1' does not exist"):
+        await c.control.create_job(given)

@@ -8,6 +8,7 @@ import av
 import pytest
 from zeep.wsse.username import UsernameToken
 
+from nvr.model.job import PROFILE_TYPE
 from tests.e2e.crash import camera
 from tests.support.daemon import ADMIN, PASSWORD, DaemonProcess
 from tests.support.flow import Flow, until
@@ -54,6 +55,16 @@ def check_media_service(daemon: DaemonProcess, receiver: str) -> None:
     assert 20 < rate < 30
 
 
+def check_recording_from_a_profile(flow: Flow, profile: str) -> None:
+    recording = flow.create_recording("by profile")
+    source = {"SourceToken": {"Token": profile, "Type": PROFILE_TYPE}}
+    flow.recording.CreateRecordingJob(
+        JobConfiguration={"RecordingToken": recording, "Mode": "Active", "Priority": 1, "Source": [source]}
+    )
+    flow.until_recorded(recording, 1)
+
+
+@pytest.mark.requirement("RC-5.3.3-13")
 def test_ffmpeg_watches_a_receiver_that_is_not_recorded_and_then_one_that_is(tmp_path: Path) -> None:
     with camera() as uri, DaemonProcess(tmp_path / "data", CONFIG) as daemon:
         flow = Flow(daemon)
@@ -75,4 +86,5 @@ def test_ffmpeg_watches_a_receiver_that_is_not_recorded_and_then_one_that_is(tmp
             lambda: str(flow.receiver.GetReceiverState(ReceiverToken=created.Token).State) == "NotConnected",
             "the receiver that nobody watches any more",
         )
+        check_recording_from_a_profile(flow, created.Token)
         assert PASSWORD not in daemon.log

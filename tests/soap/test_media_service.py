@@ -17,6 +17,7 @@ from nvr.media.codecs.h264 import H264Configuration
 from nvr.media.codecs.jpeg import JpegConfiguration
 from nvr.media.codecs.mpeg4 import Mpeg4Configuration
 from nvr.media.unit import CodecConfiguration
+from nvr.model.job import PROFILE_TYPE, RECEIVER_TYPE
 from nvr.model.recording import TrackType
 from nvr.model.time import NS
 from nvr.model.tokens import ReceiverToken
@@ -29,6 +30,7 @@ from tests.support.camera import PPS, SPS
 from tests.support.control import FakeEngine, FakeStore
 from tests.support.device import a_device_service
 from tests.support.soap_house import (
+    NAMESPACES,
     SoapHouse,
     ToldFootage,
     create_job,
@@ -36,6 +38,7 @@ from tests.support.soap_house import (
     receiver_of,
     receiver_request,
     receiver_xml,
+    recording_request,
     source_token,
     source_xml,
     stream_setup_xml,
@@ -254,3 +257,36 @@ async def test_zeep_clients_from_the_official_and_from_our_wsdl_read_it(
 async def test_nobody_but_users_reads_it(media: SoapHouse) -> None:
     assert (await media.send("<trt:GetProfiles/>", None)).status == 401
     assert (await media.send("<trt:GetServiceCapabilities/>", None)).status == 200
+
+
+# Profiles as sources of recording jobs
+
+
+@pytest.mark.requirement("RC-5.3.3-14", "RC-5.20-07")
+async def test_a_job_takes_the_tokens_of_receivers_and_those_of_the_profiles_that_are_announced(
+    media: SoapHouse,
+) -> None:
+    services = await media.send(
+        "<tds:GetServices><tds:IncludeCapability>false</tds:IncludeCapability></tds:GetServices>"
+    )
+    assert {NAMESPACES["trt"], NAMESPACES["trv"]} <= set(services.texts("tds:Service/tds:Namespace"))
+    recording = (await media.send(create_recording())).text("trc:RecordingToken")
+    shown, hidden = await receiver_of(media), await receiver_of(media)
+    never = f"<trv:ReceiverToken>{hidden}</trv:ReceiverToken><trv:Mode>NeverConnect</trv:Mode>"
+    await media.send(f"<trv:SetReceiverMode>{never}</trv:SetReceiverMode>")
+    profiles = [p.get("token") for p in (await media.send("<trt:GetProfiles/>")).all("trt:Profiles")]
+    options = await media.send(recording_request("GetRecordingOptions", recording))
+    compatible = options.all("trc:Options/trc:Job")[0].get("CompatibleSources")
+    assert compatible.split() == profiles == [shown]
+    by_profile = await media.send(create_job(recording, profile_source(shown)))
+    by_receiver = await media.send(create_job(recording, source_token(hidden)))
+    assert (by_profile.fault, by_receiver.fault) == (None, None)
+    source = "trc:JobConfiguration/tt:Source/tt:SourceToken"
+    assert by_profile.text(f"{source}/tt:Token") == shown
+    assert by_profile.all(source)[0].get("Type") == RECEIVER_TYPE
+    refused = await media.send(create_job(recording, profile_source(hidden)))
+    assert refused.fault == "Sender/InvalidArgVal/BadConfiguration"
+
+
+def profile_source(token: str) -> str:
+    return source_token(token).replace("<tt:SourceToken>", f'<tt:SourceToken Type="{PROFILE_TYPE}">')

@@ -12,7 +12,6 @@ from tests.support.configuration import a_recording
 from tests.support.control import FakeStore
 from tests.support.soap_house import (
     AUTO_SOURCE,
-    NAMESPACES,
     SoapHouse,
     create_job,
     create_recording,
@@ -31,7 +30,6 @@ from tests.support.soap_house import (
 )
 
 RECEIVER = "http://www.onvif.org/ver10/schema/Receiver"
-PROFILE = "http://www.onvif.org/ver10/schema/Profile"
 
 
 # Recordings
@@ -447,16 +445,6 @@ async def test_fixed_recordings_and_tracks_are_announced_and_cannot_be_made_or_d
     assert kept.applied == []
 
 
-@pytest.mark.requirement("RC-5.20-07")
-async def test_no_media_profile_is_named_as_a_source_and_none_is_taken_as_one(house: SoapHouse) -> None:
-    """The profiles of the media service show receivers, from which jobs record without them."""
-    recording, receiver = await recording_of(house), await receiver_of(house)
-    options = await house.send(recording_request("GetRecordingOptions", recording))
-    assert options.all("trc:Options/trc:Job")[0].get("CompatibleSources") == ""
-    profile = source_token(receiver).replace("<tt:SourceToken>", f'<tt:SourceToken Type="{PROFILE}">')
-    assert (await house.send(create_job(recording, profile))).fault == "Sender/InvalidArgVal/BadConfiguration"
-
-
 FOREIGN = '<v:Extra xmlns:v="urn:vendor" v:a="1"><v:Deep>x</v:Deep></v:Extra>'
 
 
@@ -484,22 +472,6 @@ async def test_foreign_elements_and_attributes_are_tolerated(house: SoapHouse) -
         assert (await house.send(request_)).fault is None
 
 
-@pytest.mark.requirement("RC-5.3.3-14")
-async def test_receiver_tokens_are_accepted_since_there_is_a_receiver_service_and_no_other_sources(
-    house: SoapHouse,
-) -> None:
-    services = await house.send(
-        "<tds:GetServices><tds:IncludeCapability>false</tds:IncludeCapability></tds:GetServices>"
-    )
-    namespaces = services.texts("tds:Service/tds:Namespace")
-    assert NAMESPACES["trv"] in namespaces
-    assert not [n for n in namespaces if "/media/" in n]
-    recording, receiver = await recording_of(house), await receiver_of(house)
-    assert (await house.send(create_job(recording, source_token(receiver)))).fault is None
-    profile = source_token(receiver).replace("<tt:SourceToken>", f'<tt:SourceToken Type="{PROFILE}">')
-    assert (await house.send(create_job(recording, profile))).fault == "Sender/InvalidArgVal/BadConfiguration"
-
-
 @pytest.mark.requirement("RC-5.5-06")
 async def test_a_deleted_recording_is_unknown_to_all_services(house: SoapHouse) -> None:
     recording = await recording_of(house)
@@ -511,6 +483,8 @@ async def test_a_deleted_recording_is_unknown_to_all_services(house: SoapHouse) 
         "</tse:GetRecordingInformation>"
     )
     assert search.fault == "Sender/InvalidArgVal/InvalidToken"
+    replay = await house.send(get_replay_uri(recording))
+    assert replay.fault == "Sender/InvalidArgVal/NoRecording"
     assert house.footage.deleted == [recording]
 
 

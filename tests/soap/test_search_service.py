@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from nvr.model.job import JobState, RecordingJobState, SourceReference, SourceState, TrackState
+from nvr.model.job import PROFILE_TYPE, JobState, RecordingJobState, SourceReference, SourceState, TrackState
 from nvr.model.time import format_iso, parse_iso
 from nvr.model.timeline import GapReason, Run, Timeline
 from nvr.model.tokens import AUDIO001, VIDEO001, JobToken, RecordingToken, TrackKey, TrackToken
@@ -171,6 +171,8 @@ async def test_sources_and_recordings_of_the_scope_are_united(house: SoapHouse) 
     one = f"<tt:IncludedRecordings>{first}</tt:IncludedRecordings>"
     assert await found(house, one) == [first]
     assert await found(house, source) == [second]
+    profile = source.replace("<tt:IncludedSources>", f'<tt:IncludedSources Type="{PROFILE_TYPE}">')
+    assert await found(house, profile) == [second]
     assert sorted(await found(house, source + one)) == sorted([first, second])
     assert third not in await found(house, source + one)
 
