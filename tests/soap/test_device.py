@@ -8,7 +8,9 @@ import re
 import pytest
 import requests
 import zeep
+from lxml import etree
 
+import nvr
 from nvr.soap.device import NOT_IMPLEMENTED, DeviceService, DeviceSettings, fixed_scopes
 from nvr.soap.names import PREFIXES, TDS
 from tests.support.official_schema import SERVICES, ValidatingTransport, official_root
@@ -92,13 +94,20 @@ async def test_service_capabilities_are_the_same_as_in_get_services() -> None:
 
 
 @pytest.mark.requirement("CO-27")
-async def test_device_information_needs_a_user_and_tells_the_serial_number() -> None:
+async def test_device_information_needs_a_user_and_tells_its_five_texts_in_order() -> None:
     async with a_device() as device:
         refused = await device.call("<tds:GetDeviceInformation/>")
         reply = await device.call_as("ute", "<tds:GetDeviceInformation/>")
     assert refused.status == 401
     assert reply.status == 200
-    assert reply.find("tds:SerialNumber").text == "8f3a"
+    settings = DeviceSettings()
+    assert [(etree.QName(e).localname, e.text) for e in reply.element] == [
+        ("Manufacturer", settings.manufacturer),
+        ("Model", settings.model),
+        ("FirmwareVersion", nvr.__version__),
+        ("SerialNumber", "8f3a"),
+        ("HardwareId", settings.hardware),
+    ]
 
 
 @pytest.mark.requirement("CO-01", "CO-28")
