@@ -96,6 +96,8 @@ log = logging.getLogger(__name__)
 
 VOLUMES_STOP_S = 15.0
 """What the volumes have to write what is queued and close their files."""
+ONE_SIGNAL_S = 1.0
+"""Signals to end that come so soon behind the first are the same one: who ends a process and its group sends two."""
 _LOOP_PROBE_S = 0.25
 
 
@@ -507,7 +509,8 @@ async def _loop_probe() -> AsyncIterator[Callable[[], int]]:
 def serve(data: Path, settings: Settings, ready: Callable[[str], None]) -> bool:
     """`nvr serve`: until SIGTERM or SIGINT, or until a client asks for a restart, which is what True says.
 
-    A second signal ends it at once, as does a part that does not end: what is on the disk then is what kill -9 leaves.
+    A second signal, a second or more behind the first, ends it at once, as does a part that does not end: what is on
+    the disk then is what kill -9 leaves.
     `ready` gets one line when the daemon is. Raises NvrError.
     """
     with DataDirectory(data) as directory:
@@ -517,9 +520,15 @@ def serve(data: Path, settings: Settings, ready: Callable[[str], None]) -> bool:
 async def _serve(directory: DataDirectory, settings: Settings, ready: Callable[[str], None]) -> bool:
     stop, told_to_end = asyncio.Event(), asyncio.Event()
 
+    told_s = 0.0
+
     def end() -> None:
-        if told_to_end.is_set():
+        nonlocal told_s
+        now_s = asyncio.get_running_loop().time()
+        if told_to_end.is_set() and now_s - told_s > ONE_SIGNAL_S:
             _leave("told a second time to end: leaving at once")
+        if not told_to_end.is_set():
+            told_s = now_s
         told_to_end.set()
         stop.set()
 

@@ -24,7 +24,7 @@ closes what was left open, and remembers damaged fragments, which stay as they a
 and do not count. A destroyed head is made anew where the fragments are whole, from the row of the file and the codec
 configuration of its run, of what is left of the head, of the samples, or of another file of the track; the old bytes
 are kept beside the file (*.cut). Where none can be made, the file and its row stay, and every check counts it, as it
-does a file that a start has had to set aside (*.unreadable). No footage is removed.
+does a file that a start has had to set aside (*.unreadable). It never removes footage.
 
 Files that a killed recorder left open are told in one line and do not count: the next start closes them.
 

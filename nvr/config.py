@@ -80,14 +80,10 @@ class Endpoint:
         """`127.0.0.1:8080`, `[::1]:8080`, `:8080` (all interfaces). Raises FormatError."""
         host, colon, port = text.strip().rpartition(":")
         bracketed = host.startswith("[") and host.endswith("]")
-        if (
-            not colon
-            or not port.isascii()
-            or not port.isdigit()
-            or int(port) > 65535
-            or (":" in host and not bracketed)
-        ):
+        if not colon or not port.isascii() or not port.isdigit() or (":" in host and not bracketed):
             raise FormatError(f"{text!r} is not HOST:PORT (an IPv6 address stands in brackets)")
+        if len(port) > 5 or int(port) > 65535:
+            raise FormatError(f"{text!r} is not HOST:PORT: a port is a number from 0 to 65535")
         return cls(host.strip("[]"), int(port))
 
     def __str__(self) -> str:
@@ -124,7 +120,10 @@ def from_table(cls: type[T], table: dict[str, Any], where: str = "") -> T:
     try:
         return cls(**values)
     except (TypeError, ValueError) as e:
-        raise OperatorError(f"{where.rstrip('.') or 'configuration'}: {e}") from e
+        text = str(e)
+        for f in fields.values():  # as they stand in the file
+            text = re.sub(rf"\b{f.name}\b", _key(f.name), text)
+        raise OperatorError(f"{where.rstrip('.') or 'configuration'}: {text}") from e
 
 
 def _key(name: str) -> str:
@@ -163,8 +162,20 @@ def _of(kind: type[T], value: object) -> T:
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return typing.cast("T", float(value))
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise FormatError(f"{value!r} is not of type {kind.__name__}")
+        raise FormatError(f"{_KINDS.get(kind, kind.__name__)} is expected, not {_as_in_file(value)}")
     return value
+
+
+_KINDS: dict[type, str] = {
+    str: "text in quotes",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+}
+
+
+def _as_in_file(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else repr(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,10 +262,14 @@ def load(file: Path | None, data: Path, *, http: str | None = None, rtsp: str | 
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
             raise OperatorError(f"{file} is not TOML: {e}") from e
     table["storage"] = _storage_table(table.get("storage", {}), data)
-    listen = table.setdefault("listen", {})
-    if isinstance(listen, dict):
-        listen.update({k: v for k, v in (("http", http), ("rtsp", rtsp)) if v is not None})
     settings = from_table(Settings, table)
+    for name, text in (("http", http), ("rtsp", rtsp)):  # a broken setting is told though a flag overrides it
+        if text is not None:
+            try:
+                endpoint = Endpoint.parse(text)
+            except FormatError as e:
+                raise OperatorError(f"--{name}: {e}") from e
+            settings = dataclasses.replace(settings, listen=dataclasses.replace(settings.listen, **{name: endpoint}))
     if settings.http.certificate is not None and not settings.listen.secure():
         plain = settings.listen
         https, rtsps = Endpoint(plain.http.host, HTTPS_PORT), Endpoint(plain.rtsp.host, RTSPS_PORT)

@@ -48,6 +48,23 @@ def test_endpoints(text: str, host: str, port: int, canonical: str) -> None:
     assert str(endpoint) == canonical
 
 
+def test_a_port_that_is_none_is_told_the_range() -> None:
+    with pytest.raises(FormatError, match="a port is a number from 0 to 65535"):
+        Endpoint.parse("host:99999")
+
+
+def test_a_flag_does_not_hide_a_broken_setting_and_names_of_fields_do_not_show(tmp_path: Path) -> None:
+    file = tmp_path / "nvr.toml"
+    file.write_text("[listen]\nhttp = 8080\n")
+    with pytest.raises(OperatorError, match=r"^listen\.http: text in quotes is expected, not 8080$"):
+        load(file, tmp_path, http="127.0.0.1:0")
+    with pytest.raises(OperatorError, match=r"^--rtsp: 'here' is not HOST:PORT"):
+        load(None, tmp_path, rtsp="here")
+    file.write_text('[storage]\nrotation = "0s"\n')
+    with pytest.raises(OperatorError, match=r"^storage: rotation is 0; it must be above 0$"):
+        load(file, tmp_path)
+
+
 @pytest.mark.parametrize("text", ["", "8080", "host:", "host:65536", "::1:80", "host:http"])
 def test_what_is_no_endpoint(text: str) -> None:
     with pytest.raises(FormatError, match="is not HOST:PORT"):
@@ -107,8 +124,8 @@ def test_a_table_becomes_typed_settings() -> None:
     [
         ({"inner": {"wiat": "2s"}}, r"inner\.wiat: there is no such setting \(known here: names, wait\)"),
         ({"inner": {"wait": "soon"}}, r"inner\.wait: 'soon' is not a duration"),
-        ({"several": [{"names": [1]}]}, r"several\[0\]\.names: 1 is not of type str"),
-        ({"count": True}, "count: True is not of type int"),
+        ({"several": [{"names": [1]}]}, r"several\[0\]\.names: text in quotes is expected, not 1"),
+        ({"count": True}, "count: a whole number is expected, not true"),
         ({"count": 0}, "count must be 1 or more"),
         ({"colour": "blue"}, "colour: 'blue' is none of 'red'"),
         ({"inner": 1}, "inner: a table is expected"),

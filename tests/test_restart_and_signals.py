@@ -86,6 +86,7 @@ async def test_a_daemon_that_does_not_end_as_it_should_leaves_all_the_same(
     nothing: Any = None
     monkeypatch.setattr(app, "Daemon", StuckDaemon)
     monkeypatch.setattr(app.os, "_exit", leave)
+    monkeypatch.setattr(app, "ONE_SIGNAL_S", -1.0)
     if second_signal:
         asyncio.get_running_loop().set_exception_handler(lambda *_: None)
         with pytest.raises(TimeoutError):
@@ -95,3 +96,23 @@ async def test_a_daemon_that_does_not_end_as_it_should_leaves_all_the_same(
         with pytest.raises(Left):
             await app._serve(nothing, nothing, lambda line: None)
     assert left == [1]
+
+
+async def test_two_signals_at_once_are_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    class EndedTwice(ToldDaemon):
+        async def run(self, stop: asyncio.Event, ready: Callable[[], None]) -> bool:
+            for _ in range(2):
+                stop.clear()
+                kill(self)
+                async with asyncio.timeout(10):
+                    await stop.wait()
+            return True
+
+    def leave(why: str) -> None:
+        raise AssertionError(why)
+
+    nothing: Any = None
+    monkeypatch.setattr(app, "Daemon", EndedTwice)
+    monkeypatch.setattr(app, "ONE_SIGNAL_S", 3600.0)
+    monkeypatch.setattr(app, "_leave", leave)
+    assert await app._serve(nothing, nothing, lambda line: None) is ENDS

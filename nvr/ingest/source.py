@@ -47,7 +47,7 @@ class Watcher(Protocol):
 
 class BackOff:
     """Pauses between attempts: doubled with every failure up to a maximum, each between 75 % and 125 % of that, so
-    that forty cameras behind one switch do not come back in step. Durations in nanoseconds."""
+    that forty cameras behind one switch do not come back in step; none is above the maximum. In nanoseconds."""
 
     def __init__(self, first_ns: int, maximum_ns: int, uniform: Callable[[float, float], float]) -> None:
         self._first = first_ns
@@ -59,7 +59,7 @@ class BackOff:
         """The pause behind one more failure."""
         pause = min(self._maximum, self._first << min(self._failures, 32))
         self._failures += 1
-        return int(pause * self._uniform(0.75, 1.25))
+        return int(pause * self._uniform(0.75, min(1.25, self._maximum / pause)))
 
     def reset(self) -> None:
         """A connection has proved good."""

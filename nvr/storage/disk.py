@@ -78,6 +78,11 @@ class Disk:
     def remove_directory(self, path: Path) -> None:
         path.rmdir()
 
+    def total_bytes(self, path: Path) -> int:
+        """What the file system of `path` holds when it is empty."""
+        found = os.statvfs(path)
+        return found.f_blocks * found.f_frsize
+
     def free_bytes(self, path: Path) -> int:
         """What this process may still write on the file system of `path`."""
         found = os.statvfs(path)

@@ -21,8 +21,8 @@ class Placement(Protocol):
 
 
 class MostFree:
-    """A run stays on a volume of its pool until that is tight; else a file goes where most room is. With all of the
-    pool gone it goes wherever it can."""
+    """A run stays on a volume of its pool until that is tight; else a file goes where most room is. Of tight volumes it
+    leaves one for another with more than twice the room. With all of the pool gone it goes wherever it can."""
 
     def __init__(self, recordings: Sequence[RecordingSettings] = ()) -> None:
         self._pinned = {r.recording: {root.absolute() for root in r.volumes} for r in recordings if r.volumes}
@@ -39,7 +39,11 @@ class MostFree:
             online,
         ):
             if choice:
-                return current if current in choice else max(choice, key=lambda v: v.room)
+                roomiest = max(choice, key=lambda v: v.room)
+                # Of tight ones a run stays where it is only while no other has more than twice the room: one that is
+                # nearly empty shall not be passed over for one that is full, nor shall a run go to and fro.
+                stays = current in choice and (not current.tight or roomiest.room <= 2 * max(current.room, 0))
+                return current if stays else roomiest
         return None
 
     def pools(self, volumes: Sequence[Volume]) -> list[list[Volume]]:

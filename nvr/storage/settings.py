@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import permutations
 from pathlib import Path
 
 from nvr.model.time import NS
@@ -94,6 +95,9 @@ class StorageSettings:
             raise ValueError("no volume is configured")
         if len({v.root.absolute() for v in self.volumes}) != len(self.volumes):
             raise ValueError("a volume is configured twice")
+        for inner, outer in permutations((v.root.absolute() for v in self.volumes), 2):
+            if outer in inner.parents:
+                raise ValueError(f"volume {inner} lies inside volume {outer}")
         if any(v.minimum_free_bytes < 0 or v.quota_bytes < 0 for v in self.volumes):
             raise ValueError("minimum_free and quota of a volume must not be below 0")
         if len({r.recording for r in self.recordings}) != len(self.recordings):

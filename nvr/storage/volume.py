@@ -73,7 +73,8 @@ class Volume:
     """One volume. Its writer thread calls the methods; state, id, room and status may be read anywhere."""
 
     def __init__(self, settings: VolumeSettings, registry: VolumeRegistry, disk: Disk, reserve: int = 0) -> None:
-        """`reserve`: with less room than this the volume is tight; a quota shrinks it to its eighth."""
+        """`reserve`: with less room than this the volume is tight; a quota shrinks it to its eighth, and so does a
+        small file system when the volume is opened."""
         self.root = settings.root
         self.minimum_free = settings.minimum_free_bytes
         self.quota = settings.quota_bytes
@@ -144,12 +145,26 @@ class Volume:
         """
         self.take(now_ns)
         try:
+            self._fit_reserve()
             self._check_writable()
             self.check_space(reserve)
         except (OSError, StorageError) as e:
             self.fail(e)
             raise
         self.state, self.why = VolumeState.ONLINE, ""
+
+    def _fit_reserve(self) -> None:
+        """A reserve that a small file system never has would have every file deleted as soon as it is closed."""
+        share = self.disk.total_bytes(self.root) // 8
+        if self.reserve > share:
+            log.warning(
+                "volume %s holds %d bytes in all: an eighth of them, %d, is kept in reserve instead of %d",
+                self.root,
+                share * 8,
+                share,
+                self.reserve,
+            )
+            self.reserve, self._again = share, min(self._again, share)
 
     def take(self, now_ns: UtcNs) -> None:
         """Identity and lock only, whether it can be written or not: enough to read it. Raises as `open`."""

@@ -81,6 +81,7 @@ class WriterThread:
         return replace(self.writer.volume.status, queued_bytes=self.queued_bytes, refused=self.refused)
 
     def start(self) -> None:
+        self.ready.set_running_or_notify_cancel()  # whoever waits for it may be cancelled; it may not
         self._thread.start()
 
     def offer(self, order: Append) -> bool:

@@ -95,6 +95,8 @@ def test_pauses_double_up_to_the_maximum_and_begin_anew_after_a_good_connection(
 def test_pauses_are_spread_by_a_quarter() -> None:
     assert BackOff(4 * NS, 60 * NS, lambda low, high: low).pause_ns() == 3 * NS
     assert BackOff(4 * NS, 60 * NS, lambda low, high: high).pause_ns() == 5 * NS
+    at_most = BackOff(50 * NS, 60 * NS, lambda low, high: high)
+    assert [at_most.pause_ns() for _ in range(3)] == [60 * NS] * 3, "the maximum is one"
     forever = BackOff(2 * NS, 60 * NS, lambda low, high: 1.0)
     assert max(forever.pause_ns() for _ in range(10_000)) == 60 * NS
 

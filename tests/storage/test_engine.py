@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from nvr.storage.index import SqlFootageIndex
 from nvr.storage.rows import FootageIndex, FragmentRef
 from tests.support.footage import CAMERA, PCMU, START, a_track, another_video, video
 from tests.support.footage_index import IndexInMemory
-from tests.support.volumes import check_invariants, check_settled, demuxed, read_all, same, settings_in
+from tests.support.volumes import FailingDisk, check_invariants, check_settled, demuxed, read_all, same, settings_in
 
 SOUND = TrackKey(CAMERA.recording, AUDIO001)
 
@@ -261,3 +263,23 @@ async def test_a_track_takes_only_its_type_and_only_tokens_that_can_be_paths(eng
     for token in ("../escape", "", ".hidden", "a/b", "x" * 65):
         with pytest.raises(ValueError, match="cannot be the name of a directory"):
             engine.recorder(TrackKey(CAMERA.recording, TrackToken(token)), TrackType.VIDEO)
+
+
+async def test_a_start_that_is_cancelled_while_a_volume_opens_ends_without_a_fault(tmp_path: Path) -> None:
+    opening, go_on = threading.Event(), threading.Event()
+
+    class SlowDisk(FailingDisk):
+        def create(self, path: Path) -> int:
+            opening.set()
+            assert go_on.wait(60)
+            return super().create(path)
+
+    engine = StorageEngine(settings_in(tmp_path), IndexInMemory(), disk=SlowDisk())
+    starting = asyncio.create_task(engine.start())
+    await asyncio.to_thread(opening.wait, 60)
+    starting.cancel()
+    await asyncio.sleep(0)  # the cancellation has reached what waits for the volume
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    assert not any(t.name.startswith("writer") and t.is_alive() for t in threading.enumerate())

@@ -82,6 +82,16 @@ def test_a_file_goes_to_the_first_volume_in_the_order_of_preference(
         assert chosen.name in pool
 
 
+def test_of_tight_volumes_a_run_leaves_one_for_another_with_much_more_room() -> None:
+    def place(here: int, there: int) -> str:
+        volumes = [Shelf("a", here, tight=True), Shelf("b", there, tight=True)]
+        chosen = MostFree().place(FREE, volumes, volumes[0])  # type: ignore[arg-type]
+        assert chosen is not None
+        return chosen.root.name
+
+    assert [place(4, 8), place(4, 9), place(0, 1), place(-3, -2)] == ["a", "b", "b", "b"]
+
+
 def test_settings_of_recordings_are_checked(tmp_path: Path) -> None:
     def settings(*recordings: RecordingSettings, **others: Any) -> StorageSettings:
         return StorageSettings((VolumeSettings(tmp_path),), tmp_path / "v.json", recordings=recordings, **others)

@@ -167,5 +167,26 @@ def test_settings_that_make_no_sense_are_refused(field: str, tmp_path: Path) -> 
         StorageSettings((VolumeSettings(tmp_path),), tmp_path / "volumes.json", **{field: 0})  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="twice"):
         StorageSettings((VolumeSettings(tmp_path), VolumeSettings(tmp_path)), tmp_path / "volumes.json")
+    nested = VolumeSettings(tmp_path / "a" / "b"), VolumeSettings(tmp_path / "a")
+    with pytest.raises(ValueError, match=r"a/b lies inside volume .*/a$"):
+        StorageSettings(nested, tmp_path / "volumes.json")
     with pytest.raises(ValueError, match="no volume"):
         StorageSettings((), tmp_path / "volumes.json")
+
+
+def test_a_small_volume_keeps_an_eighth_of_itself_in_reserve_and_says_so(
+    place: Place, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(place.disk, "total_bytes", lambda path: 40 << 20)
+    place.disk.free = 39 << 20
+    registry = VolumeRegistry(place.root / "volumes.json", place.disk)
+    volume = Volume(VolumeSettings(place.root / "small", 1 << 20), registry, place.disk, reserve=256 << 20)
+    place.opened.append(volume)
+    assert volume.reserve == 256 << 20
+    volume.open(START)
+    assert (volume.reserve, volume.tight) == (5 << 20, False)
+    volume.open(START)
+    assert [m for m in caplog.messages if "in reserve" in m] == [
+        f"volume {volume.root} holds 41943040 bytes in all: an eighth of them, 5242880, is kept in reserve instead of "
+        "268435456"
+    ]
