@@ -35,7 +35,7 @@ def describe(presentation: Presentation, local_address: str) -> bytes:
         )
         for i, stream in enumerate(presentation.streams)
     )
-    range_ = () if presentation.range is None else (("range", presentation.range),)
+    ranges = tuple(("range", range_) for range_ in presentation.ranges)
     return bytes(
         SessionDescription(
             media,
@@ -43,7 +43,7 @@ def describe(presentation: Presentation, local_address: str) -> bytes:
             name="nvr",
             connection="IN IP6 ::" if v6 else "IN IP4 0.0.0.0",
             control="*",
-            attributes=range_,
+            attributes=ranges,
         )
     )
 

@@ -75,7 +75,7 @@ class LiveMount:
             raise RequestRefused(404, "the live source delivers nothing at the moment")
         presented = tuple(PresentedStream(s.name, s.configuration) for s in streams)
         # RTP time 0 stands for 1970 then, before the random base is added: any fixed moment serves.
-        return Presentation(presented, 0, "npt=now-")
+        return Presentation(presented, 0, ("npt=now-",))
 
     async def play(
         self, presentation: Presentation, streams: Sequence[int], request: PlayRequest, jump: bool
@@ -91,6 +91,9 @@ class LiveMount:
 
     def pacing(self, request: PlayRequest) -> Pacing:
         return Pacing.LIVE
+
+    def playing_time(self, presentation: Presentation) -> None:
+        return None
 
 
 class LiveViewer:

@@ -12,7 +12,6 @@ from urllib.parse import quote
 from nvr.media.rtsp.headers import Headers
 from nvr.media.rtsp.message import Request, Response
 from nvr.media.rtsp.play import format_scale, format_tags
-from nvr.media.rtsp.range import ClockRange
 from nvr.media.rtsp.rtp_info import RtpInfo, format_rtp_info
 from nvr.media.rtsp.session import Session
 from nvr.model.time import NS
@@ -168,7 +167,8 @@ class Methods:
         elif len(self.sessions) >= self._around.maximum_sessions:
             raise RequestRefused(503, f"a connection can hold {self._around.maximum_sessions} sessions")
         presentation = joined.presentation if joined is not None else await target.mount.present()
-        if joined is None and requests.asks_for_extension(request):
+        onvif = requests.asks_for_extension(request)
+        if joined is None and onvif:
             presentation = replace(presentation, extension=True)
         names = [s.name for s in presentation.streams]
         if target.control is None and len(names) > 1:
@@ -180,7 +180,7 @@ class Methods:
             requests.transports_of(request), None if joined is None else joined.transport, self._channels(joined, index)
         )
         try:
-            rtp, session = self._set_up(target, presentation, index, joined, way)
+            rtp, session = self._set_up(target, presentation, index, joined, way, onvif)
         except BaseException:
             way.give_up()
             raise
@@ -189,7 +189,13 @@ class Methods:
         return Answer(self._ok(request, ("Transport", transport), ("Session", self._session_header(session))))
 
     def _set_up(
-        self, target: Target, presentation: Presentation, index: int, joined: RtspSession | None, way: Way
+        self,
+        target: Target,
+        presentation: Presentation,
+        index: int,
+        joined: RtspSession | None,
+        way: Way,
+        onvif: bool,
     ) -> tuple[RtpStream, RtspSession]:
         stream = presentation.streams[index]
         channels = way.channels or (None, None)
@@ -213,6 +219,7 @@ class Methods:
         )
         way.take(index, rtp.ssrc)
         session.add(index, rtp)
+        session.knows_onvif |= onvif
         return rtp, session
 
     def _channels(self, joined: RtspSession | None, index: int) -> set[int]:
@@ -243,10 +250,11 @@ class Methods:
         base = self._base(request.uri, target)
         base = _SEPARATORS.sub(lambda m: quote(m[0]), base)
         started = await session.play(wanted, request.cseq)
+        session.knows_onvif |= requests.asks_for_extension(request)
         info = tuple(RtpInfo(base + quote(s.name), s.sequence, s.rtp_time) for s in started.streams)
         headers = [("RTP-Info", format_rtp_info(info))]
         if started.start_ns is not None:
-            headers.append(("Range", str(ClockRange(started.start_ns, started.end_ns))))
+            headers.append(("Range", str(session.told(started.start_ns, started.end_ns))))
         if wanted.scale_given:
             headers.append(("Scale", format_scale(wanted.scale)))
         if wanted.speed_given:
@@ -259,7 +267,7 @@ class Methods:
         position = await session.pause(requests.pause_point(request.headers))
         if position is None:
             return Answer(self._ok(request))
-        return Answer(self._ok(request, ("Range", str(ClockRange(position)))))
+        return Answer(self._ok(request, ("Range", str(session.told(position)))))
 
     async def _teardown(self, request: Request) -> Answer:
         session = self._session(request)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -17,10 +18,11 @@ from nvr.media.rtsp.play import Frames
 from nvr.media.rtsp.range import ClockRange, NptRange, Range
 from nvr.media.unit import CodecConfiguration
 from nvr.model.recording import Recording, Track, TrackType
-from nvr.model.time import NS, NTP_EPOCH_OFFSET_S, UtcNs, format_clock
+from nvr.model.time import NS, UtcNs
 from nvr.model.tokens import RecordingToken, TrackKey, TrackToken
 from nvr.replay.plan import PlanTrack
 from nvr.replay.player import Pacing, Playback
+from nvr.replay.playing_time import PlayingTime
 from nvr.replay.reader import EDGE_POLL_S, FootageStore, PlanReader
 from nvr.replay.readers import Readers
 from nvr.replay.status import RequestRefused
@@ -30,6 +32,8 @@ NS_PER_MS: Final = 1_000_000
 ALL_FRAMES: Final = Frames()
 ANSWER_S: Final = 8.0
 """How long a request may wait for a disk. It answers in milliseconds, or it hangs."""
+AHEAD_NS: Final = 24 * 3600 * NS
+"""So far ahead of now a start may lie that waits for what will be recorded. Beyond it is a mistake."""
 
 _T = TypeVar("_T")
 
@@ -64,13 +68,15 @@ class PresentedStream:
 
 @dataclass(frozen=True, slots=True)
 class Presentation:
-    """What DESCRIBE shows and SETUP chooses from. `reference_ns`: see Player; `range` is the value of a=range."""
+    """What DESCRIBE shows and SETUP chooses from. `reference_ns`: see Player; `ranges` are the values of a=range."""
 
     streams: tuple[PresentedStream, ...]
     reference_ns: UtcNs
-    range: str | None = None
+    ranges: tuple[str, ...] = ()
     extension: bool = False
     """Whether packets carry the replay extension."""
+    playing_time: PlayingTime | None = None
+    """As it is now. None for a live source."""
 
 
 class Mount(Protocol):
@@ -86,11 +92,22 @@ class Mount(Protocol):
 
     def pacing(self, request: PlayRequest) -> Pacing: ...
 
+    def playing_time(self, presentation: Presentation) -> PlayingTime | None:
+        """That of all tracks presented, with what has been recorded and deleted since. None where there is none."""
+
 
 class RecordingMount:
     """Replay of one recording. It follows from recording, footage and request; it holds nothing between calls."""
 
-    def __init__(self, recording: Recording, store: FootageStore, readers: Readers, edge_poll_s: float) -> None:
+    def __init__(
+        self,
+        recording: Recording,
+        store: FootageStore,
+        readers: Readers,
+        edge_poll_s: float,
+        utc_ns: Callable[[], UtcNs],
+    ) -> None:
+        self._utc_ns = utc_ns
         self._recording = recording
         self._store = store
         self._readers = readers
@@ -111,10 +128,18 @@ class RecordingMount:
         ]
         if not streams:
             raise RequestRefused(404, f"recording {self._recording.token} holds no footage yet")
-        earliest, latest = self._span([self._recording.key(t) for t, _ in with_footage])
-        assert earliest is not None
-        end = "" if latest is None else format_clock(latest)
-        return Presentation(tuple(streams), earliest, f"clock={format_clock(earliest)}-{end}", extension=True)
+        keys = self._keys(streams)
+        earliest, latest = self._span(keys)
+        playing_time = PlayingTime.of(self._store.timeline(key) for key in keys)
+        if earliest is None or playing_time is None:
+            raise RequestRefused(404, f"recording {self._recording.token} holds no footage any more")
+        # The order matters: FFmpeg takes the last of them (and a nonsense duration from a clock alone), GStreamer the
+        # first. The duration is stated of what is still being recorded as well: without it FFmpeg does not seek.
+        ranges = str(ClockRange(earliest, latest)), str(NptRange(0, playing_time.length_ns))
+        return Presentation(tuple(streams), earliest, ranges, extension=True, playing_time=playing_time)
+
+    def _keys(self, streams: Sequence[PresentedStream]) -> list[TrackKey]:
+        return [TrackKey(self._recording.token, TrackToken(s.name)) for s in streams]
 
     def _first_configuration(self, track: Track, earliest_ns: UtcNs) -> CodecConfiguration | None:
         ref = next(iter(self._store.footage(self._recording.key(track)).fragments(earliest_ns)), None)
@@ -136,10 +161,10 @@ class RecordingMount:
     ) -> Playback:
         kinds = {i: presentation.streams[i].configuration.track_type for i in streams}
         self._check(request, kinds.values())
-        keys = {i: TrackKey(self._recording.token, TrackToken(presentation.streams[i].name)) for i in streams}
+        keys = dict(zip(streams, self._keys([presentation.streams[i] for i in streams]), strict=True))
         tracks = [PlanTrack(i, self._store.footage(key), kinds[i]) for i, key in keys.items()]
         part = [key for i, key in keys.items() if not (request.reverse and kinds[i] is TrackType.AUDIO)]
-        selection = self._selection(part, request, jump)
+        selection = self._selection(part, request, jump, self.playing_time(presentation))
         opening = PlanReader.open(self._store, list(keys.values()), tracks, selection, self._readers, self._edge_poll_s)
         reader = await _in_time(opening, self._recording.token)
         if reader.hopeless:
@@ -157,9 +182,11 @@ class RecordingMount:
         if request.reverse and all(kind is TrackType.AUDIO for kind in kinds):
             raise RequestRefused(456, "sound is not replayed in reverse, and nothing else is set up")
 
-    def _selection(self, keys: Sequence[TrackKey], request: PlayRequest, jump: bool) -> Selection:
+    def _selection(
+        self, keys: Sequence[TrackKey], request: PlayRequest, jump: bool, playing_time: PlayingTime | None
+    ) -> Selection:
         earliest, latest = self._span(keys)
-        if earliest is None:
+        if earliest is None or playing_time is None:
             raise RequestRefused(457, f"{self._recording.token} has no footage any more")
         newest = max((t for t in (self._store.timeline(key).latest for key in keys) if t is not None), default=earliest)
         beginning = newest if request.reverse else earliest
@@ -171,8 +198,8 @@ class RecordingMount:
                 if now:  # the newest unit that is there: its clean point begins the stream
                     start_ns = newest - 1
                 elif start is not None:
-                    start_ns = _absolute(start, earliest)
-                end_ns = None if end is None else _absolute(end, earliest)
+                    start_ns = playing_time.utc(start, ending=request.reverse)
+                end_ns = None if end is None else playing_time.utc(end, ending=not request.reverse)
         if request.reverse:
             if end_ns is not None and end_ns >= start_ns:
                 raise RequestRefused(457, "the range ends after it starts, and Scale asks for reverse replay")
@@ -187,21 +214,18 @@ class RecordingMount:
                 raise RequestRefused(457, "the range ends before the first footage")
             if latest is not None and start_ns >= latest:
                 raise RequestRefused(457, "the range starts behind the last footage, and nothing is being recorded")
+            if start_ns > max(newest, self._utc_ns()) + AHEAD_NS:
+                raise RequestRefused(457, "the range starts more than a day from now")
         interval_ns = request.frames.interval_ms * NS_PER_MS
         return Selection(start_ns, end_ns, jump, request.frames.which, interval_ns, request.reverse)
 
     def pacing(self, request: PlayRequest) -> Pacing:
         return Pacing.PLAYING_TIME if request.rate_control else Pacing.UNTHROTTLED
 
-
-def _absolute(npt_ns: int, earliest_ns: UtcNs) -> UtcNs:
-    """Normal play time counts from the beginning of the recording.
-
-    Except that GStreamer, when it is no ONVIF client, makes seconds since 1900 of the times in a=range:clock and asks
-    for `npt=3976214400.123457-`: no recording is that long, so what lies beyond 1970 on that scale is such a time.
-    """
-    since_1970 = npt_ns - NTP_EPOCH_OFFSET_S * NS
-    return since_1970 if since_1970 >= 0 else earliest_ns + npt_ns
+    def playing_time(self, presentation: Presentation) -> PlayingTime | None:
+        now = PlayingTime.of(self._store.timeline(key) for key in self._keys(presentation.streams))
+        before = presentation.playing_time
+        return now if now is None or before is None else now.since(before)
 
 
 async def _in_time(reading: Awaitable[_T], token: RecordingToken) -> _T:
@@ -221,7 +245,9 @@ class RecordingMounts:
         store: FootageStore,
         reader_threads: int = 4,
         edge_poll_s: float = EDGE_POLL_S,
+        utc_ns: Callable[[], UtcNs] = time.time_ns,
     ) -> None:
+        self._utc_ns = utc_ns
         self._find = find
         self._store = store
         self._readers = Readers(reader_threads)
@@ -231,7 +257,7 @@ class RecordingMounts:
         recording = self._find(token)
         if recording is None:
             return None
-        return RecordingMount(recording, self._store, self._readers, self._edge_poll_s)
+        return RecordingMount(recording, self._store, self._readers, self._edge_poll_s, self._utc_ns)
 
     def close(self) -> None:
         """Reads that are under way finish; nobody waits for them."""

@@ -155,6 +155,9 @@ class RelayMount:
     def pacing(self, request: PlayRequest) -> Pacing:
         return Pacing.LIVE
 
+    def playing_time(self, presentation: Presentation) -> None:
+        return None
+
 
 class RelayMounts:
     """All receivers, each as it is when it is asked for."""

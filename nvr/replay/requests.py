@@ -12,11 +12,11 @@ from typing import Final, TypeVar
 from nvr.media.rtsp.headers import Headers
 from nvr.media.rtsp.message import VERSION, Request
 from nvr.media.rtsp.play import format_tags, parse_frames, parse_scale, parse_speed, parse_tags, parse_yes_no
-from nvr.media.rtsp.range import NptRange, Range, parse_range
+from nvr.media.rtsp.range import ClockRange, NptRange, Range, parse_range
 from nvr.media.rtsp.session import parse_session
 from nvr.media.rtsp.transport import TransportSpec, parse_transport
 from nvr.model.errors import FormatError
-from nvr.model.time import UtcNs
+from nvr.model.time import NS, NTP_EPOCH_OFFSET_S, UtcNs
 from nvr.replay.mounts import PlayRequest
 from nvr.replay.status import RequestRefused
 
@@ -29,6 +29,9 @@ SLOWEST: Final = Fraction(1, 4)
 FASTEST: Final = Fraction(32)
 """Bounds of Scale, in both directions, and of Speed; what lies beyond is played at the bound, and the answer says so
 (RFC 2326 12.34, 12.35)."""
+
+_1970_NS: Final = NTP_EPOCH_OFFSET_S * NS
+"""In time since 1900."""
 
 _T = TypeVar("_T")
 
@@ -90,11 +93,23 @@ def play_request(headers: Headers) -> PlayRequest:
         faster = _bounded(faster)
     else:
         speed, faster = None, Fraction(1)  # it has no effect there (8.5.3), and the answer does not name it
-    wanted: Range | None = None if value is None else _read(457, parse_range, value)
+    wanted = None if value is None else _range(value)
     start, end = (None, None) if wanted is None else (wanted.start_ns, wanted.end_ns)
     if start is not None and end is not None and (start == end or (end > start) != (ratio > 0)):
         raise RequestRefused(457, f"the direction of {value!r} contradicts Scale")
     return PlayRequest(wanted, ratio, scale is not None, faster, speed is not None, rate_control, frames, immediate)
+
+
+def _range(value: str) -> Range:
+    """Normal play time is that of the presentation, with one exception.
+
+    GStreamer, when it is no ONVIF client, makes seconds since 1900 of the times in a=range:clock and asks for
+    `npt=3976214400.123457-`: no recording is that long, so what lies beyond 1970 on that scale is such a time.
+    """
+    wanted: Range = _read(457, parse_range, value)
+    if isinstance(wanted, NptRange) and wanted.start_ns is not None and wanted.start_ns >= _1970_NS:
+        return ClockRange(wanted.start_ns - _1970_NS, None if wanted.end_ns is None else wanted.end_ns - _1970_NS)
+    return wanted
 
 
 def _bounded(ratio: Fraction) -> Fraction:

@@ -15,7 +15,7 @@ from enum import Enum
 from fractions import Fraction
 from typing import Final
 
-from nvr.media.rtsp.range import ClockRange
+from nvr.media.rtsp.range import ClockRange, NptRange, Range
 from nvr.model.errors import NvrError
 from nvr.model.time import NS, UtcNs, format_clock
 from nvr.replay.clock import Clock
@@ -115,6 +115,8 @@ class RtspSession:
         timeout_ns: int = 60 * NS,
     ) -> None:
         """`timeout_ns`: so long its client may be silent (RFC 2326 12.37)."""
+        self.knows_onvif = False
+        """Its client has asked for onvif-replay, and is answered in absolute times whatever it asks in (8.5.1)."""
         self.id = secrets.token_hex(8)
         self.path = path
         self.mount = mount
@@ -135,6 +137,8 @@ class RtspSession:
         self._queue: deque[_Queued] = deque()
         self._playing_ns = 0
         self._has_played = False
+        self._in_npt = False
+        """The last Range asked for was in normal play time."""
 
     def add(self, index: int, stream: RtpStream) -> None:
         """SETUP of one stream of the presentation, or another channel for it. Not while playing."""
@@ -149,6 +153,12 @@ class RtspSession:
         is, at once where something else is asked for than what is being played, and where nothing is nothing happens.
         On a refusal the playing goes on unchanged.
         """
+        started = await self._play(request, cseq)
+        if request.range is not None:
+            self._in_npt = isinstance(request.range, NptRange)
+        return started
+
+    async def _play(self, request: PlayRequest, cseq: int | None) -> Started:
         state = next_state(self.state, "PLAY")
         pacing = self.mount.pacing(request)
         playback = self._playback
@@ -215,6 +225,13 @@ class RtspSession:
             return None
         await self._settle(playback)
         return playback.position.utc_ns
+
+    def told(self, start_ns: UtcNs, end_ns: UtcNs | None = None) -> Range:
+        """The Range of an answer: in normal play time to a plain client that asks in it, else in absolute times."""
+        playing_time = self.mount.playing_time(self.presentation) if self._in_npt and not self.knows_onvif else None
+        if playing_time is None:
+            return ClockRange(start_ns, end_ns)
+        return NptRange(playing_time.npt(start_ns), None if end_ns is None else playing_time.npt(end_ns))
 
     async def close(self) -> None:
         """Stop and let go of everything (TEARDOWN, expiry, loss of the connection)."""

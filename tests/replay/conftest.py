@@ -55,11 +55,15 @@ async def serve() -> AsyncIterator[Serve]:
     async with AsyncExitStack() as stack:
 
         async def start(
-            tracks: dict[TrackToken, MemoryTrack] | None = None, *, payload: int | None = 4, **arguments: Any
+            tracks: dict[TrackToken, MemoryTrack] | None = None,
+            *,
+            payload: int | None = 4,
+            utc_ns: Callable[[], int] = lambda: TEN,
+            **arguments: Any,
         ) -> Served:
             store = MemoryStore({})
             served: Served
-            recordings = RecordingMounts(lambda token: served.recordings.get(token), store, 2, edge_poll_s=0.05)
+            recordings = RecordingMounts(lambda token: served.recordings.get(token), store, 2, 0.05, utc_ns)
             if payload is not None:
                 arguments.setdefault("packetizers", plain_packetizer(payload))
             server = RtspServer(Mounts(recordings), **arguments)

@@ -58,6 +58,9 @@ class SlowMount:
     def pacing(self, request: PlayRequest) -> Pacing:
         return Pacing.UNTHROTTLED
 
+    def playing_time(self, presentation: Presentation) -> None:
+        return None
+
 
 class NoTransport:
     async def send(self, packets: Sequence[Buffer]) -> None: ...
