@@ -19,6 +19,7 @@ from nvr.media.rtsp.range import ClockRange, NptRange, Range
 from nvr.media.unit import CodecConfiguration
 from nvr.model.recording import Recording, Track, TrackType
 from nvr.model.time import NS, UtcNs
+from nvr.model.timeline import Timeline
 from nvr.model.tokens import RecordingToken, TrackKey, TrackToken
 from nvr.replay.plan import PlanTrack
 from nvr.replay.player import Pacing, Playback
@@ -128,9 +129,9 @@ class RecordingMount:
         ]
         if not streams:
             raise RequestRefused(404, f"recording {self._recording.token} holds no footage yet")
-        keys = self._keys(streams)
-        earliest, latest = self._span(keys)
-        playing_time = PlayingTime.of(self._store.timeline(key) for key in keys)
+        earliest, latest = self._span(self._keys(streams))
+        timelines = self._timelines(streams)
+        playing_time = await self._read(lambda: PlayingTime.of(timelines))
         if earliest is None or playing_time is None:
             raise RequestRefused(404, f"recording {self._recording.token} holds no footage any more")
         # The order matters: FFmpeg takes the last of them (and a nonsense duration from a clock alone), GStreamer the
@@ -140,6 +141,9 @@ class RecordingMount:
 
     def _keys(self, streams: Sequence[PresentedStream]) -> list[TrackKey]:
         return [TrackKey(self._recording.token, TrackToken(s.name)) for s in streams]
+
+    def _timelines(self, streams: Sequence[PresentedStream]) -> list[Timeline]:
+        return [self._store.timeline(key) for key in self._keys(streams)]
 
     def _first_configuration(self, track: Track, earliest_ns: UtcNs) -> CodecConfiguration | None:
         ref = next(iter(self._store.footage(self._recording.key(track)).fragments(earliest_ns)), None)
@@ -164,7 +168,11 @@ class RecordingMount:
         keys = dict(zip(streams, self._keys([presentation.streams[i] for i in streams]), strict=True))
         tracks = [PlanTrack(i, self._store.footage(key), kinds[i]) for i, key in keys.items()]
         part = [key for i, key in keys.items() if not (request.reverse and kinds[i] is TrackType.AUDIO)]
-        selection = self._selection(part, request, jump, self.playing_time(presentation))
+        playing_time = None
+        if isinstance(request.range, NptRange):
+            timelines = self._timelines(presentation.streams)
+            playing_time = await self._read(lambda: _since(presentation, timelines))
+        selection = self._selection(part, request, jump, playing_time)
         opening = PlanReader.open(self._store, list(keys.values()), tracks, selection, self._readers, self._edge_poll_s)
         reader = await _in_time(opening, self._recording.token)
         if reader.hopeless:
@@ -186,7 +194,7 @@ class RecordingMount:
         self, keys: Sequence[TrackKey], request: PlayRequest, jump: bool, playing_time: PlayingTime | None
     ) -> Selection:
         earliest, latest = self._span(keys)
-        if earliest is None or playing_time is None:
+        if earliest is None:
             raise RequestRefused(457, f"{self._recording.token} has no footage any more")
         newest = max((t for t in (self._store.timeline(key).latest for key in keys) if t is not None), default=earliest)
         beginning = newest if request.reverse else earliest
@@ -194,7 +202,7 @@ class RecordingMount:
         match request.range:
             case ClockRange(start, end):
                 start_ns, end_ns = beginning if start is None else start, end
-            case NptRange(start, end, now):
+            case NptRange(start, end, now) if playing_time is not None:
                 if now:  # the newest unit that is there: its clean point begins the stream
                     start_ns = newest - 1
                 elif start is not None:
@@ -216,16 +224,21 @@ class RecordingMount:
                 raise RequestRefused(457, "the range starts behind the last footage, and nothing is being recorded")
             if start_ns > max(newest, self._utc_ns()) + AHEAD_NS:
                 raise RequestRefused(457, "the range starts more than a day from now")
-        interval_ns = request.frames.interval_ms * NS_PER_MS
+        # It is given in milliseconds, and distances are compared as such: where the seconds of a camera come out a
+        # microsecond short, 4000 means every fourth of them, and not every fifth.
+        interval_ns = max(0, request.frames.interval_ms * NS_PER_MS - NS_PER_MS // 2)
         return Selection(start_ns, end_ns, jump, request.frames.which, interval_ns, request.reverse)
 
     def pacing(self, request: PlayRequest) -> Pacing:
         return Pacing.PLAYING_TIME if request.rate_control else Pacing.UNTHROTTLED
 
     def playing_time(self, presentation: Presentation) -> PlayingTime | None:
-        now = PlayingTime.of(self._store.timeline(key) for key in self._keys(presentation.streams))
-        before = presentation.playing_time
-        return now if now is None or before is None else now.since(before)
+        return _since(presentation, self._timelines(presentation.streams))
+
+
+def _since(presentation: Presentation, timelines: Sequence[Timeline]) -> PlayingTime | None:
+    now, before = PlayingTime.of(timelines), presentation.playing_time
+    return now if now is None or before is None else now.since(before)
 
 
 async def _in_time(reading: Awaitable[_T], token: RecordingToken) -> _T:

@@ -8,15 +8,15 @@ Behind the last footage it goes on as the clock does: there the recording may go
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from nvr.model.time import UtcNs
 from nvr.model.timeline import Timeline
 
 
-@dataclass(frozen=True, slots=True)
-class Stretch:
+class Stretch(NamedTuple):
     """Recorded time without a gap or a jump: `length_ns` from `utc_ns` on are played from `npt_ns` on."""
 
     npt_ns: int
@@ -33,28 +33,23 @@ class PlayingTime:
     @classmethod
     def of(cls, timelines: Iterable[Timeline]) -> PlayingTime | None:
         """Of all tracks of a recording together. None where they hold no footage."""
-        placed: list[tuple[int, int, UtcNs]] = []
-        for timeline in timelines:
-            behind: int | None = None
-            for run in timeline.runs:
-                place = run.start_ns if behind is None else max(behind, run.start_ns)
-                behind = place + run.end_ns - run.start_ns
-                placed.append((place, behind, run.start_ns))
-        placed.sort()
+        placed = sorted(run for timeline in timelines for run in _placed(timeline))
         stretches: list[Stretch] = []
-        covered: int | None = None
         npt_ns = 0
-        for place, end, utc_ns in placed:
-            start = place if covered is None else max(place, covered)
-            if end <= start and stretches:
+        # The stretch that is being put together: where its time is played, and how much later than recorded.
+        start = covered = placed[0][0] if placed else 0
+        shift = 0
+        for place, end, shifted in placed:
+            if end <= covered:
                 continue
-            stretch = Stretch(npt_ns, utc_ns + start - place, end - start)
-            last = stretches[-1] if stretches else None
-            if last is not None and last.utc_ns + last.length_ns == stretch.utc_ns:
-                stretches[-1] = replace(last, length_ns=last.length_ns + stretch.length_ns)
-            else:
-                stretches.append(stretch)
-            npt_ns, covered = npt_ns + stretch.length_ns, end
+            if place > covered or shifted != shift:
+                if covered > start:
+                    stretches.append(Stretch(npt_ns, start - shift, covered - start))
+                    npt_ns += covered - start
+                start, shift = max(place, covered), shifted
+            covered = end
+        if covered > start:
+            stretches.append(Stretch(npt_ns, start - shift, covered - start))
         return cls(tuple(stretches)) if stretches else None
 
     @property
@@ -68,7 +63,7 @@ class PlayingTime:
         gone_ns = earlier.npt(self.stretches[0].utc_ns)
         if gone_ns == 0:
             return self
-        return PlayingTime(tuple(replace(s, npt_ns=s.npt_ns + gone_ns) for s in self.stretches))
+        return PlayingTime(tuple(Stretch(npt + gone_ns, utc, length) for npt, utc, length in self.stretches))
 
     def utc(self, npt_ns: int, *, ending: bool = False) -> UtcNs:
         """The recorded time that is played at `npt_ns`.
@@ -91,3 +86,15 @@ class PlayingTime:
             return later.npt_ns
         end_ns = max(s.utc_ns + s.length_ns for s in self.stretches)
         return self.length_ns + utc_ns - end_ns
+
+
+def _placed(timeline: Timeline) -> Iterator[tuple[int, int, int]]:
+    """The runs of one track where they are played: from, until, and how much later that is than they were recorded.
+
+    One that overlaps the run before it is put behind it, until a gap takes the shift up again.
+    """
+    end = None
+    for run in timeline.runs:
+        shift = 0 if end is None or end < run.start_ns else end - run.start_ns
+        end = run.end_ns + shift
+        yield run.start_ns + shift, end, shift

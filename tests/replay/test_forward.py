@@ -348,6 +348,24 @@ async def test_sessions_on_one_recording_do_not_influence_each_other(serve: Serv
     assert first.session != second.session
 
 
+@pytest.mark.requirement("PB-8.5.4-03")
+@pytest.mark.parametrize("scale", ["1.0", "-1.0"])
+@pytest.mark.parametrize(("short_ns", "chosen"), [(0, 4), (1_000, 4), (125_000, 4), (126_000, 5), (250_000, 5)])
+async def test_an_interval_of_intra_frames_is_counted_in_whole_milliseconds(
+    serve: Serve, scale: str, short_ns: int, chosen: int
+) -> None:
+    """A camera's seconds come out a little short: four of them are 4000 ms as long as they round to that."""
+    track = MemoryTrack().starting_at(TEN)
+    for i in range(20):
+        track.with_gop([str(i)], NS - short_ns)
+    client = await (await serve({VIDEO001: track.with_end()})).client()
+    await playing(
+        client, Frames="intra/4000", Scale=scale, Range="clock=20260101T100100Z-" if scale < "0" else "npt=0-"
+    )
+    numbers = [int(p.payload) for p in await client.packets(4)]
+    assert numbers == ([19 - chosen * n for n in range(4)] if scale < "0" else [chosen * n for n in range(4)])
+
+
 @pytest.mark.requirement("PB-8.8-01", "PB-8.8-02", "PB-8.8-03", "PB-8.9-02")
 async def test_playing_goes_on_with_what_is_recorded_and_after_recording_resumes(serve: Serve) -> None:
     track = MemoryTrack().starting_at(TEN).with_gop(["I0", "P1"])

@@ -280,6 +280,59 @@ def numbered(frames: int, gap_before: int) -> tuple[CodecConfiguration, tuple[Sa
     return H264Configuration(sets[7], sets[8]), tuple(samples)
 
 
+def shown(uri: str, *starts: float) -> tuple[float, list[float], list[list[bytes]]]:
+    """What FFmpeg says of a recording, and gets of it behind each seek in one session.
+
+    Returns its duration, and for each seek the time of the second picture that comes and the NAL units of the first
+    three: FFmpeg gives no time to the first one behind a jump.
+    """
+    times, pictures = [], []
+    with av.open(uri, options={"rtsp_transport": "tcp"}, timeout=(15, 2)) as container:
+        assert container.duration is not None
+        for start in starts:
+            container.seek(round(start * av.time_base))
+            found = []
+            for packet in container.demux(video=0):
+                found.append(packet)
+                if len(found) == 3:
+                    break
+            assert found[1].pts is not None
+            times.append(float(found[1].pts * found[1].time_base))
+            pictures.append([nal for p in found for nal in annex_b(bytes(p))])
+        return container.duration / av.time_base, times, pictures
+
+
+@pytest.mark.requirement("PB-8.5.2-08", "PB-8.2-05")
+async def test_ffmpeg_sees_the_duration_and_seeks_over_a_gap(house: House) -> None:
+    """Six seconds of pictures, ten a second and a clean point every second, with a gap of 20 s in their middle."""
+    configuration, samples = numbered(60, gap_before=30)
+    await house.record(VIDEO001, (configuration, samples[:30]))
+    await house.record(VIDEO001, (configuration, samples[30:]), START + 26 * NS)
+    duration, times, pictures = await asyncio.to_thread(shown, house.uri(), 4.5, 1.5, 3.0, 5.95)
+    assert duration == pytest.approx(6)
+    assert times == pytest.approx([4.1, 1.1, 3.1, 5.1])
+    for found, first in zip(pictures, [40, 10, 30, 50], strict=True):
+        assert without_sets(found) == without_sets([n for s in samples[first : first + 3] for n in nals_of(s.data)])
+
+
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")
+async def test_the_ffmpeg_command_cuts_a_clip_out_of_a_recording(house: House, tmp_path: Path) -> None:
+    """Behind a gap; from the clean point at the time asked for; and it ends behind the second that it wants."""
+    configuration, samples = numbered(60, gap_before=0)
+    moved = tuple(Sample(s.utc_ns + 11 * NS, s.data, s.clean_point) for s in samples)
+    await house.record(VIDEO001, (configuration, samples), START + 26 * NS)
+    await house.record(VIDEO001, (configuration, moved), START + 37 * NS)
+    clip = tmp_path / "clip.mp4"
+    await run(
+        "ffmpeg", "-v", "error", "-rtsp_transport", "tcp", "-ss", "8", "-i", house.uri(), "-t", "1", "-map", "0:v",
+        "-c", "copy", str(clip),
+    )  # fmt: skip
+    with av.open(str(clip)) as container:
+        packets = [bytes(p) for p in container.demux(video=0) if p.size]
+    assert 10 <= len(packets) <= 12
+    assert moved[20].data in packets[0]
+
+
 @pytest.mark.skipif(client_missing() is not None, reason=str(client_missing()))
 @pytest.mark.requirement(
     "PB-8.5.1-02", "PB-8.5.1-11", "PB-8.5.2-02", "PB-8.5.2-04", "PB-8.5.4-01", "PB-8.5.4-03", "PB-8.6.2-05", "PB-8.4-03"
