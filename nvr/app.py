@@ -15,7 +15,7 @@ import signal
 import ssl
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import NoReturn
@@ -209,6 +209,12 @@ class Daemon:
         memory = DeviceMemory(stored.device, configuration, fixed_scopes(settings.device))
         replay = ReplayConfiguration(memory, settings.rtsp.session_timeout_ns)
         rtsp = await self._start_rtsp(parts, mounts, users, lockout, tls, replay)
+
+        def revoked(names: Collection[str]) -> None:
+            broker.end_of(names)
+            rtsp.end_of(names)
+
+        users.watcher = revoked
         public = settings.replay
         rtsp_address = RtspAddress(
             self.rtsp.port,

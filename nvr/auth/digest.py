@@ -11,11 +11,11 @@ import hashlib
 import hmac
 import re
 import secrets
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, StrEnum
-from typing import TypeAlias
+from typing import Final, TypeAlias
 from urllib.parse import unquote
 
 from nvr.auth.access import Verdict
@@ -91,6 +91,11 @@ class _Nonce(Enum):
     GOOD = "good"
 
 
+GivenNonces: TypeAlias = "deque[str]"
+"""The last nonces that one connection was given."""
+MAX_GIVEN: Final = 16
+
+
 class DigestServer:
     """Makes challenges and verifies the answers to them. One for each listener or for all, as `realm` allows."""
 
@@ -106,17 +111,24 @@ class DigestServer:
         self._forgotten_until = -1
         self._decoy = secrets.token_hex(32)
 
-    def challenges(self, now_ns: UtcNs, *, stale: bool = False) -> list[str]:
-        """Values of WWW-Authenticate, one header each."""
+    def challenges(self, now_ns: UtcNs, *, stale: bool = False, given: GivenNonces | None = None) -> list[str]:
+        """Values of WWW-Authenticate, one header each. Their nonce is noted in `given`."""
         nonce = self._make_nonce(now_ns)
+        if given is not None:
+            given.append(nonce)
         return [
             f'Digest realm={quote(self.realm)}, nonce="{nonce}", algorithm={algorithm}, qop="auth"'
             + (", stale=true" if stale else "")
             for algorithm in self.policy.algorithms
         ]
 
-    def verify(self, method: str, uri: str, authorization: str | None, now_ns: UtcNs) -> Verdict:
+    def verify(
+        self, method: str, uri: str, authorization: str | None, now_ns: UtcNs, *, given: GivenNonces | None = None
+    ) -> Verdict:
         """Judge an Authorization header for a request with this method and request URI.
+
+        An answer without qop has nothing by which a captured one could be told from the first: it counts for the nonces
+        in `given` alone, those that its own connection got, where that is known. Elsewhere its nonce is stale.
 
         The response is judged before the nonce: `stale` is only ever told to who knows the password.
         """
@@ -141,6 +153,8 @@ class DigestServer:
             return Verdict(None, f"wrong password or unknown user {answer.user[:64]!r}", name=answer.user, wrong=True)
         if state is not _Nonce.GOOD:  # a foreign one was made before a restart: the client need not ask its user again
             return Verdict(None, f"the nonce is {state.value}", stale=True, name=answer.user)
+        if answer.qop is None and given is not None and answer.nonce not in given:
+            return Verdict(None, "the nonce is of another connection", stale=True, name=answer.user)
         if answer.qop is not None and not self._count(answer.nonce, issued, int(answer.qop[1], 16)):
             return Verdict(None, "the nonce count was used before", stale=True, name=answer.user)
         return Verdict(answer.user)

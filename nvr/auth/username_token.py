@@ -9,9 +9,9 @@ import base64
 import binascii
 import hashlib
 import hmac
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from heapq import heappop, heappush
 from typing import Final
 
 from nvr.auth.access import Verdict
@@ -55,14 +55,14 @@ class UsernameTokenVerifier:
     ) -> None:
         """`password` gives the clear password of a user, None for an unknown name: `UserStore.password` is one.
 
-        `skew_ns`: how far wsu:Created may lie before or behind the daemon's clock.
+        `skew_ns`: how far wsu:Created may lie before or behind the daemon's clock. `max_nonces` are remembered, of all
+        users together.
         """
         self._password = password
         self._skew_ns = skew_ns
         self._max_nonces = max_nonces
-        self._used: OrderedDict[tuple[str, bytes], UtcNs] = OrderedDict()
-        """(user, nonce) to the moment from which its Created is too old to be taken again, in order of use."""
-        self._forgotten_until: UtcNs | None = None
+        self._used: dict[str, _Used] = {}
+        """By user."""
 
     def verify(self, token: UsernameToken, now_ns: UtcNs) -> Verdict:
         """Judge a token. The order of the checks gives a stranger no hint whether the user exists."""
@@ -92,19 +92,65 @@ class UsernameTokenVerifier:
             return Verdict(
                 None, f"wrong password or unknown user {token.username[:64]!r}", name=token.username, wrong=True
             )
-        if not self._is_new((token.username, nonce), created_ns, now_ns):
+        if not self._is_new(token.username, nonce, created_ns, now_ns):
             return Verdict(None, "the token was used before", name=token.username)
         return Verdict(token.username)
 
-    def _is_new(self, key: tuple[str, bytes], created_ns: UtcNs, now_ns: UtcNs) -> bool:
+    @property
+    def remembered(self) -> int:
+        """Nonces kept now."""
+        return sum(map(len, self._used.values()))
+
+    def _is_new(self, user: str, nonce: bytes, created_ns: UtcNs, now_ns: UtcNs) -> bool:
         """Only right tokens come here, so strangers cannot fill the memory."""
-        while self._used and next(iter(self._used.values())) < now_ns:
-            self._used.popitem(last=False)
-        until = created_ns + self._skew_ns
-        if key in self._used or (self._forgotten_until is not None and until <= self._forgotten_until):
+        used = self._used.get(user)
+        if used is None:
+            # Names come and go: what is empty is dropped before another is kept.
+            self._used = {name: u for name, u in self._used.items() if not u.is_over(now_ns)}
+            used = self._used[user] = _Used()
+        used.forget_expired(now_ns)
+        if not used.take(nonce, created_ns + self._skew_ns):
             return False
-        if len(self._used) >= self._max_nonces:
-            _, forgotten = self._used.popitem(last=False)
-            self._forgotten_until = max(forgotten, self._forgotten_until or forgotten)
-        self._used[key] = until
+        if self.remembered > self._max_nonces:
+            for other in self._used.values():
+                other.forget_expired(now_ns)
+            while self.remembered > self._max_nonces:
+                max(self._used.values(), key=len).forget_one()
         return True
+
+
+class _Used:
+    """The nonces of one user. Where there are too many, whoever has the most forgets the one that ends first, and takes
+    no token any more that is as old as that: neither other users nor clients with a right clock are refused for it.
+    """
+
+    def __init__(self) -> None:
+        self._ends: list[tuple[UtcNs, bytes]] = []
+        """A heap: the moment from which Created is too old to be taken again, and the nonce."""
+        self._nonces: set[bytes] = set()
+        self._forgotten_until: UtcNs = -1
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def is_over(self, now_ns: UtcNs) -> bool:
+        """Whether nothing of it matters any more."""
+        self.forget_expired(now_ns)
+        return not self._ends and self._forgotten_until < now_ns
+
+    def take(self, nonce: bytes, until_ns: UtcNs) -> bool:
+        """Whether it can be told that the nonce is new."""
+        if nonce in self._nonces or until_ns <= self._forgotten_until:
+            return False
+        self._nonces.add(nonce)
+        heappush(self._ends, (until_ns, nonce))
+        return True
+
+    def forget_expired(self, now_ns: UtcNs) -> None:
+        while self._ends and self._ends[0][0] < now_ns:
+            self._nonces.remove(heappop(self._ends)[1])
+
+    def forget_one(self) -> None:
+        until_ns, nonce = heappop(self._ends)
+        self._nonces.remove(nonce)
+        self._forgotten_until = max(self._forgotten_until, until_ns)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final, Protocol
@@ -112,6 +112,10 @@ class _Account:
     """None: the secret does not open, the account is locked."""
     ha1: dict[Algorithm, str] = field(repr=False)
 
+    def differs(self, other: _Account) -> bool:
+        """Whether role or password do; sealed again, an equal password has another secret."""
+        return (self.user.role, self.password) != (other.user.role, other.password)
+
 
 class UserStore:
     """Reading methods are plain functions; changing ones are coroutines that return when the change is on the disk.
@@ -129,6 +133,9 @@ class UserStore:
         passwords: PasswordPolicy | None = None,
     ) -> None:
         self.realm = realm
+        self.watcher: Callable[[Collection[str]], None] = lambda names: None
+        """Told of accounts that are gone, or have another password or role, so that what was begun with them ends.
+        Must neither block nor raise."""
         self._passwords = passwords or PasswordPolicy()
         self._vault = vault
         self._persistence = persistence
@@ -228,11 +235,15 @@ class UserStore:
             await asyncio.to_thread(self._persistence.delete_users, list(leaving))
             for name in leaving:
                 del self._accounts[name]
+            self.watcher(tuple(leaving))
 
     async def _save(self, accounts: Mapping[str, _Account]) -> tuple[User, ...]:
         users = tuple(account.user for account in accounts.values())
         await asyncio.to_thread(self._persistence.save_users, users)
+        others = [n for n, account in accounts.items() if n in self._accounts and account.differs(self._accounts[n])]
         self._accounts.update(accounts)
+        if others:
+            self.watcher(others)
         return users
 
     def _existing(self, name: str) -> User:

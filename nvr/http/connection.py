@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, Protocol, TypeAlias
 
+from nvr.net.keepalive import keep_alive
+
 Connections: TypeAlias = "dict[Any, Connection]"
 """The open connections by the protocol of aiohttp that serves each."""
 
@@ -85,6 +87,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
+        keep_alive(transport)
         self._connections[self._inner] = self
         if self._first is None:
             self._inner.connection_made(transport)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from nvr.auth.access import AccessClass, Role, allows
-from nvr.auth.digest import RTSP_POLICY, Algorithm, DigestServer
+from nvr.auth.digest import RTSP_POLICY, Algorithm, DigestServer, GivenNonces
 from nvr.auth.lockout import Lockout
 from nvr.media.rtsp.message import Request
 from nvr.replay.clock import Clock, SystemClock
@@ -25,8 +25,10 @@ class Users(Protocol):
 class Authenticator(Protocol):
     """Judges a request before anything of it is looked at."""
 
-    def check(self, request: Request, address: str) -> str:
-        """The user's name. `address` is the peer's, without port. Raises RequestRefused: 401 and challenges, or 403."""
+    def check(self, request: Request, address: str, given: GivenNonces) -> str:
+        """The user's name. `address` is the peer's, without port; `given` holds the nonces that the connection, or the
+        tunnel, has been given, and gets new ones. Raises RequestRefused: 401 and challenges, or 403.
+        """
 
 
 class DigestAuthenticator:
@@ -47,13 +49,14 @@ class DigestAuthenticator:
         self._digest = DigestServer(realm, users.ha1, replace(RTSP_POLICY, algorithms=tuple(algorithms)))
         self._lockout = lockout
 
-    def check(self, request: Request, address: str) -> str:
+    def check(self, request: Request, address: str, given: GivenNonces) -> str:
         now = self._clock.utc_ns()
-        verdict = self._digest.verify(request.method, request.uri, request.headers.get("Authorization"), now)
+        authorization = request.headers.get("Authorization")
+        verdict = self._digest.verify(request.method, request.uri, authorization, now, given=given)
         if self._lockout is not None:
             verdict = self._lockout.judge(verdict, address, now)
         if verdict.user is None:
-            challenges = self._digest.challenges(now, stale=verdict.stale)
+            challenges = self._digest.challenges(now, stale=verdict.stale, given=given)
             raise RequestRefused(401, verdict.why, tuple(("WWW-Authenticate", c) for c in challenges))
         if not allows(self._users.role(verdict.user), AccessClass.READ_MEDIA):
             raise RequestRefused(403, f"user {verdict.user!r} may not see media")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Collection
 from typing import Final
 
 from nvr.media.rtcp import is_rtcp
@@ -47,19 +48,27 @@ class Connection:
         self._clock = surroundings.clock
         self._backlog_bytes = media_bytes + ANSWERS_BYTES
         self._parser = MessageParser(limits)
+        self._over = asyncio.Event()
         self._heard()
         transports = Transports(stream, self._clock, self._heard, datagrams)
         self._methods = Methods(surroundings, transports, stream.local_address, stream.peer_address)
+
+    def end_of(self, users: Collection[str]) -> None:
+        """Ends the connection, with its sessions, if one of these users has logged in on it."""
+        if not self._methods.users.isdisjoint(users):
+            log.info("%s: the connection ends with a change of its user's account", self._stream.peer)
+            self._over.set()
 
     async def run(self) -> None:
         peer = self._stream.peer
         log.debug("%s: connected", peer)
         watch = asyncio.create_task(self._watch(), name=f"rtsp watch {peer}")
         serve = asyncio.create_task(self._serve(), name=f"rtsp serve {peer}")
+        over = asyncio.create_task(self._ordered(), name=f"rtsp end {peer}")
         try:
-            await asyncio.wait({watch, serve}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({watch, serve, over}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            ending = asyncio.ensure_future(self._end(watch, serve))
+            ending = asyncio.ensure_future(self._end(watch, serve, over))
             try:
                 await asyncio.shield(ending)
             except asyncio.CancelledError:
@@ -73,6 +82,9 @@ class Connection:
         await self._methods.close_sessions()
         await self._stream.close(CLOSE_S)
         log.debug("%s: closed", self._stream.peer)
+
+    async def _ordered(self) -> None:
+        await self._over.wait()
 
     def _heard(self) -> None:
         """A sign of life (8.7)."""

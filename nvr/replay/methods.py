@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from email.utils import formatdate
 from typing import Final
 from urllib.parse import quote
 
+from nvr.auth.digest import MAX_GIVEN, GivenNonces
 from nvr.media.rtsp.headers import Headers
 from nvr.media.rtsp.message import Request, Response
 from nvr.media.rtsp.play import format_scale, format_tags
@@ -63,6 +65,9 @@ class Methods:
     ) -> None:
         """Both addresses are literal, without port."""
         self.sessions: dict[str, RtspSession] = {}
+        self.users: set[str] = set()
+        """Whose credentials were taken on this connection."""
+        self._given: GivenNonces = deque(maxlen=MAX_GIVEN)
         self._around = surroundings
         self._transports = transports
         self._local_address = local_address
@@ -82,7 +87,7 @@ class Methods:
         """Raises NvrError for a refusal; nothing has been changed then."""
         requests.check_head(request)
         if request.method != "OPTIONS" and self._around.authenticator is not None:
-            self._around.authenticator.check(request, self._peer_address)
+            self.users.add(self._around.authenticator.check(request, self._peer_address, self._given))
         return await self._methods[request.method](request)
 
     def common_headers(self, request: Request | None) -> Headers:

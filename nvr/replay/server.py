@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from dataclasses import dataclass
 from typing import Final
 
@@ -108,6 +108,7 @@ class RtspServer:
         self._turned_away = 0
         self._ports: list[int] = []
         self._connections: dict[asyncio.Task[None], Wire] = {}
+        self._open: set[Connection] = set()
 
     @property
     def connections(self) -> int:
@@ -193,7 +194,17 @@ class RtspServer:
             await self._front.tunnel(wire)
 
     async def _rtsp(self, stream: ByteStream, datagrams: Datagrams | None = None) -> None:
-        await Connection(stream, self._surroundings, self._settings.write_buffer_bytes, datagrams).run()
+        connection = Connection(stream, self._surroundings, self._settings.write_buffer_bytes, datagrams)
+        self._open.add(connection)
+        try:
+            await connection.run()
+        finally:
+            self._open.remove(connection)
+
+    def end_of(self, users: Collection[str]) -> None:
+        """Ends every connection on which one of these users has logged in: the account is gone, or another."""
+        for connection in self._open:
+            connection.end_of(users)
 
     # -- what comes in by the HTTP ports
 

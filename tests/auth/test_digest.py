@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,10 +13,12 @@ from nvr.auth.challenge import parse_parameters, quote
 from nvr.auth.client import ClientCredentials
 from nvr.auth.digest import (
     HTTP_POLICY,
+    MAX_GIVEN,
     RTSP_POLICY,
     Algorithm,
     DigestPolicy,
     DigestServer,
+    GivenNonces,
     ha1,
     response_hex,
     same_resource,
@@ -212,6 +216,26 @@ def test_answers_without_qop_are_taken_by_policy_only() -> None:
     answer = without_qop(rtsp, "rtsp://h:8554/replay/1/")
     for _ in range(3):
         assert rtsp.verify("PLAY", "rtsp://h:8554/replay/1/", answer, NOW)
+
+
+def test_an_answer_without_qop_counts_on_the_connection_that_got_the_nonce_and_is_stale_elsewhere() -> None:
+    server = a_server(RTSP_POLICY)
+    own: GivenNonces = deque(maxlen=MAX_GIVEN)
+    other: GivenNonces = deque(maxlen=MAX_GIVEN)
+    (challenge,) = parse_parameters(server.challenges(NOW, given=own)[0])
+    server.challenges(NOW, given=other)
+    nonce = challenge.get("nonce")
+    for parameters, elsewhere in ((f'nonce="{nonce}"', False), (f'nonce="{nonce}", qop="auth"', True)):
+        client = ClientCredentials("admin", "hunter2")
+        assert client.challenged([f'Digest realm="nvr", {parameters}'])
+        first, second = (client.authorization("PLAY", "/x") for _ in range(2))
+        assert server.verify("PLAY", "/x", first, NOW, given=own)
+        verdict = server.verify("PLAY", "/x", second, NOW, given=other)
+        assert (bool(verdict), verdict.stale) == (elsewhere, not elsewhere)
+        wrong = ClientCredentials("admin", "wrong")
+        assert wrong.challenged([f'Digest realm="nvr", {parameters}'])
+        refused = server.verify("PLAY", "/x", wrong.authorization("PLAY", "/x"), NOW, given=other)
+        assert (refused.wrong, refused.stale) == (True, False)
 
 
 @pytest.mark.parametrize(

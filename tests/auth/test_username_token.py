@@ -118,7 +118,7 @@ def test_used_nonces_are_forgotten_when_they_are_too_old_to_be_taken() -> None:
     for n in range(50):
         at = NOW + n * 20 * NS
         assert verifier.verify(a_token(nonce=bytes([n]), at=at), at)
-    assert len(verifier._used) <= 17
+    assert verifier.remembered <= 17
 
 
 def test_created_without_zone_or_with_fractions_counts_as_utc() -> None:
@@ -139,3 +139,31 @@ def test_no_token_raises(
     user: str, password: str | None, kind: str | None, nonce: str | None, created: str | None
 ) -> None:
     assert not a_verifier().verify(UsernameToken(user, password, kind, nonce, created), NOW)
+
+
+def test_a_user_with_a_crowd_of_tokens_and_a_clock_that_is_ahead_shuts_nobody_out() -> None:
+    verifier = a_verifier(max_nonces=50)
+    assert verifier.verify(a_token("amélie", "ünï", b"early"), NOW)
+    for n in range(200):
+        ahead = a_token(nonce=n.to_bytes(2, "big"), at=NOW + 120 * NS + n)
+        verdict = verifier.verify(ahead, NOW + n)
+        assert verdict or verdict.name == "admin"
+    assert verifier.remembered == 50
+    assert verifier.verify(a_token("amélie", "ünï", b"second"), NOW + 200)
+    assert not verifier.verify(a_token("amélie", "ünï", b"early"), NOW + 200)
+
+
+def test_a_quick_client_with_a_right_clock_is_never_refused_however_many_tokens_it_sends() -> None:
+    verifier = a_verifier(max_nonces=50)
+    for n in range(500):
+        at = NOW + n * NS
+        assert verifier.verify(a_token(nonce=n.to_bytes(2, "big"), at=at), at), n
+
+
+def test_users_whose_tokens_are_all_too_old_take_no_memory() -> None:
+    names = [f"user{n}" for n in range(100)]
+    verifier = UsernameTokenVerifier(dict.fromkeys(names, "hunter2").get, skew_ns=SKEW)
+    for n, name in enumerate(names):
+        at = NOW + n * 100 * NS
+        assert verifier.verify(a_token(name, at=at), at)
+    assert len(verifier._used) <= 5

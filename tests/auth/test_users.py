@@ -319,3 +319,24 @@ async def test_a_weak_password_is_refused_in_the_words_of_the_operation(
 def test_a_policy_that_nobody_can_meet_is_refused(values: tuple[int, int]) -> None:
     with pytest.raises(ValueError, match="password"):
         PasswordPolicy(*values)
+
+
+async def test_the_watcher_is_told_of_accounts_that_are_gone_or_have_another_password_or_role() -> None:
+    disk = Disk()
+    store = a_store(disk)
+    told: list[str] = []
+    store.watcher = told.extend
+    await store.add("admin", Role.ADMINISTRATOR, "secret")
+    await store.add("bob", Role.OPERATOR, "secret")
+    await store.change("bob", role=Role.OPERATOR, password="secret")
+    assert told == []
+    await store.change("bob", password="another")
+    await store.change("bob", role=Role.USER)
+    assert told == ["bob", "bob"]
+    disk.broken = True
+    with pytest.raises(StorageError):
+        await store.remove("bob")
+    assert told == ["bob", "bob"]
+    disk.broken = False
+    await store.remove("bob")
+    assert told == ["bob", "bob", "bob"]

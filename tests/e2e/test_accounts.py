@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -12,7 +13,7 @@ from requests.auth import HTTPDigestAuth
 from zeep.exceptions import Fault
 
 from tests.e2e.test_restart import device_of
-from tests.support.daemon import DaemonProcess
+from tests.support.daemon import ADMIN, PASSWORD, DaemonProcess
 from tests.support.flow import Flow
 from tests.support.rtsp_client import RtspClient
 from tests.support.soap_http import SOAP_TYPE, envelope
@@ -55,6 +56,35 @@ async def by_rtsp(daemon: DaemonProcess, uri: str, password: str) -> bool:
         await client.close()
 
 
+async def logged_in(daemon: DaemonProcess, uri: str, password: str) -> RtspClient:
+    """A viewer whose connection stays open."""
+    port = urlsplit(daemon.rtsp).port
+    assert port is not None
+    client = await RtspClient.connect(port)
+    client.credentials = (NAME, password)
+    assert (await client.request("GET_PARAMETER", uri)).status == 200
+    return client
+
+
+PULL = "<tev:PullMessages><tev:Timeout>PT0S</tev:Timeout><tev:MessageLimit>1</tev:MessageLimit></tev:PullMessages>"
+
+
+def post(address: str, body: str, name: str, password: str) -> str:
+    with requests.Session() as session:
+        session.trust_env = False
+        auth = HTTPDigestAuth(name, password)
+        headers = {"Content-Type": SOAP_TYPE}
+        return session.post(address, envelope(body), headers=headers, auth=auth, timeout=20).text
+
+
+def subscribed(daemon: DaemonProcess, password: str) -> str:
+    """The address of a new pull point."""
+    answer = post(daemon.service("event"), "<tev:CreatePullPointSubscription/>", NAME, password)
+    found = re.search(r"<[^<>/]*Address[^<>]*>([^<]+)<", answer)
+    assert found is not None, answer
+    return found[1]
+
+
 @pytest.mark.requirement("CO-16", "CO-37", "PG-01")
 async def test_an_account_counts_on_every_layer_from_the_moment_it_is_made_changed_or_deleted(tmp_path: Path) -> None:
     # Wrong passwords are part of this test: nobody is to be locked out for them.
@@ -80,8 +110,14 @@ async def test_an_account_counts_on_every_layer_from_the_moment_it_is_made_chang
         await asyncio.to_thread(device.SetUser, User=[{**user, "Password": SECOND}])
         assert await known(FIRST) == [False] * 3
         assert await known(SECOND) == [True] * 3
+        viewer = await logged_in(daemon, uri, SECOND)
+        pull_point = await asyncio.to_thread(subscribed, daemon, SECOND)
         await asyncio.to_thread(device.DeleteUsers, Username=[NAME])
         assert await known(SECOND) == [False] * 3
+        # What the account had begun ends with it.
+        assert await viewer.at_end()
+        await viewer.close()
+        assert "ResourceUnknownFault" in await asyncio.to_thread(post, pull_point, PULL, ADMIN, PASSWORD)
         assert FIRST not in daemon.log
         assert SECOND not in daemon.log
     finally:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import re
+import socket
 
-from nvr.http.connection import Connection
+from nvr.http.connection import Connection, Connections
+from tests.support.rtsp_client import until
 from tests.support.soap_http import DEVICE, SOAP_TYPE, a_device, envelope
 
 PING = envelope("<tds:GetSystemDateAndTime/>")
@@ -53,3 +55,23 @@ async def test_a_body_that_is_too_long_is_answered_and_then_closed() -> None:
         await asyncio.wait_for(reader.read(), 10)
         writer.close()
         assert (await device.post(PING)).status == 200
+
+
+async def test_a_peer_whose_host_is_gone_is_noticed_within_half_a_minute() -> None:
+    loop = asyncio.get_running_loop()
+    connections: Connections = {}
+    server = await loop.create_server(lambda: Connection(Inner(), 10, connections), "127.0.0.1", 0)
+    async with server:
+        _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        await until(lambda: bool(connections))
+        (connection,) = connections.values()
+        assert connection._transport is not None
+        sock = connection._transport.get_extra_info("socket")
+        idle, interval, probes = (
+            sock.getsockopt(socket.IPPROTO_TCP, option)
+            for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+        )
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        assert idle + interval * probes <= 30
+        connection._transport.abort()
+        writer.close()

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nvr.auth.access import Role, Verdict
-from nvr.auth.digest import Algorithm, ha1
+from nvr.auth.digest import Algorithm, ha1, response_hex
 from nvr.auth.lockout import Lockout, LockoutSettings
 from nvr.media.rtsp.headers import Headers
 from nvr.model.errors import OperatorError
@@ -368,6 +368,34 @@ class TestAuthentication:
         await client.set_up(PATH, VIDEO001)
         assert (await client.request("PLAY", PATH, Rate_Control="no")).status == 200
         await client.packets(16)
+
+    async def test_a_login_without_qop_that_was_captured_is_of_no_use_on_another_connection(self, serve: Serve) -> None:
+        served = await serve({VIDEO001: worked_example()}, authenticator=DigestAuthenticator(Accounts(), "nvr"))
+        owner, thief = await served.client(), await served.client()
+        nonce = (await owner.request("DESCRIBE", PATH))["WWW-Authenticate"].partition('nonce="')[2].partition('"')[0]
+        digest = response_hex(
+            Algorithm.MD5, Accounts().ha1("watcher", Algorithm.MD5) or "", "DESCRIBE", PATH, nonce, None
+        )
+        login = f'Digest username="watcher", realm="nvr", nonce="{nonce}", uri="{PATH}", response="{digest}"'
+        for _ in range(2):
+            assert (await owner.request("DESCRIBE", PATH, Authorization=login)).status == 200
+        refused = await thief.request("DESCRIBE", PATH, Authorization=login)
+        assert (refused.status, "stale=true" in refused["WWW-Authenticate"]) == (401, True)
+
+    @pytest.mark.parametrize("names", [["watcher"], ["somebody", "watcher"]])
+    async def test_what_plays_ends_with_the_account_and_what_others_play_goes_on(
+        self, serve: Serve, names: list[str]
+    ) -> None:
+        served = await serve({VIDEO001: worked_example()}, authenticator=DigestAuthenticator(Accounts(), "nvr"))
+        gone, stays = await served.client(), await served.client()
+        gone.credentials, stays.credentials = ("watcher", "secret"), ("admin", "secret")
+        for client in (gone, stays):
+            await client.set_up(PATH, VIDEO001)
+        assert (await gone.request("PLAY", PATH)).status == 200
+        served.server.end_of(names)
+        await until(lambda: served.server.connections == 1)
+        assert await gone.at_end()
+        assert (await stays.request("PLAY", PATH)).status == 200
 
     async def test_credentials_stay_out_of_the_log(self, serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
         caplog.set_level("DEBUG", "nvr")
