@@ -120,8 +120,8 @@ async def measure(
         process.terminate()
         await asyncio.to_thread(process.wait, 60)
         print(
-            f"{streams} streams, {rate:6.0f} events/s: {cpu / took * 100:5.1f} % of a core, {memory:.0f} MB, loop p99 "
-            f"{seen[len(seen) * 99 // 100] * 1e3:.1f} ms worst {seen[-1] * 1e3:.1f} ms, lost {lost:.0f}, "
+            f"{streams} streams, {rate:6.0f} events/s: {cpu / took:6.1%} of a core, {memory:.0f} MB, loop median "
+            f"{seen[len(seen) // 2] * 1e3:.1f} ms worst {seen[-1] * 1e3:.1f} ms, lost {lost:.0f}, "
             f"tracks behind {told['nvr_metadata_tracks_behind']:.0f} (load {os.getloadavg()[0]:.1f})",
             flush=True,
         )

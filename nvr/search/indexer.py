@@ -25,6 +25,7 @@ from nvr.model.time import UtcNs
 from nvr.model.tokens import TrackKey
 from nvr.storage.event_rows import Documents, IndexedFile
 from nvr.storage.footage import Footage
+from nvr.storage.pace import Pace
 from nvr.storage.rows import FileState, FragmentRef, TrackFileRow
 
 log = logging.getLogger(__name__)
@@ -98,6 +99,7 @@ class MetadataIndexer:
         self._from: dict[TrackKey, UtcNs] = {}
         """Start of the first file that is not read to its end."""
         self._wake = asyncio.Event()
+        self._pace = Pace()
         self._hurry = asyncio.Event()
         self._read_one = asyncio.Event()
         """Set when a track has been read, and then replaced."""
@@ -244,6 +246,7 @@ class MetadataIndexer:
             log.error("%s: %s", footage.key, e)
             return 1
         for sample in samples:
+            self._pace.keep()
             try:
                 content = onvif_metadata.read(sample.data, sample.utc_ns)
             except FormatError as e:

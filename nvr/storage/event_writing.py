@@ -23,6 +23,7 @@ from nvr.storage.message_bodies import (
     words_of,
     words_text,
 )
+from nvr.storage.pace import Pace
 from nvr.storage.schema import (
     camera_events,
     message_items,
@@ -84,9 +85,11 @@ class Writing:
         track = self._track(documents.key)
         file, told = self._file(documents, track)
         rows: list[dict[str, object]] = []
+        pace = Pace()
         found: dict[UtcNs, PtzVector] = {}
         for time_ns, content in documents.contents:
             for event in content.events:
+                pace.keep()
                 rows.append(
                     {
                         "stream": self._stream(documents.key, track, event.message),
