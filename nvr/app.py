@@ -12,10 +12,11 @@ import ipaddress
 import logging
 import os
 import signal
+import socket
 import ssl
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Sequence, Sized
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import NoReturn
@@ -90,6 +91,7 @@ from nvr.storage.configuration import ConfigurationStore
 from nvr.storage.engine import StorageEngine
 from nvr.storage.events import EventIndex
 from nvr.storage.index import SqlFootageIndex
+from nvr.storage.volume import VolumeState
 from nvr.storage.watcher import Watchers
 
 log = logging.getLogger(__name__)
@@ -306,7 +308,16 @@ class Daemon:
         control.start()
         await ingest.start()
         parts.started("receivers", ingest.stop)
-        operations = Operations(users, control, receivers, remark=ingest.remark, mend=storage.mend)
+        operations = Operations(
+            users,
+            control,
+            receivers,
+            remark=ingest.remark,
+            mend=storage.mend,
+            health=lambda: (*storage_observation.problems(), *storage_observation.warnings()),
+            volumes=lambda: [(v.root, v.id) for v in storage.volumes() if v.state is not VolumeState.MISSING],
+            oldest=storage.begin_of,
+        )
         commands = ControlSocket(self._directory.path, operations)
         await commands.start()
         parts.started("control socket", commands.stop)
@@ -439,7 +450,25 @@ async def _first_administrator(users: UserStore) -> None:
     log.info("user admin made from %s", ADMIN_PASSWORD_VARIABLE)
 
 
-def _require_user_beyond_loopback(users: UserStore, settings: Settings) -> None:
+def _before_first_start(settings: Settings) -> None:
+    """What would forbid a start is told before a data directory is made for it. Raises OperatorError."""
+    if admin_password() is None:
+        _require_user_beyond_loopback((), settings)
+    for endpoint in settings.listen.endpoints():
+        try:
+            found = socket.getaddrinfo(
+                endpoint.host or None, endpoint.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            )
+            family, kind, protocol, _, address = found[0]
+            with socket.socket(family, kind, protocol) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(address)
+                probe.listen()
+        except OSError as e:
+            raise OperatorError(f"cannot listen at {endpoint}: {e.strerror or e}; nothing was made") from e
+
+
+def _require_user_beyond_loopback(users: Sized, settings: Settings) -> None:
     exposed = [e for e in settings.listen.endpoints() if not e.loopback]
     if exposed and not len(users):
         raise OperatorError(
@@ -519,6 +548,8 @@ def serve(data: Path, settings: Settings, ready: Callable[[str], None]) -> bool:
     the disk then is what kill -9 leaves.
     `ready` gets one line when the daemon is. Raises NvrError.
     """
+    if not (data / "config.db").exists():
+        _before_first_start(settings)
     with DataDirectory(data) as directory:
         return asyncio.run(_serve(directory, settings, ready))
 

@@ -12,12 +12,12 @@ import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from nvr.config import Settings
 from nvr.data_directory import DataDirectory, InUse
-from nvr.model.errors import NvrError, OperatorError, StorageError
+from nvr.model.errors import NvrError, OperatorError, Refused, StorageError
 from nvr.model.tokens import RecordingToken
 from nvr.operations import ask_daemon
 from nvr.storage.disk import Disk
@@ -25,6 +25,7 @@ from nvr.storage.findings import MENDED_FROM_FILE, Damage, Finding, Kind, Repair
 from nvr.storage.index import SqlFootageIndex
 from nvr.storage.mending import Mended, examine_for, mend
 from nvr.storage.rows import FootageIndex
+from nvr.storage.settings import VolumeSettings
 from nvr.storage.survey import Survey
 from nvr.storage.track_file import FOOTAGE
 from nvr.storage.volume import IDENTITY_FILE, Volume, VolumeRegistry
@@ -114,6 +115,8 @@ def check_footage(
             beside = True
         stack.callback(index.shut)
         outcome = Outcome(beside=beside)
+        if beside:
+            settings = _with_volumes_of_daemon(data, settings)
         volumes = _volumes(settings, request, outcome, beside)
         for volume in volumes:
             stack.callback(volume.close)
@@ -140,6 +143,18 @@ def _mended(survey: Survey, findings: Iterable[Finding], mender: _Mender | None)
         yield Reported(finding, mended.text, mended.remains)
         if finding.kind is Kind.UNREADABLE and not mended.remains:  # what stands behind its head was not seen so far
             yield from _mended(survey, survey.again(finding), mender)
+
+
+def _with_volumes_of_daemon(data: Path, settings: Settings) -> Settings:
+    """It knows its volumes, whether this command was given its configuration or not. Raises OperatorError."""
+    try:
+        answer = ask_daemon(data, "volumes", {})
+    except Refused:  # a daemon of a version that cannot tell
+        return settings
+    configured = {v.root.absolute() for v in settings.storage.volumes}
+    more = [VolumeSettings(Path(row["root"])) for row in answer or () if Path(row["root"]) not in configured]
+    storage = replace(settings.storage, volumes=(*settings.storage.volumes, *more))
+    return replace(settings, storage=storage)
 
 
 def _volumes(settings: Settings, request: Request, outcome: Outcome, beside: bool) -> list[Volume]:

@@ -94,8 +94,11 @@ def _parser() -> argparse.ArgumentParser:
     camera_list = camera.add_parser(
         "list",
         help="what is recorded, and what is wrong",
-        description="Shows every recording job: the name of its camera, its state with the reason of an error, and "
-        "tokens. While no recorder runs the state is the mode of the job.",
+        description="Shows every recording job: the name of its camera, its state with the reason of an error, tokens, "
+        "the beginning of its footage, the URI without credentials. While no recorder runs, jobs that shall record are "
+        "Stopped.",
+        epilog="Exit status: 0 all is well; 1 the recorder is not running, or something is wrong with its volumes, "
+        "which stderr tells.",
     )
     _data_argument(camera_list)
     _config_argument(camera_list)
@@ -221,6 +224,9 @@ def _camera_add(arguments: argparse.Namespace) -> int:
         "camera add",
         {"name": arguments.name, "uri": uri, "transport": arguments.transport},
     )
+    warning = added[0].pop("warning", "")
+    if warning:
+        print(f"nvr: {warning}", file=sys.stderr)
     for name, token in added[0].items():
         print(f"{name:<10}{token}")
     return 0
@@ -230,12 +236,18 @@ def _camera_list(arguments: argparse.Namespace) -> int:
     from nvr.commands import run_operation
     from nvr.config import load
 
-    rows = run_operation(arguments.data, load(arguments.config, arguments.data), "camera list", {})
-    columns = ("name", "state", "recording", "job", "why")
+    settings = load(arguments.config, arguments.data)
+    if not (arguments.data / "config.db").exists():
+        raise OperatorError(f"{arguments.data} is no data directory of a recorder")
+    rows = run_operation(arguments.data, settings, "camera list", {})
+    wrong = run_operation(arguments.data, settings, "health", {})
+    columns = ("name", "state", "recording", "job", "receiver", "oldest", "uri", "why")
     widths = {c: max(len(c), *(len(row[c]) for row in rows)) if rows else len(c) for c in columns}
     for row in [{c: c.upper() for c in columns}, *rows]:
         print("  ".join(f"{row[c]:<{widths[c]}}" for c in columns).rstrip())
-    return 0
+    for row in wrong:
+        print(f"nvr: {row['what']}", file=sys.stderr)
+    return int(bool(wrong))
 
 
 def _catalog_rebuild(arguments: argparse.Namespace) -> int:

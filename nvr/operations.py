@@ -13,7 +13,7 @@ import logging
 import os
 import socket
 import stat
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,10 +23,12 @@ from urllib.parse import quote
 from nvr.auth.users import Role, UserStore
 from nvr.control.receivers import Receivers
 from nvr.control.recordings import RecordingControl
-from nvr.model.errors import BadConfiguration, FormatError, NvrError, OperatorError, Refused
+from nvr.ingest.offer import without_credentials
+from nvr.model.errors import BadConfiguration, FormatError, NvrError, OperatorError, Refused, UnknownToken
 from nvr.model.job import RecordingJobConfiguration, RecordingJobMode, RecordingJobSource
-from nvr.model.receiver import ReceiverConfiguration, StreamSetup, TransportProtocol
+from nvr.model.receiver import Receiver, ReceiverConfiguration, StreamSetup, TransportProtocol
 from nvr.model.recording import RecordingConfiguration, RecordingSourceInformation
+from nvr.model.time import UtcNs, format_iso
 from nvr.model.tokens import JobToken, ReceiverToken, RecordingToken
 from nvr.soap.values import any_uri
 from nvr.storage.findings import Damage, Kind, Repair
@@ -53,6 +55,7 @@ class CameraAdded:
     recording: RecordingToken
     job: JobToken
     receiver: ReceiverToken
+    warning: str = ""
 
 
 class Operations:
@@ -67,8 +70,16 @@ class Operations:
         running: bool = True,
         remark: Callable[[ReceiverToken], str | None] = lambda token: None,
         mend: Callable[[Repair], Awaitable[Mended]] | None = None,
+        health: Callable[[], Iterable[str]] = tuple,
+        volumes: Callable[[], Iterable[tuple[Path, str | None]]] = tuple,
+        oldest: Callable[[RecordingToken], UtcNs | None] = lambda token: None,
     ) -> None:
-        """`remark` says where the media of a receiver do not come as they were asked for; `mend` mends a track file."""
+        """`remark` says where the media of a receiver do not come as they were asked for; `mend` mends a track file;
+        `health` tells what is wrong with the storage; `volumes` gives root and id of those in use; `oldest` the
+        beginning of the footage of a recording."""
+        self._health = health
+        self._volumes = volumes
+        self._oldest = oldest
         self._remark = remark
         self._mend = mend
         self._users = users
@@ -88,6 +99,10 @@ class Operations:
             raise BadConfiguration("Name: is empty")
         if not uri:  # to a receiver it means "not configured yet", and nothing would ever be recorded
             raise BadConfiguration("MediaUri: is empty")
+        if uri.lower().startswith(("http://", "https://")) and transport != "http":
+            raise BadConfiguration(
+                f"{without_credentials(uri)} is no rtsp:// or rtsps:// URI; http:// needs --transport http"
+            )
         # SourceId and MediaUri are xs:anyURI: what is none would spoil every later answer that holds it.
         try:
             uri = any_uri().parse(uri)
@@ -116,21 +131,50 @@ class Operations:
         except NvrError:  # a refusal, or a disk that failed in between
             await self._control.delete_recording(recording)
             raise
-        return CameraAdded(recording, job.token, receiver)
+        twins = [r.token for r in self._control.recordings() if r.configuration.source.name == name]
+        warning = f"{len(twins)} recordings are named {name!r} now" if len(twins) > 1 else ""
+        return CameraAdded(recording, job.token, receiver, warning)
 
     async def list_cameras(self) -> list[Row]:
-        """One row a recording job: name of the source, state with the first reason, tokens."""
+        """One row a recording job: name of the source, state with the first reason, tokens, beginning of the footage,
+        and the URI without its credentials. While no recorder runs, no job that shall record does."""
         rows = []
         for job in self._control.jobs():
             recording = self._control.recording(job.configuration.recording)
             row = {"name": recording.configuration.source.name, "state": job.configuration.mode.value, "why": ""}
-            if self._running:
+            if not self._running and job.configuration.mode is RecordingJobMode.ACTIVE:
+                row |= {"state": "Stopped", "why": "the recorder is not running"}
+            elif self._running:
                 state = self._control.job_state(job.token)
                 told = [t.error for s in state.sources for t in s.tracks if t.error]
                 told += [why for s in state.sources if (why := self._remark(ReceiverToken(s.source.token)))]
                 row |= {"state": state.state.value, "why": told[0] if told else ""}
-            rows.append(row | {"recording": recording.token, "job": job.token})
+            receivers = [r for s in job.configuration.sources if s.source and (r := self._receiver(s.source.token))]
+            oldest = self._oldest(recording.token)
+            rows.append(
+                row
+                | {"recording": recording.token, "job": job.token, "receiver": " ".join(r.token for r in receivers)}
+                | {"oldest": "" if oldest is None else format_iso(oldest, 0)}
+                | {"uri": " ".join(without_credentials(r.configuration.media_uri) for r in receivers)}
+            )
         return rows
+
+    def _receiver(self, token: str) -> Receiver | None:
+        """None for what a job takes from elsewhere, such as another recorder's profile."""
+        try:
+            return self._receivers.receiver(ReceiverToken(token))
+        except UnknownToken:
+            return None
+
+    async def health(self) -> list[Row]:
+        """What is wrong, one row each; none while all is well."""
+        if not self._running:
+            return [{"what": "the recorder is not running: nothing is recorded"}]
+        return [{"what": text} for text in self._health()]
+
+    async def volumes(self) -> list[Row]:
+        """The volumes in use."""
+        return [{"root": str(root), "id": volume_id or ""} for root, volume_id in self._volumes()]
 
     async def mend(self, kind: str, volume: str, path: str, file: str, damage: str) -> list[Row]:
         """Mends what `nvr check` has found. `damage`: offset and length of each place, as a JSON list of pairs."""
@@ -150,6 +194,8 @@ class Operations:
             "user add": self.add_user,
             "camera add": self.add_camera,
             "camera list": self.list_cameras,
+            "health": self.health,
+            "volumes": self.volumes,
             "check mend": self.mend,
         }
         handler = handlers.get(command)
@@ -157,7 +203,8 @@ class Operations:
             raise OperatorError(f"the daemon knows no command {command!r}; is it of another version?")
         result = await handler(**arguments)
         if isinstance(result, CameraAdded):
-            return [{"recording": result.recording, "job": result.job, "receiver": result.receiver}]
+            row = {"recording": result.recording, "job": result.job, "receiver": result.receiver}
+            return [row | ({"warning": result.warning} if result.warning else {})]
         return result or []
 
 

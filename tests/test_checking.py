@@ -386,7 +386,11 @@ async def running(store: Store) -> AsyncIterator[Running]:
     with DataDirectory(store.data) as directory:
         index = SqlFootageIndex.open(directory.index)
         engine = await store.engine(index)
-        operations = Operations(None, None, None, mend=engine.mend)  # type: ignore[arg-type]
+        operations = Operations(
+            *(None, None, None),  # type: ignore[arg-type]
+            mend=engine.mend,
+            volumes=lambda: [(v.root, v.id) for v in engine.volumes()],
+        )
         commands = ControlSocket(store.data, operations)
         await commands.start()
         yield Running(store, engine)
@@ -416,6 +420,15 @@ async def test_beside_a_daemon_growing_files_are_no_finding_and_their_damage_is(
     outcome, found = await running.check()
     assert kinds(found) == [Kind.CHECKSUM]
     assert found[0].finding.end_ns is not None
+
+
+async def test_beside_a_daemon_its_own_volumes_are_checked_without_its_configuration(running: Running) -> None:
+    running.store.settings = replace(
+        running.store.settings, storage=settings_in(running.store.data, volumes=("never-used",))
+    )
+    outcome, found = await running.check()
+    assert (found, outcome.status, outcome.unchecked) == ([], 0, [])
+    assert outcome.files > 0
 
 
 async def test_beside_a_daemon_repairs_are_its_own_and_the_timeline_follows(running: Running) -> None:

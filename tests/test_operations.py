@@ -48,6 +48,37 @@ async def test_a_camera_is_recording_receiver_and_active_job(house: Controlled, 
     assert house.receivers.receiver(added.receiver).configuration.media_uri == "rtsp://u:p@192.0.2.1/s"
 
 
+async def test_a_second_camera_of_the_same_name_is_told(operations: Operations) -> None:
+    camera = {"name": "yard", "uri": "rtsp://192.0.2.1/"}
+    assert "warning" not in (await operations.run("camera add", camera))[0]
+    assert (await operations.run("camera add", camera))[0]["warning"] == "2 recordings are named 'yard' now"
+
+
+async def test_a_uri_of_another_kind_is_refused_in_the_words_of_the_command(operations: Operations) -> None:
+    with pytest.raises(Refused, match=r"http://192\.0\.2\.1/s is no rtsp:// .* --transport http$"):
+        await operations.add_camera("yard", "http://u:secret@192.0.2.1/s")
+
+
+async def test_a_list_shows_where_media_come_from_and_since_when_there_is_footage_and_never_a_password(
+    house: Controlled, users: UserStore
+) -> None:
+    running = Operations(
+        users, house.control, house.receivers, health=lambda: ["volume a is missing"], oldest=lambda token: 0
+    )
+    added = await running.add_camera("yard", "rtsp://u:secret@192.0.2.1/s")
+    row = (await running.list_cameras())[0]
+    assert (row["receiver"], row["uri"], row["oldest"]) == (
+        added.receiver,
+        "rtsp://192.0.2.1/s",
+        "1970-01-01T00:00:00Z",
+    )
+    assert await running.run("health", {}) == [{"what": "volume a is missing"}]
+    stopped = Operations(users, house.control, house.receivers, running=False)
+    row = (await stopped.list_cameras())[0]
+    assert (row["state"], row["why"], row["oldest"]) == ("Stopped", "the recorder is not running", "")
+    assert await stopped.run("health", {}) == [{"what": "the recorder is not running: nothing is recorded"}]
+
+
 async def test_any_name_makes_a_source_id_that_the_schema_takes(house: Controlled, operations: Operations) -> None:
     added = await operations.add_camera("50% Tür", "rtsp://192.0.2.1/s")
     source = house.control.recording(added.recording).configuration.source
@@ -58,6 +89,7 @@ async def test_any_name_makes_a_source_id_that_the_schema_takes(house: Controlle
     ("name", "uri"),
     [
         ("yard", "http://192.0.2.1/"),
+        ("yard", "ftp://192.0.2.1/"),
         ("x" * 65, "rtsp://192.0.2.1/"),
         ("yard", "rtsp://user:p@ss@192.0.2.1/"),  # urlsplit takes it, xs:anyURI does not
         ("yard", "rtsp://192.0.2.1/a#b#c"),

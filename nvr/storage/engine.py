@@ -246,6 +246,11 @@ class StorageEngine:
             return extent
         return self.timeline(key).extent
 
+    def begin_of(self, token: RecordingToken) -> UtcNs | None:
+        """The first instant of the footage of a recording that is not too old. From memory."""
+        found = [e.earliest for key in self._tracks if key.recording == token and (e := self.extent(key)) is not None]
+        return min(found, default=None)
+
     def configuration(self, key: TrackKey) -> CodecConfiguration | None:
         """The codec configuration of the newest footage of a track. From memory."""
         track = self._tracks.get(key)

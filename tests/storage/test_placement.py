@@ -89,7 +89,7 @@ def test_of_tight_volumes_a_run_leaves_one_for_another_with_much_more_room() -> 
         assert chosen is not None
         return chosen.root.name
 
-    assert [place(4, 8), place(4, 9), place(0, 1), place(-3, -2)] == ["a", "b", "b", "b"]
+    assert [place(4, 8), place(4, 9), place(0, 1), place(-3, -2)] == ["a", "b", "b", "a"]
 
 
 def test_settings_of_recordings_are_checked(tmp_path: Path) -> None:
@@ -187,8 +187,9 @@ async def test_a_run_leaves_a_tight_volume_at_a_clean_point_and_nothing_is_delet
     disk.free_at["two"] = 9_000
     await store.record(2)
     await store.sweep()
-    assert [key for key, _, _ in store.told.deleted] == [CAMERA], "no volume has room: the oldest goes"
-    assert places(store) == ["two"]
+    gone = [key for key, _, _ in store.told.deleted]
+    assert gone in ([CAMERA], [SOUND]), "no volume has room: the oldest goes, and both have begun at once"
+    assert places(store, gone[0]) == ["two"]
     store.check()
     await store.engine.stop()
 
