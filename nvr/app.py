@@ -288,7 +288,7 @@ class Daemon:
             parts=(storage_observation,),
             sources=(
                 storage_observation,
-                IngestObservation(ingest, receivers),
+                IngestObservation(ingest, receivers, control),
                 RtspObservation(rtsp, relays),
                 LockoutObservation(lockout, time.time_ns),
                 DiscoveryObservation(discovery),

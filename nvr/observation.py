@@ -8,6 +8,7 @@ from dataclasses import fields
 
 from nvr.auth.lockout import Lockout
 from nvr.control.receivers import Receivers
+from nvr.control.recordings import RecordingControl
 from nvr.discovery.endpoint import Discovery
 from nvr.events.broker import Broker
 from nvr.events.delivery import Deliveries
@@ -174,9 +175,17 @@ class StorageObservation:
 class IngestObservation:
     """Receivers and what they have received. Counters carry the receiver's token, never its URI."""
 
-    def __init__(self, ingest: IngestEngine, receivers: Receivers) -> None:
+    def __init__(self, ingest: IngestEngine, receivers: Receivers, control: RecordingControl) -> None:
         self._ingest = ingest
         self._receivers = receivers
+        self._control = control
+
+    def _cameras(self) -> Iterator[dict[str, str]]:
+        """Labels that tell which receiver records what, under which name."""
+        for job in self._control.jobs():
+            source = self._control.recording(job.configuration.recording).configuration.source
+            for reference in (s.source for s in job.configuration.sources if s.source is not None):
+                yield {"receiver": reference.token, "recording": job.configuration.recording, "name": source.name}
 
     def metrics(self) -> Iterator[Metric]:
         tokens = [r.token for r in self._receivers.receivers()]
@@ -186,6 +195,8 @@ class IngestObservation:
             "gauge",
             [Sample(float(self._ingest.receiver_state(t) is ReceiverState.CONNECTED), {"receiver": t}) for t in tokens],
         )
+        text = "1 for each receiver that a recording job names; `name` is that of the camera."
+        yield Metric("nvr_camera_info", text, "gauge", [Sample(1.0, labels) for labels in self._cameras()])
         yield _single(
             "nvr_ingest_full_slices_total",
             "Visits of the drain that used up their 5 ms of the event loop.",
