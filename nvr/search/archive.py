@@ -83,6 +83,8 @@ class Walk(Generic[R]):
         self._heads: list[tuple[int, int, int, int]] = []
         """Of each sequence with a page in hand: where its next row stands, so that the first in order is the least."""
         self._dry: set[int] = set()
+        self._sizes: dict[int, int] = {}
+        """Of the last page of each."""
 
     def include(self, numbers: Iterable[int], after: Place | None) -> None:
         """Takes in sequences that it does not have, from behind `after` on."""
@@ -109,7 +111,8 @@ class Walk(Generic[R]):
         if page:
             self._push(number, page[0])
         elif number not in self._dry:
-            self._fill([number], row.where, self.PAGE)
+            # Among many sequences few are read far: a whole page of each would be read in vain.
+            self._fill([number], row.where, min(self.PAGE, 4 * self._sizes[number]))
         return row
 
     def next_of(self, number: int) -> R | None:
@@ -123,6 +126,7 @@ class Walk(Generic[R]):
         for row in self._fetch(numbers, after, each):
             self._pages[self._number_of(row)].append(row)
         for number in numbers:
+            self._sizes[number] = each
             page = self._pages[number]
             if len(page) < each:
                 self._dry.add(number)
