@@ -96,7 +96,7 @@ async def test_a_source_that_asks_for_a_receiver_gets_one_with_neutral_values(c:
     assert len(c.store.applied) == 1  # receiver and job in one transaction
 
 
-@pytest.mark.requirement("RC-5.3.3-19", "RC-5.3.3-12")
+@pytest.mark.requirement("RC-5.3.3-19")
 async def test_beside_a_token_auto_create_receiver_has_no_effect(c: Controlled) -> None:
     source = replace(by_receiver("rcv-1", "VIDEO001"), auto_create_receiver=True)
     job = await c.control.create_job(configured(source))

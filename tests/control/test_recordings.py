@@ -108,7 +108,7 @@ async def test_a_bad_configuration_is_refused_with_its_field_and_changes_nothing
     assert c.everything() == before
 
 
-@pytest.mark.requirement("RC-5.3.1-06", "RC-5.3.1-08", "RC-5.3.1-09", "RC-5.3.1-10", "RC-5.3.1-11", "RC-5.8-04")
+@pytest.mark.requirement("RC-5.3.1-08", "RC-5.3.1-09", "RC-5.3.1-10", "RC-5.3.1-11", "RC-5.8-04")
 async def test_a_configuration_comes_back_as_given_and_long_descriptions_are_cut() -> None:
     c = Controlled()
     source = RecordingSourceInformation("urn:" + "x" * 124, "Ü" * 64, "<L>", "a & b", "http://" + "y" * 121)

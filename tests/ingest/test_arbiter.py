@@ -27,19 +27,16 @@ def job(token: str, priority: int, activation: int, *tracks: str, active: bool =
     return a_job(source, token=token, priority=priority, activation=activation, mode=mode)
 
 
-@pytest.mark.requirement("RC-5.3.3-08")
 def test_the_winner_is_found_for_every_track_on_its_own() -> None:
     a, b = job("a", 5, 1, "VIDEO001"), job("b", 2, 2, "VIDEO001", "AUDIO001")
     assert winners(a, b) == {"VIDEO001": "a", "AUDIO001": "b"}
     assert winners(b, a) == {"VIDEO001": "a", "AUDIO001": "b"}
 
 
-@pytest.mark.requirement("RC-5.3.3-09")
 def test_of_equal_priorities_the_latest_activation_wins() -> None:
     assert winners(job("a", 3, 7, "VIDEO001"), job("b", 3, 6, "VIDEO001")) == {"VIDEO001": "a"}
 
 
-@pytest.mark.requirement("RC-5.3.3-10")
 def test_the_next_highest_active_job_takes_over() -> None:
     one, two = job("j1", 2, 1, "VIDEO001"), job("j2", 4, 2, "VIDEO001", active=False)
     three = job("j3", 3, 3, "VIDEO001")

@@ -314,7 +314,6 @@ def streams(seed: int) -> list[CameraTrack]:
     ]
 
 
-@pytest.mark.requirement("RC-5.26.2-01")
 async def test_main_and_sub_stream_of_a_camera_go_into_one_recording() -> None:
     """Example 2 of the standard: one job, two auto-created receivers, six tracks."""
     recorder = await Recorder().begin()

@@ -366,7 +366,7 @@ async def test_an_interval_of_intra_frames_is_counted_in_whole_milliseconds(
     assert numbers == ([19 - chosen * n for n in range(4)] if scale < "0" else [chosen * n for n in range(4)])
 
 
-@pytest.mark.requirement("PB-8.8-01", "PB-8.8-02", "PB-8.8-03", "PB-8.9-02")
+@pytest.mark.requirement("PB-8.8-02", "PB-8.8-03", "PB-8.9-02")
 async def test_playing_goes_on_with_what_is_recorded_and_after_recording_resumes(serve: Serve) -> None:
     track = MemoryTrack().starting_at(TEN).with_gop(["I0", "P1"])
     client = await (await serve({VIDEO001: track})).client()

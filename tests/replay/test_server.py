@@ -236,9 +236,7 @@ PLAY_REFUSALS = [
 ]
 
 
-@pytest.mark.requirement(
-    "PB-8.5.1-03", "PB-8.5.2-03", "PB-8.5.2-09", "PB-8.5.2-10", "PB-8.5.2-11", "PB-8.5.4-05", "PB-8.5.4-08"
-)
+@pytest.mark.requirement("PB-8.5.2-03", "PB-8.5.2-09", "PB-8.5.2-10", "PB-8.5.2-11", "PB-8.5.4-05", "PB-8.5.4-08")
 @pytest.mark.parametrize(("headers", "status"), PLAY_REFUSALS)
 async def test_a_play_that_cannot_be_done_is_refused_and_disturbs_nothing(
     serve: Serve, headers: dict[str, str], status: int

@@ -388,7 +388,6 @@ class Slow:
         return None if number % self._every else number
 
 
-@pytest.mark.requirement("RS-6.8-07", "RS-6.8-09")
 @pytest.mark.parametrize(
     ("minimum", "maximum", "wait_ns", "expected"),
     [

@@ -49,7 +49,6 @@ class Slow:
             self.granted.release()
 
 
-@pytest.mark.requirement("RS-6.10-07", "RS-6.10-09", "RS-6.12-07", "RS-6.12-09", "RS-6.14-07", "RS-6.14-09")
 @pytest.mark.requirement("RS-6.15-04", "RS-6.2.3-06")
 @pytest.mark.parametrize(
     ("find", "results"), [(events, "event_results"), (positions, "position_results"), (metadata, "metadata_results")]
