@@ -15,6 +15,7 @@ from nvr.model.errors import FormatError
 from nvr.model.event import Event
 from nvr.model.job import RECEIVER_TYPE, RecordingEventFilter, RecordingJob
 from nvr.model.notification import Notification, notification
+from nvr.model.receiver import Receiver
 from nvr.model.tokens import JobToken, ReceiverToken
 
 log = logging.getLogger(__name__)
@@ -42,6 +43,10 @@ class EventRecording:
             self._conditions.set_job(after.token, after.configuration.event_filter, receivers)
         elif isinstance(before, RecordingJob):
             self._conditions.set_job(before.token, None, ())
+        elif isinstance(before, Receiver) and (
+            not isinstance(after, Receiver) or before.configuration.media_uri != after.configuration.media_uri
+        ):
+            self._conditions.forget(before.token)
 
     # What ingest asks for
 

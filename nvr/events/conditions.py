@@ -6,6 +6,7 @@ enough. Events come from the receivers of the job, in their metadata streams, an
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Generic, Protocol, TypeAlias, TypeVar
@@ -29,6 +30,9 @@ class Gate(Protocol):
 
     def end(self, condition: Hashable, at_ns: UtcNs, /) -> None:
         """A condition holds no longer; nothing where it did not."""
+
+    def end_all(self, which: Callable[[Hashable], bool], at_ns: UtcNs, /) -> None:
+        """These conditions hold no longer."""
 
     def pulse(self, at_ns: UtcNs, /) -> None:
         """Something has happened that has no length."""
@@ -83,6 +87,17 @@ def _group(name: str, items: Items) -> xpath.Node:
     return xpath.Node(name, children=tuple(found))
 
 
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What makes a gate hold: a condition of its job, by number, and the property that meets it."""
+
+    number: int
+    origin: ReceiverToken | None
+    """None for this recorder."""
+    topic: tuple[str, ...]
+    source: Items
+
+
 G = TypeVar("G", bound=Gate)
 
 
@@ -110,6 +125,7 @@ class EventConditions(Generic[G]):
         self,
         make: Callable[[RecordingEventFilter], G],
         own: Callable[[Callable[[tuple[str, ...]], bool]], Iterable[Notification]],
+        utc: Callable[[], UtcNs] = time.time_ns,
     ) -> None:
         """`own` gives the states of this recorder's properties under the topics that it is to ask for, for jobs that
         are new.
@@ -118,6 +134,7 @@ class EventConditions(Generic[G]):
         """Expressions that had to be evaluated so far."""
         self._make = make
         self._own = own
+        self._utc = utc
         self._watches: dict[JobToken, _Watch[G]] = {}
         self._of_topic: dict[_Topic, list[tuple[_Watch[G], list[int]]]] = {}
         """The conditions for a topic, by their number in the filter of each job."""
@@ -128,7 +145,9 @@ class EventConditions(Generic[G]):
         """
         known = self._watches.get(job)
         if known is not None and known.filter == wanted:
-            known.receivers = frozenset(receivers)
+            left, known.receivers = known.receivers - frozenset(receivers), frozenset(receivers)
+            if left:
+                self._forget(known, left)
             return
         if known is not None:
             del self._watches[job]
@@ -150,6 +169,15 @@ class EventConditions(Generic[G]):
         for told in self._own(is_wanted):
             if is_wanted(told.topic):
                 self._judge([(watch, numbers[told.topic])], None, told, told.utc_ns)
+
+    def forget(self, receiver: ReceiverToken) -> None:
+        """The receiver has another camera now: nobody will say that what the old one told has ended."""
+        for watch in self._watches.values():
+            if receiver in watch.receivers:
+                self._forget(watch, frozenset((receiver,)))
+
+    def _forget(self, watch: _Watch[G], receivers: frozenset[ReceiverToken]) -> None:
+        watch.gate.end_all(lambda held: isinstance(held, Held) and held.origin in receivers, self._utc())
 
     def gate(self, job: JobToken) -> G | None:
         """None for a job that records always."""
@@ -191,7 +219,7 @@ class EventConditions(Generic[G]):
         for watch, numbers in watching:
             for number in numbers:
                 if watch.conditions[number].meets(notice):
-                    _move(watch.gate, (number, origin, told.topic, told.source), told, at_ns)
+                    _move(watch.gate, Held(number, origin, told.topic, told.source), told, at_ns)
         self.evaluations += notice.evaluations
 
 

@@ -27,6 +27,8 @@ events of this recorder come on different ways."""
 BURST_BYTES: Final = 1 << 20
 """So much of what has waited is handed to storage at a time, or one fragment: forty cameras that see the same lightning
 must not overflow its queue."""
+MOST_HELD: Final = 1024
+"""Properties that hold a gate at the same time; what comes beside them counts as an event without length."""
 _KEPT_NS: Final = 60 * NS
 _FOREVER: Final = 1 << 63
 _LAST: Final = (GapReason.JOB_STOPPED, GapReason.DAEMON_STOPPED)
@@ -74,6 +76,8 @@ class EventGate:
         self.before_ns = before_ns
         self.after_ns = after_ns
         self._holding: set[Hashable] = set()
+        self._ended: UtcNs = 0
+        """The latest end of what held, or pulse, in the last span: news come in any order."""
         self._spans: deque[_Span] = deque()
         self._recorders: list[GatedRecorder] = []
 
@@ -84,23 +88,34 @@ class EventGate:
 
     def begin(self, condition: Hashable, at_ns: UtcNs) -> None:
         """A condition has begun to hold; nothing where it held already."""
-        if condition not in self._holding:
-            self._holding.add(condition)
-            self._want(at_ns, _FOREVER)
+        if condition in self._holding:
+            return
+        if len(self._holding) >= MOST_HELD:  # a camera whose sources never repeat: it would hold for ever
+            self.pulse(at_ns)
+            return
+        self._holding.add(condition)
+        self._want(at_ns, _FOREVER)
 
     def end(self, condition: Hashable, at_ns: UtcNs) -> None:
         """A condition holds no longer; nothing where it did not."""
         if condition not in self._holding:
             return
         self._holding.discard(condition)
+        self._ended = max(self._ended, at_ns)
         if not self._holding:
             span = self._spans[-1]
-            span.end_ns = max(at_ns + self.after_ns, span.start_ns + self.before_ns + 1)
+            span.end_ns = max(self._ended + self.after_ns, span.start_ns + self.before_ns + 1)
             self._tell()
+
+    def end_all(self, which: Callable[[Hashable], bool], at_ns: UtcNs) -> None:
+        """These conditions hold no longer: who told of them is not asked any more."""
+        for condition in [c for c in self._holding if which(c)]:
+            self.end(condition, at_ns)
 
     def pulse(self, at_ns: UtcNs) -> None:
         """An event that is no property is an interval of no length, between Before and After."""
         self._want(at_ns, at_ns + self.after_ns + 1)
+        self._ended = max(self._ended, at_ns)
 
     def wants(self, fragment: Fragment) -> bool:
         """Whether some of the fragment lies in a wanted span."""
@@ -123,6 +138,7 @@ class EventGate:
             last.start_ns, last.end_ns = min(last.start_ns, start_ns), max(last.end_ns, end_ns)
         else:
             self._spans.append(_Span(start_ns, end_ns))
+            self._ended = 0
         self._tell()
 
     def _tell(self) -> None:

@@ -34,6 +34,10 @@ class Steps:
         self.holding.discard(condition)
         self.told.append(("end", at_ns))
 
+    def end_all(self, which: Callable[[Hashable], bool], at_ns: int) -> None:
+        for condition in [c for c in self.holding if which(c)]:
+            self.end(condition, at_ns)
+
     def pulse(self, at_ns: int) -> None:
         self.told.append(("pulse", at_ns))
 
@@ -197,3 +201,16 @@ def test_topics_of_cameras_do_not_pile_up_in_memory() -> None:
     for number in range(2000):
         conditions.heard_from(FRONT, Notification((f"T{number}",), 1), 10)
     assert len(conditions._of_topic) <= 256
+
+
+def test_what_a_receiver_told_ends_when_it_leaves_the_job_or_gets_another_camera() -> None:
+    conditions, steps = heard(TOPIC)
+    conditions.heard_from(FRONT, motion("true"), 10)
+    conditions.set_job(JOB, RecordingEventFilter((TOPIC,)), [BACK])
+    assert not steps.holding
+    conditions.heard_from(BACK, motion("true"), 20)
+    conditions.heard_here(motion("true"))
+    conditions.forget(FRONT)
+    assert len(steps.holding) == 2
+    conditions.forget(BACK)
+    assert len(steps.holding) == 1, "what this recorder tells goes on to hold"

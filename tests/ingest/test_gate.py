@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nvr.ingest.gate import BURST_BYTES, LATE_NS, EventGate, GatedRecorder
+from nvr.ingest.gate import BURST_BYTES, LATE_NS, MOST_HELD, EventGate, GatedRecorder
 from nvr.media.unit import Fragment
 from nvr.model.time import NS
 from nvr.model.timeline import GapReason
@@ -136,6 +136,28 @@ def test_conditions_that_overlap_are_one_recording() -> None:
     house.send(4)
     assert house.storage.steps == [2, 3, 4, 5, 6, GapReason.NO_EVENT]
     assert not house.gate.holds
+
+
+def test_after_counts_from_the_latest_end_in_whatever_order_ends_are_told() -> None:
+    house = House(after=5)
+    house.send(1)
+    house.gate.begin("motion", house.at(1))
+    house.gate.begin("line", house.at(1))
+    house.send(4)
+    house.gate.end("line", house.at(4.5))
+    house.gate.end("motion", house.at(2))
+    house.send(9)
+    assert house.storage.steps == [1, 2, 3, 4, 5, 6, 7, 8, 9, GapReason.NO_EVENT]
+
+
+def test_a_camera_whose_sources_never_repeat_does_not_fill_memory() -> None:
+    house = House()
+    for number in range(MOST_HELD + 50):
+        house.gate.begin(number, house.at(0))
+    house.gate.end_all(lambda _: True, house.at(0))
+    assert not house.gate.holds
+    house.gate.begin("one more", house.at(1))
+    assert house.gate.holds
 
 
 def test_an_event_that_comes_back_goes_on_without_a_gap() -> None:
