@@ -7,49 +7,37 @@ those before it. Stop: commands, recording, listeners, storage, databases, lock,
 from __future__ import annotations
 
 import asyncio
-import gc
-import ipaddress
 import logging
-import os
-import signal
-import socket
 import ssl
-import threading
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Sequence, Sized
-from contextlib import asynccontextmanager
-from pathlib import Path
-from typing import NoReturn
+from collections.abc import Callable, Collection, Sequence
 from uuid import UUID
 
-from nvr import __version__
-from nvr.auth.access import Role
 from nvr.auth.credentials import Vault
-from nvr.auth.digest import DigestPolicy, DigestServer
 from nvr.auth.lockout import Lockout
-from nvr.auth.username_token import UsernameTokenVerifier
 from nvr.auth.users import REALM, UserStore
-from nvr.config import ADMIN_PASSWORD_VARIABLE, Endpoint, Settings, admin_password
+from nvr.background import check_of_index, loop_probe, running
+from nvr.config import Endpoint, Settings
 from nvr.control.device import DeviceMemory
 from nvr.control.host_rules import NetworkProtocol
 from nvr.control.receivers import Receivers
 from nvr.control.recordings import RecordingControl
 from nvr.control.replay import ReplayConfiguration
 from nvr.control.state import ControlState
-from nvr.control.system import DeviceSystem
 from nvr.data_directory import DataDirectory
 from nvr.discovery.endpoint import Discovery
-from nvr.discovery.links import Link, Served, is_wanted
+from nvr.discovery.links import Served
 from nvr.event_recording import EventRecording
 from nvr.events.broker import Broker
 from nvr.events.delivery import Deliveries
 from nvr.events.publisher import Configured, Publisher
+from nvr.first_start import first_administrator, require_user_beyond_loopback
 from nvr.http.consumer import Notifier
 from nvr.http.listener import Address, Listener
 from nvr.ingest.arbiter import SourceStream
 from nvr.ingest.engine import IngestEngine
 from nvr.lifecycle import Parts
-from nvr.model.errors import NvrError, OperatorError, Refused, UnknownToken
+from nvr.model.errors import UnknownToken
 from nvr.model.receiver import Receiver, TransportProtocol
 from nvr.model.recording import Recording
 from nvr.model.time import NS
@@ -70,21 +58,13 @@ from nvr.replay.authentication import DigestAuthenticator
 from nvr.replay.mounts import Mounts, RecordingMounts
 from nvr.replay.relay import RelayMounts
 from nvr.replay.server import RtspServer
-from nvr.replay.websocket import PATH as WEBSOCKET_PATH
+from nvr.rooms import Player, Recorder, Stores
 from nvr.search.indexer import MetadataIndexer
 from nvr.search.sessions import SearchSessions
 from nvr.server_tls import ServerTls
-from nvr.soap.device import DeviceService, fixed_scopes
-from nvr.soap.event import EventService, SubscriptionService
-from nvr.soap.host_network import HostNetwork
-from nvr.soap.media import MediaService
-from nvr.soap.protocol import Soap
-from nvr.soap.receiver import ReceiverService
-from nvr.soap.recording import RecordingService
-from nvr.soap.replay import ReplayService
+from nvr.services import Process, read_links, soap_of
+from nvr.soap.device import fixed_scopes
 from nvr.soap.rtsp_address import TRANSPORTS, RtspAddress
-from nvr.soap.search import SearchService
-from nvr.soap.security import Security
 from nvr.soap.wsdl import Contract, contract_directory
 from nvr.sources.cameras import Cameras
 from nvr.storage.configuration import ConfigurationStore
@@ -98,9 +78,6 @@ log = logging.getLogger(__name__)
 
 VOLUMES_STOP_S = 15.0
 """What the volumes have to write what is queued and close their files."""
-ONE_SIGNAL_S = 1.0
-"""Signals to end that come so soon behind the first are the same one: who ends a process and its group sends two."""
-_LOOP_PROBE_S = 0.25
 
 
 class Daemon:
@@ -167,31 +144,102 @@ class Daemon:
 
     async def _start(self, parts: Parts) -> None:
         settings = self._settings
+        stores = await self._open_stores(parts)
+        await first_administrator(stores.users)
+        require_user_beyond_loopback(stores.users, settings)
+        recorder = await self._make_recorder(parts, stores)
+        broker, deliveries = await self._start_events(parts, recorder)
+        lockout = Lockout(lambda name: stores.users.user(name) is not None, settings.auth.lockout)
+        tls = await self._open_tls(parts)
+        memory = DeviceMemory(stores.stored.device, stores.configuration, fixed_scopes(settings.device))
+        player = await self._start_rtsp(parts, recorder, lockout, tls, memory)
+
+        def revoked(names: Collection[str]) -> None:
+            broker.end_of(names)
+            player.server.end_of(names)
+
+        stores.users.watcher = revoked
+        worst_delay = await parts.enter("loop probe", loop_probe())
+        searches = SearchSessions(
+            recorder.control,
+            stores.storage,
+            settings.search,
+            archive=stores.archive,
+            files=stores.index,
+            source_of=recorder.cameras.source,
+            reach=recorder.indexer.reach,
+        )
+        parts.started("searches", searches.stop)
+        await parts.enter("camera descriptions", running(recorder.cameras.run(), "what cameras say of themselves"))
+        process = Process(self.restart, self._protocols, self._served)
+        soap = soap_of(settings, recorder, player, (broker, deliveries), searches, memory, lockout, process)
+        discovery = Discovery(settings.discovery, memory, UUID(hex=stores.configuration.installation), read_links)
+        told_of_storage = StorageObservation(stores.storage, stores.configuration, stores.index)
+        listener = Listener(
+            settings.http,
+            soap,
+            Contract(contract_directory()),
+            parts=(told_of_storage,),
+            sources=(
+                told_of_storage,
+                IngestObservation(recorder.ingest, recorder.receivers, recorder.control),
+                RtspObservation(player.server, player.relays),
+                LockoutObservation(lockout, time.time_ns),
+                DiscoveryObservation(discovery),
+                EventObservation(broker, deliveries),
+                SearchObservation(searches, recorder.indexer),
+                CameraObservation(recorder.cameras),
+                LoopObservation(worst_delay),
+            ),
+            tls=tls,
+            tunnels=player.server,
+        )
+        await self._start_http(parts, listener)
+        # Requests that wait for messages are answered before the listener ends.
+        parts.started("event broker", broker.stop)
+
+        recorder.control.start()
+        await recorder.ingest.start()
+        parts.started("receivers", recorder.ingest.stop)
+        await self._start_commands(parts, recorder, told_of_storage)
+        stores.storage.recover()  # now that cameras are recorded
+        await parts.enter("check of the index", check_of_index(stores.index))
+        await discovery.start(self._served())  # its Hello says that everything else answers
+        parts.started("discovery", discovery.stop)
+
+    async def _open_stores(self, parts: Parts) -> Stores:
         vault = await asyncio.to_thread(Vault.load_or_create, self._directory.path)
-        roots = [v.root for v in settings.storage.volumes]
+        roots = [v.root for v in self._settings.storage.volumes]
         configuration = await asyncio.to_thread(ConfigurationStore.open, self._directory.configuration, vault, roots)
         parts.started("configuration", configuration.close)
         index = await asyncio.to_thread(SqlFootageIndex.open, self._directory.index)
         parts.started("index of footage", index.shut)
-        storage = StorageEngine(settings.storage, index)
+        storage = StorageEngine(self._settings.storage, index)
         await storage.start(recover=False)
         parts.started("volumes", storage.stop, VOLUMES_STOP_S)
         await asyncio.to_thread(configuration.write_snapshots)  # volumes are there now
-
         stored = await asyncio.to_thread(configuration.load)
-        users = UserStore(vault, configuration, stored.users, passwords=settings.auth.passwords)
-        await _first_administrator(users)
-        _require_user_beyond_loopback(users, settings)
+        users = UserStore(vault, configuration, stored.users, passwords=self._settings.auth.passwords)
+        archive = await asyncio.to_thread(EventIndex.open, self._directory.events)
+        parts.started("index of camera events", archive.shut)
+        return Stores(configuration, stored, users, index, storage, archive)
 
-        ingest = IngestEngine(storage, settings.ingest)
-        state = await ControlState.load(configuration, ingest, settings.control)
-        control = RecordingControl(state, storage)
-        storage.retention_of = _retention_finder(state)
+    async def _make_recorder(self, parts: Parts, stores: Stores) -> Recorder:
+        """Nothing of it runs yet."""
+        settings = self._settings
+        ingest = IngestEngine(stores.storage, settings.ingest)
+        state = await ControlState.load(stores.configuration, ingest, settings.control)
+        control = RecordingControl(state, stores.storage)
+
+        def retention_of(token: RecordingToken) -> int:
+            recording = state.now.recordings.get(token)
+            return 0 if recording is None else recording.configuration.maximum_retention_ns
+
+        stores.storage.retention_of = retention_of
         receivers = Receivers(state)
-        contract = contract_directory()
         authorities = settings.ingest.tls_ca_file
         verify = settings.ingest.tls_verify and (True if authorities is None else str(authorities))
-        cameras = Cameras(settings.cameras, receivers, contract / "devicemgmt.wsdl", verify=verify)
+        cameras = Cameras(settings.cameras, receivers, contract_directory() / "devicemgmt.wsdl", verify=verify)
 
         def streams_known(token: ReceiverToken, streams: Sequence[SourceStream]) -> None:
             control.streams_known(token, streams)
@@ -199,132 +247,8 @@ class Daemon:
 
         ingest.on_streams = streams_known
         parts.started("recording control", control.stop)
-        archive = await asyncio.to_thread(EventIndex.open, self._directory.events)
-        parts.started("index of camera events", archive.shut)
-        indexer = MetadataIndexer(storage, index, archive)
-        broker, deliveries = await self._start_events(parts, state, control, storage, ingest, indexer)
-
-        lockout = Lockout(lambda name: users.user(name) is not None, settings.auth.lockout)
-        tls = await self._open_tls(parts)
-        relays = RelayMounts(_receiver_finder(receivers), ingest)
-        mounts = Mounts(RecordingMounts(_recording_finder(control), storage), receivers=relays)
-        memory = DeviceMemory(stored.device, configuration, fixed_scopes(settings.device))
-        replay = ReplayConfiguration(memory, settings.rtsp.session_timeout_ns)
-        rtsp = await self._start_rtsp(parts, mounts, users, lockout, tls, replay)
-
-        def revoked(names: Collection[str]) -> None:
-            broker.end_of(names)
-            rtsp.end_of(names)
-
-        users.watcher = revoked
-        public = settings.replay
-        rtsp_address = RtspAddress(
-            self.rtsp.port,
-            None if self.rtsps is None else self.rtsps.port,
-            public.public_address,
-            public.public_tls_address,
-            TRANSPORTS if settings.rtsp.maximum_udp_streams else TRANSPORTS - {TransportProtocol.UDP},
-            rtsp.udp_ports,
-        )
-        worst_delay = await parts.enter("loop probe", _loop_probe())
-        searches = SearchSessions(
-            control,
-            storage,
-            settings.search,
-            archive=archive,
-            files=index,
-            source_of=cameras.source,
-            reach=indexer.reach,
-        )
-        parts.started("searches", searches.stop)
-        await parts.enter("camera descriptions", _running(cameras.run(), "what cameras say of themselves"))
-        services = (
-            RecordingService(control, settings.control),
-            ReceiverService(receivers, settings.control),
-            SearchService(searches),
-            EventService(broker, deliveries),
-            ReplayService(control, rtsp_address, replay, WEBSOCKET_PATH),
-            MediaService(
-                receivers, control, ingest.offers, settings.control, rtsp_address, settings.rtsp.session_timeout_ns
-            ),
-        )
-        device = DeviceService(
-            settings.device,
-            configuration.installation,
-            services,
-            time.time_ns,
-            users=users,
-            memory=memory,
-            endpoint=UUID(hex=configuration.installation),
-            system=DeviceSystem(
-                memory,
-                control,
-                receivers,
-                users,
-                self.restart,
-                hard_default_allowed=settings.device.allow_hard_default,
-            ),
-            protocols=self._protocols,
-            discovery=is_wanted(settings.discovery, self._served()),
-            ip_version6=any(e.ip_version6 for e in settings.listen.endpoints()),
-            tls=settings.listen.https is not None,
-            hashing_algorithms=settings.auth.digest_algorithms,
-        )
-        discovery = Discovery(settings.discovery, memory, UUID(hex=configuration.installation), _read_links)
-        policy = DigestPolicy(settings.auth.digest_algorithms)
-        security = Security(
-            users.role,
-            DigestServer(REALM, users.ha1, policy),
-            UsernameTokenVerifier(users.password, skew_ns=settings.auth.username_token_skew_ns),
-            time.time_ns,
-            lockout,
-        )
-        soap = Soap((device, *services, SubscriptionService(broker)), security, settings.http.body_bytes)
-        storage_observation = StorageObservation(storage, configuration, index)
-        listener = Listener(
-            settings.http,
-            soap,
-            Contract(contract),
-            parts=(storage_observation,),
-            sources=(
-                storage_observation,
-                IngestObservation(ingest, receivers, control),
-                RtspObservation(rtsp, relays),
-                LockoutObservation(lockout, time.time_ns),
-                DiscoveryObservation(discovery),
-                EventObservation(broker, deliveries),
-                SearchObservation(searches, indexer),
-                CameraObservation(cameras),
-                LoopObservation(worst_delay),
-            ),
-            tls=tls,
-            tunnels=rtsp,
-        )
-        await self._start_http(parts, listener)
-        parts.started(
-            "event broker", broker.stop
-        )  # requests that wait for messages are answered before the listener ends
-
-        control.start()
-        await ingest.start()
-        parts.started("receivers", ingest.stop)
-        operations = Operations(
-            users,
-            control,
-            receivers,
-            remark=ingest.remark,
-            mend=storage.mend,
-            health=lambda: (*storage_observation.problems(), *storage_observation.warnings()),
-            volumes=lambda: [(v.root, v.id) for v in storage.volumes() if v.state is not VolumeState.MISSING],
-            oldest=storage.begin_of,
-        )
-        commands = ControlSocket(self._directory.path, operations)
-        await commands.start()
-        parts.started("control socket", commands.stop)
-        storage.recover()  # now that cameras are recorded
-        await parts.enter("check of the index", _checking(index))
-        await discovery.start(self._served())  # its Hello says that everything else answers
-        parts.started("discovery", discovery.stop)
+        indexer = MetadataIndexer(stores.storage, stores.index, stores.archive)
+        return Recorder(stores, state, control, receivers, ingest, cameras, indexer)
 
     async def _open_tls(self, parts: Parts) -> ssl.SSLContext | None:
         """The context of the listeners that speak TLS; None where there is none, and no certificate is needed."""
@@ -335,57 +259,55 @@ class Daemon:
         parts.started("certificate", tls.stop)
         return await tls.start([endpoint.host for endpoint in secure])
 
-    async def _start_events(
-        self,
-        parts: Parts,
-        state: ControlState,
-        control: RecordingControl,
-        storage: StorageEngine,
-        ingest: IngestEngine,
-        indexer: MetadataIndexer,
-    ) -> tuple[Broker, Deliveries]:
+    async def _start_events(self, parts: Parts, recorder: Recorder) -> tuple[Broker, Deliveries]:
         """The broker, told by control, ingest and storage; and the indexer, told of footage as well."""
+        state, storage = recorder.state, recorder.stores.storage
         broker = Broker(self._settings.events)
         notifier = Notifier(self._settings.events.consumer_timeout_ns / NS)
         parts.started("event deliveries", notifier.stop)
         deliveries = Deliveries(broker, notifier)
         parts.started("event subscriptions", deliveries.stop)
-        publisher = Publisher(broker, control, storage.timeline, ingest.changed_receivers)
+        publisher = Publisher(broker, recorder.control, storage.timeline, recorder.ingest.changed_receivers)
         publisher.start(state.now.receivers.values(), storage.volumes())
         event_recording = EventRecording(broker, state.now.jobs.values())
-        ingest.gates = event_recording
+        recorder.ingest.gates = event_recording
 
         def changed(before: Configured | None, after: Configured | None) -> None:
             event_recording.changed(before, after)
             publisher.changed(before, after)
 
         state.watcher = changed
-        ingest.watcher = publisher
-        storage.watcher = Watchers(publisher, indexer)
+        recorder.ingest.watcher = publisher
+        storage.watcher = Watchers(publisher, recorder.indexer)
         storage.on_volume = publisher.volume_changed
-        await parts.enter("job states", _running(publisher.run(), "states of recording jobs"))
-        await parts.enter("metadata indexer", _running(indexer.run(), "the index of camera events"))
+        await parts.enter("job states", running(publisher.run(), "states of recording jobs"))
+        await parts.enter("metadata indexer", running(recorder.indexer.run(), "the index of camera events"))
         return broker, deliveries
 
     async def _start_rtsp(
-        self,
-        parts: Parts,
-        mounts: Mounts,
-        users: UserStore,
-        lockout: Lockout,
-        tls: ssl.SSLContext | None,
-        replay: ReplayConfiguration,
-    ) -> RtspServer:
-        algorithms = self._settings.auth.digest_algorithms
-        authenticator = DigestAuthenticator(users, REALM, algorithms=algorithms, lockout=lockout)
-        server = RtspServer(
-            mounts, authenticator, self._settings.rtsp, replay_timeout_ns=lambda: replay.session_timeout_ns
-        )
+        self, parts: Parts, recorder: Recorder, lockout: Lockout, tls: ssl.SSLContext | None, memory: DeviceMemory
+    ) -> Player:
+        settings = self._settings
+        relays = RelayMounts(_receiver_finder(recorder.receivers), recorder.ingest)
+        stores = recorder.stores
+        mounts = Mounts(RecordingMounts(_recording_finder(recorder.control), stores.storage), receivers=relays)
+        replay = ReplayConfiguration(memory, settings.rtsp.session_timeout_ns)
+        algorithms = settings.auth.digest_algorithms
+        authenticator = DigestAuthenticator(stores.users, REALM, algorithms=algorithms, lockout=lockout)
+        server = RtspServer(mounts, authenticator, settings.rtsp, replay_timeout_ns=lambda: replay.session_timeout_ns)
         parts.started("RTSP server", server.stop)
         self.rtsp = Endpoint(self.rtsp.host, await server.start(self.rtsp.host, self.rtsp.port))
         if self.rtsps is not None:
             self.rtsps = Endpoint(self.rtsps.host, await server.start(self.rtsps.host, self.rtsps.port, tls))
-        return server
+        address = RtspAddress(
+            self.rtsp.port,
+            None if self.rtsps is None else self.rtsps.port,
+            settings.replay.public_address,
+            settings.replay.public_tls_address,
+            TRANSPORTS if settings.rtsp.maximum_udp_streams else TRANSPORTS - {TransportProtocol.UDP},
+            server.udp_ports,
+        )
+        return Player(server, relays, replay, address)
 
     async def _start_http(self, parts: Parts, listener: Listener) -> None:
         listen = self._settings.listen
@@ -398,13 +320,21 @@ class Daemon:
         if listen.https is not None:
             self.https = Endpoint(bound[1].host, bound[1].port)
 
-
-def _retention_finder(state: ControlState) -> Callable[[RecordingToken], int]:
-    def find(token: RecordingToken) -> int:
-        recording = state.now.recordings.get(token)
-        return 0 if recording is None else recording.configuration.maximum_retention_ns
-
-    return find
+    async def _start_commands(self, parts: Parts, recorder: Recorder, told_of_storage: StorageObservation) -> None:
+        storage = recorder.stores.storage
+        operations = Operations(
+            recorder.stores.users,
+            recorder.control,
+            recorder.receivers,
+            remark=recorder.ingest.remark,
+            mend=storage.mend,
+            health=lambda: (*told_of_storage.problems(), *told_of_storage.warnings()),
+            volumes=lambda: [(v.root, v.id) for v in storage.volumes() if v.state is not VolumeState.MISSING],
+            oldest=storage.begin_of,
+        )
+        commands = ControlSocket(self._directory.path, operations)
+        await commands.start()
+        parts.started("control socket", commands.stop)
 
 
 def _recording_finder(control: RecordingControl) -> Callable[[str], Recording | None]:
@@ -425,177 +355,3 @@ def _receiver_finder(receivers: Receivers) -> Callable[[str], Receiver | None]:
             return None
 
     return find
-
-
-def _read_links() -> list[Link]:
-    """The interfaces of the host on which something can be heard. Blocking."""
-    return [
-        Link(i.name, i.loopback, tuple(ipaddress.ip_interface((a.address, a.prefix_length)) for a in i.addresses))
-        for i in HostNetwork().interfaces()
-        if i.up and (i.multicast or i.loopback)
-    ]
-
-
-async def _first_administrator(users: UserStore) -> None:
-    password = admin_password()
-    if password is None:
-        return
-    if len(users):
-        log.info("%s is ignored: there are users already", ADMIN_PASSWORD_VARIABLE)
-        return
-    try:
-        await users.add("admin", Role.ADMINISTRATOR, password)
-    except Refused as e:
-        raise OperatorError(f"{ADMIN_PASSWORD_VARIABLE}: {e}") from e
-    log.info("user admin made from %s", ADMIN_PASSWORD_VARIABLE)
-
-
-def _before_first_start(settings: Settings) -> None:
-    """What would forbid a start is told before a data directory is made for it. Raises OperatorError."""
-    if admin_password() is None:
-        _require_user_beyond_loopback((), settings)
-    for endpoint in settings.listen.endpoints():
-        try:
-            found = socket.getaddrinfo(
-                endpoint.host or None, endpoint.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-            )
-            family, kind, protocol, _, address = found[0]
-            with socket.socket(family, kind, protocol) as probe:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                probe.bind(address)
-                probe.listen()
-        except OSError as e:
-            raise OperatorError(f"cannot listen at {endpoint}: {e.strerror or e}; nothing was made") from e
-
-
-def _require_user_beyond_loopback(users: Sized, settings: Settings) -> None:
-    exposed = [e for e in settings.listen.endpoints() if not e.loopback]
-    if exposed and not len(users):
-        raise OperatorError(
-            f"there is no user, and {exposed[0]} is not a loopback address: make one with `nvr user add`, "
-            f"or set {ADMIN_PASSWORD_VARIABLE} for the first start"
-        )
-
-
-@asynccontextmanager
-async def _running(work: Coroutine[object, object, None], name: str) -> AsyncIterator[None]:
-    """A task that runs until the daemon stops; that it has ended before is an error of ours, and told."""
-    task = asyncio.create_task(work, name=name)
-
-    def ended(task: asyncio.Task[None]) -> None:
-        if not task.cancelled():
-            log.error("the task for %s has ended", name, exc_info=task.exception())
-
-    task.add_done_callback(ended)
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.wait([task])
-
-
-@asynccontextmanager
-async def _checking(index: SqlFootageIndex) -> AsyncIterator[None]:
-    """Checks an index beside its use that was too large to be checked before."""
-    ending = threading.Event()
-
-    async def check() -> None:
-        begin = time.monotonic()
-        try:
-            await asyncio.to_thread(index.check, lambda: not ending.is_set())
-        except NvrError as e:
-            log.error("%s", e)
-        else:
-            log.info("the index of footage has been checked in %.1f s", time.monotonic() - begin)
-
-    task = asyncio.create_task(check(), name="check of the index") if index.unchecked else None
-    try:
-        yield
-    finally:
-        ending.set()
-        if task is not None:
-            await asyncio.wait([task])
-
-
-@asynccontextmanager
-async def _loop_probe() -> AsyncIterator[Callable[[], int]]:
-    """Measures how late the loop wakes a sleeper; gives the worst delay in nanoseconds since it was asked last."""
-    worst = 0
-
-    async def probe() -> None:
-        nonlocal worst
-        while True:
-            due = time.monotonic_ns() + int(_LOOP_PROBE_S * NS)
-            await asyncio.sleep(_LOOP_PROBE_S)
-            worst = max(worst, time.monotonic_ns() - due)
-
-    def read() -> int:
-        nonlocal worst
-        seen, worst = worst, 0
-        return seen
-
-    task = asyncio.create_task(probe())
-    try:
-        yield read
-    finally:
-        task.cancel()
-
-
-def serve(data: Path, settings: Settings, ready: Callable[[str], None]) -> bool:
-    """`nvr serve`: until SIGTERM or SIGINT, or until a client asks for a restart, which is what True says.
-
-    A second signal, a second or more behind the first, ends it at once, as does a part that does not end: what is on
-    the disk then is what kill -9 leaves.
-    `ready` gets one line when the daemon is. Raises NvrError.
-    """
-    if not (data / "config.db").exists():
-        _before_first_start(settings)
-    with DataDirectory(data) as directory:
-        return asyncio.run(_serve(directory, settings, ready))
-
-
-async def _serve(directory: DataDirectory, settings: Settings, ready: Callable[[str], None]) -> bool:
-    stop, told_to_end = asyncio.Event(), asyncio.Event()
-
-    told_s = 0.0
-
-    def end() -> None:
-        nonlocal told_s
-        now_s = asyncio.get_running_loop().time()
-        if told_to_end.is_set() and now_s - told_s > ONE_SIGNAL_S:
-            _leave("told a second time to end: leaving at once")
-        if not told_to_end.is_set():
-            told_s = now_s
-        told_to_end.set()
-        stop.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, end)
-    daemon = Daemon(directory, settings)
-
-    def started() -> None:
-        spare_the_collector()
-        ready(f"nvr {__version__} is ready: {daemon.addresses}")
-
-    if not await daemon.run(stop, started):
-        _leave("not every part has ended as it should: leaving all the same")
-    # Who ends a daemon that is about to restart wants it to end.
-    return daemon.restart_wanted and not told_to_end.is_set()
-
-
-def _leave(why: str) -> NoReturn:
-    """Ends the process with status 1 without waiting for threads, which may hang in a disk that does not answer."""
-    log.error("%s", why)
-    logging.shutdown()
-    os._exit(1)
-
-
-def spare_the_collector() -> None:
-    """Takes what is there after the start out of the garbage collector's sight.
-
-    A full collection holds the loop while it looks at every object: 60 to 130 ms for the hundred thousand of the
-    libraries' modules and tables, none of which ever becomes garbage; 1 ms or less for what a running recorder makes.
-    """
-    gc.unfreeze()  # what a daemon before this one left in this process
-    gc.collect()
-    gc.freeze()

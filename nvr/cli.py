@@ -157,8 +157,8 @@ def _positive(text: str) -> int:
 
 
 def _serve(arguments: argparse.Namespace) -> int:
-    from nvr.app import serve
     from nvr.config import load
+    from nvr.serving import serve
 
     settings = load(arguments.config, arguments.data, http=arguments.http, rtsp=arguments.rtsp)
     logging.basicConfig(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 
-from nvr.app import spare_the_collector
+from nvr.serving import spare_the_collector
 
 
 def test_a_full_collection_looks_only_at_what_was_made_after_the_start() -> None:
