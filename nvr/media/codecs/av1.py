@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from nvr.media.bmff.boxes import box
+from nvr.media.codecs.assembly import UnitDepacketizer
 from nvr.media.codecs.av1_obu import (
     FRAME,
     FRAME_HEADER,
@@ -29,7 +30,7 @@ from nvr.media.codecs.av1_obu import (
     read_leb128,
 )  # fmt: skip
 from nvr.media.codecs.sample_entry import parse_sample_entry, visual_sample_entry
-from nvr.media.unit import AccessUnit, CodecConfiguration
+from nvr.media.unit import AccessUnit
 from nvr.model.errors import FormatError
 from nvr.model.recording import TrackType
 
@@ -41,7 +42,6 @@ MAXIMUM_OBUS = 4096
 """OBUs of a temporal unit: a packet of empty ones must not become a unit of millions."""
 
 _Z, _Y, _N = 0x80, 0x40, 0x08
-_NO_TIME = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,94 +96,21 @@ class Av1Configuration:
         raise FormatError("an av1C without a sequence header")
 
 
-class Av1Depacketizer:
+class Av1Depacketizer(UnitDepacketizer):
     """OBU elements put together to OBUs, OBUs to temporal units."""
 
-    __slots__ = (
-        "_damaged",
-        "_elements",
-        "_gap",
-        "_markers",
-        "_open",
-        "_proof",
-        "_size",
-        "_skipping",
-        "_time",
-        "configuration",
-        "dropped",
-        "last_error",
-    )
+    __slots__ = ("_elements", "_open", "_size")
 
     _elements: list[bytes]
     """Whole OBUs as they came."""
     _open: list[bytes]
     """Fragments of the OBU that goes on in the next packet."""
     _size: int
-    _time: int
-    _skipping: bool
-    _proof: bool
 
-    def __init__(self) -> None:
-        self.dropped = 0
-        self.last_error: str | None = None
-        self.configuration: CodecConfiguration | None = None
-        self._gap = True  # the stream may be joined inside a unit
-        self._damaged = True
-        self._markers = False
-        self._reset()
-
-    def push(
-        self, buffer: memoryview, start: int, end: int, rtp_time: int, marker: bool
-    ) -> list[AccessUnit] | tuple[()]:
-        if start >= end:
-            return ()  # nothing but padding
-        done: list[AccessUnit] | tuple[()] = ()
-        if rtp_time != self._time:
-            done = self._ended()
-            self._time = rtp_time
-            self._proof, self._gap = self._gap, False
-        if self._skipping:
-            self._gap = False
-        else:
-            try:
-                self._take(buffer, start, end)
-            except FormatError as e:
-                self._break_off(str(e))
-        if not marker:
-            return done
-        self._markers = True
-        return [*done, *self._ended()]
-
-    def lost(self, packets: int) -> None:
-        """The unit that was being received is dropped."""
-        if packets > 0:
-            self._gap = self._damaged = True
-            if self._time != _NO_TIME and not self._skipping:
-                self._break_off(None)
-
-    def flush(self) -> list[AccessUnit] | tuple[()]:
-        """The unit in hand. Where units end with markers, one without is cut off; else all that came of it is there."""
-        if self._time != _NO_TIME and not self._skipping and self._markers:
-            self._break_off(None)
-        done = self._ended()
-        self._gap = self._damaged = True
-        return done
-
-    def _reset(self) -> None:
+    def _clear(self) -> None:
         self._elements = []
         self._open = []
         self._size = 0
-        self._time = _NO_TIME
-        self._skipping = False
-        self._proof = False
-
-    def _break_off(self, why: str | None) -> None:
-        self.dropped += 1
-        self.last_error = why or self.last_error
-        self._damaged = True
-        at = self._time
-        self._reset()
-        self._time, self._skipping = at, True
 
     def _take(self, buffer: memoryview, start: int, end: int) -> None:
         """The OBU elements of one packet (4.4). Raises FormatError."""
@@ -230,28 +157,9 @@ class Av1Depacketizer:
         if obu:
             self._elements.append(obu)
 
-    def _ended(self) -> list[AccessUnit] | tuple[()]:
-        """The unit in hand is at its end."""
-        if self._time == _NO_TIME or self._skipping:
-            self._reset()
-            return ()
-        try:
-            if self._open:
-                raise FormatError("a fragmented AV1 OBU without its end")
-            unit = self._unit()
-        except FormatError as e:
-            self.last_error = str(e)
-            unit = None
-        if unit is None:
-            self.dropped += 1
-            self._damaged = True
-            self._reset()
-            return ()
-        self._reset()
-        return [unit]
-
-    def _unit(self) -> AccessUnit | None:
-        """None for a unit whose beginning is not proven. Raises FormatError."""
+    def _units(self) -> list[AccessUnit]:
+        if self._open:
+            raise FormatError("a fragmented AV1 OBU without its end")
         parts: list[bytes] = []
         sequence = frame = None
         for element in self._elements:
@@ -259,7 +167,7 @@ class Av1Depacketizer:
             if obu.kind in (TEMPORAL_DELIMITER, TILE_LIST):
                 continue  # not for the receiver (5); a file has no delimiters either
             if not parts and self._proof and obu.kind != SEQUENCE_HEADER:
-                return None
+                return []
             if obu.kind == SEQUENCE_HEADER:
                 sequence = bytes(obu.content)
             elif frame is None and obu.kind in (FRAME, FRAME_HEADER):
@@ -275,7 +183,7 @@ class Av1Depacketizer:
         clean = _is_key(frame, configuration.picture.reduced)
         if clean:
             self._damaged = False
-        return AccessUnit(self._time, b"".join(parts), clean, self._damaged, configuration)
+        return [AccessUnit(self._time, b"".join(parts), clean, self._damaged, configuration)]
 
     def _configured(self, sequence: bytes | None) -> Av1Configuration:
         known = self.configuration

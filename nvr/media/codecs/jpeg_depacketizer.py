@@ -8,10 +8,11 @@ image that lacks one takes it from the image before.
 from __future__ import annotations
 
 from nvr.media.codecs import jpeg_headers as jpeg
+from nvr.media.codecs.assembly import UnitAssembly
 from nvr.media.codecs.jpeg import HEADER, RESTART, TABLES, JpegConfiguration
 from nvr.media.codecs.jpeg_headers import Segment
 from nvr.media.replay_extension import JPEG_FIRST, JPEG_LATER, PROFILE, jpeg_part
-from nvr.media.unit import AccessUnit, CodecConfiguration
+from nvr.media.unit import AccessUnit
 from nvr.model.errors import FormatError
 
 MAXIMUM_UNIT = 16 << 20
@@ -20,8 +21,6 @@ MAXIMUM_EXTENSION = 1 << 16
 """Bytes of marker segments in the header extensions of one image."""
 MAXIMUM_TABLES = 512
 """Bytes of quantization tables: four of 16 bits a value."""
-
-_NO_TIME = -1
 
 
 class _Borrowed:
@@ -40,7 +39,7 @@ class _Borrowed:
         self.stale = {"frame", "quantization", "huffman"}
 
 
-class JpegDepacketizer:
+class JpegDepacketizer(UnitAssembly):
     """Packets of an image put together, its headers made.
 
     `extension` takes the header extension of the packet that is pushed next.
@@ -49,34 +48,22 @@ class JpegDepacketizer:
     __slots__ = (
         "_before",
         "_configuration",
-        "_damaged",
         "_extends",
         "_extension",
         "_fault",
         "_first",
-        "_gap",
         "_head",
         "_head_key",
-        "_markers",
         "_parts",
-        "_proof",
         "_restart",
         "_segments",
         "_size",
-        "_skipping",
         "_tables",
-        "_time",
         "_told",
-        "configuration",
-        "dropped",
-        "last_error",
     )
 
     _parts: list[bytes]
     _size: int
-    _time: int
-    _skipping: bool
-    _proof: bool
     _first: tuple[int, int, int, int, int] | None
     """Type-specific, type, Q, width and height (pixels; 0 for too large) of the first packet of the image in hand."""
     _restart: int
@@ -85,9 +72,9 @@ class JpegDepacketizer:
 
     def __init__(self, size: tuple[int, int] | None = None) -> None:
         """`size`: of images that RFC 2435 cannot tell, where the session description does."""
-        self.configuration: CodecConfiguration | None = JpegConfiguration(*size) if size is not None else None
-        self.dropped = 0
-        self.last_error: str | None = None
+        super().__init__()
+        if size is not None:
+            self.configuration = JpegConfiguration(*size)
         self._configuration: JpegConfiguration | None = None
         self._told = size
         self._tables: dict[int, tuple[int, bytes]] = {}
@@ -100,10 +87,6 @@ class JpegDepacketizer:
         """Whether the last whole image had a header extension."""
         self._head = b""
         self._head_key: object = None
-        self._gap = True  # the stream may be joined inside an image
-        self._damaged = False
-        self._markers = False
-        self._reset()
 
     def extension(self, profile: int, data: bytes) -> None:
         """The RTP header extension of the packet that is pushed next; those of other kinds are passed over."""
@@ -126,12 +109,10 @@ class JpegDepacketizer:
             return ()  # nothing but padding
         done: list[AccessUnit] | tuple[()] = ()
         if rtp_time != self._time:
-            done = self._ended()
-            self._begin(rtp_time)
-        elif self._starts_anew(buffer, start, end):
+            done = self._begin(rtp_time)
+        elif self._parts and end - start > 8 and bytes(buffer[start + 1 : start + 4]) == b"\0\0\0":
             # The second field of an interlaced picture has the time of the first (RFC 2435 3.1.1).
-            done = self._ended()
-            self._begin(rtp_time)
+            done = self._begin(rtp_time)
         if self._skipping:
             self._gap = False
         else:
@@ -147,48 +128,18 @@ class JpegDepacketizer:
         return [*done, *self._ended()]
 
     def lost(self, packets: int) -> None:
-        """The image that was being received is dropped."""
         if packets > 0:
-            self._gap = True
             self._before.lost()
-            if self._time != _NO_TIME and not self._skipping:
-                self._break_off(None)
-
-    def flush(self) -> list[AccessUnit] | tuple[()]:
-        """The image in hand. Where images end with markers, one without is cut off; else all that came of it is
-        there."""
-        if self._time != _NO_TIME and not self._skipping and self._markers:
-            self._break_off(None)
-        done = self._ended()
-        self._gap = True
-        return done
+        super().lost(packets)
 
     # -- the image in hand -------------------------------------------------------------------------------------------
 
-    def _reset(self) -> None:
+    def _clear(self) -> None:
         self._parts = []
         self._size = 0
-        self._time = _NO_TIME
-        self._skipping = False
-        self._proof = False
         self._first = None
         self._restart = 0
         self._segments = None
-
-    def _begin(self, rtp_time: int) -> None:
-        self._time = rtp_time
-        self._proof, self._gap = self._gap, False
-
-    def _break_off(self, why: str | None) -> None:
-        self.dropped += 1
-        self.last_error = why or self.last_error
-        at = self._time
-        self._reset()
-        self._time, self._skipping = at, True
-
-    def _starts_anew(self, buffer: memoryview, start: int, end: int) -> bool:
-        """Whether the packet begins another image with the time of the one in hand."""
-        return bool(self._parts) and end - start > 8 and bytes(buffer[start + 1 : start + 4]) == b"\0\0\0"
 
     def _take(self, buffer: memoryview, start: int, end: int, extension: tuple[bool, bytes] | None) -> None:
         """One packet of the image in hand. Raises FormatError."""
@@ -275,21 +226,12 @@ class JpegDepacketizer:
             self._tables[q] = precision, bytes(buffer[at : at + length])
         return at + int(length)
 
-    def _ended(self) -> list[AccessUnit] | tuple[()]:
-        """The image in hand is at its end."""
-        if self._time == _NO_TIME or self._skipping:
-            self._reset()
-            return ()
+    def _units(self) -> list[AccessUnit]:
         try:
-            unit = self._unit()
-        except FormatError as e:
-            self.dropped += 1
-            self.last_error = str(e)
+            return [self._unit()]
+        except FormatError:
             self._before.lost()
-            self._reset()
-            return ()
-        self._reset()
-        return [unit]
+            raise
 
     def _unit(self) -> AccessUnit:
         if self._first is None:

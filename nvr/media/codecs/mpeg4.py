@@ -15,10 +15,11 @@ from dataclasses import dataclass, field
 from typing import ClassVar, NamedTuple
 
 from nvr.media.bmff.boxes import box
+from nvr.media.codecs.assembly import UnitDepacketizer
 from nvr.media.codecs.bits import Bits
 from nvr.media.codecs.esds import MPEG4_VISUAL, STREAM_VISUAL, esds_box, parse_esds
 from nvr.media.codecs.sample_entry import parse_sample_entry, visual_sample_entry
-from nvr.media.unit import AccessUnit, CodecConfiguration
+from nvr.media.unit import AccessUnit
 from nvr.model.errors import FormatError, UnsupportedCodec
 from nvr.model.recording import TrackType
 
@@ -37,7 +38,6 @@ _RECTANGULAR = 0
 _EXTENDED_PAR = 15
 # Pixel aspect ratios of table 6-12, by aspect_ratio_info.
 _ASPECT = {2: (12, 11), 3: (10, 11), 4: (16, 11), 5: (40, 33)}
-_NO_TIME = -1
 
 
 class Layer(NamedTuple):
@@ -168,38 +168,18 @@ def configuration(clock_rate: int, parameters: Mapping[str, str | None]) -> Mpeg
     return Mpeg4Configuration(_headers(config), clock_rate)
 
 
-class Mpeg4Depacketizer:
+class Mpeg4Depacketizer(UnitDepacketizer):
     """Packets of a VOP put together."""
 
-    __slots__ = (
-        "_clock_rate",
-        "_damaged",
-        "_gap",
-        "_headers_seen",
-        "_markers",
-        "_opening",
-        "_parts",
-        "_proof",
-        "_size",
-        "_skipping",
-        "_time",
-        "configuration",
-        "dropped",
-        "last_error",
-    )
+    __slots__ = ("_clock_rate", "_headers_seen", "_opening", "_parts", "_size")
 
     _parts: list[bytes]
     _size: int
-    _time: int
-    _skipping: bool
-    _proof: bool
 
     def __init__(self, clock_rate: int, parameters: Mapping[str, str | None]) -> None:
         if not 0 < clock_rate <= 1_000_000:
             raise UnsupportedCodec(f"MP4V-ES with a clock rate of {clock_rate} Hz")
-        self.dropped = 0
-        self.last_error: str | None = None
-        self.configuration: CodecConfiguration | None = None
+        super().__init__()
         try:
             self.configuration = configuration(clock_rate, parameters)
         except UnsupportedCodec:
@@ -208,71 +188,21 @@ class Mpeg4Depacketizer:
             self.last_error = f"session description: {e}"  # the headers may still come in the stream
         self._clock_rate = clock_rate
         self._headers_seen = b""
-        self._markers = False
         self._opening = {False: _RANK_PLANE, True: _RANK_PLANE}
         """By kind, clean or not: how early in the order of headers its units begin."""
-        self._gap = True  # the stream may be joined inside a VOP
-        self._damaged = True
-        self._reset()
 
-    def push(
-        self, buffer: memoryview, start: int, end: int, rtp_time: int, marker: bool
-    ) -> list[AccessUnit] | tuple[()]:
-        if start >= end:
-            return ()  # nothing but padding
-        done: list[AccessUnit] | tuple[()] = ()
-        if rtp_time != self._time:
-            done = self._ended()
-            self._time = rtp_time
-            self._proof, self._gap = self._gap, False
-        if self._skipping:
-            self._gap = False
-        else:
-            self._parts.append(bytes(buffer[start:end]))
-            self._size += end - start
-            if self._size > MAXIMUM_UNIT:
-                self._break_off(f"a unit of more than {MAXIMUM_UNIT} bytes")
-        if not marker:
-            return done
-        self._markers = True
-        return [*done, *self._ended()]
-
-    def lost(self, packets: int) -> None:
-        """The VOP that was being received is dropped."""
-        if packets > 0:
-            self._gap = self._damaged = True
-            if self._time != _NO_TIME and not self._skipping:
-                self._break_off(None)
-
-    def flush(self) -> list[AccessUnit] | tuple[()]:
-        """The unit in hand. Where units end with markers, one without is cut off; else all that came of it is there."""
-        if self._parts and self._markers:
-            self._break_off(None)
-        done = self._ended()
-        self._gap = self._damaged = True
-        return done
-
-    def _reset(self) -> None:
+    def _clear(self) -> None:
         self._parts = []
         self._size = 0
-        self._time = _NO_TIME
-        self._skipping = False
-        self._proof = False
 
-    def _break_off(self, why: str | None) -> None:
-        self.dropped += 1
-        self.last_error = why or self.last_error
-        self._damaged = True
-        self._parts = []
-        self._skipping = True
+    def _take(self, buffer: memoryview, start: int, end: int) -> None:
+        self._parts.append(bytes(buffer[start:end]))
+        self._size += end - start
+        if self._size > MAXIMUM_UNIT:
+            raise FormatError(f"a unit of more than {MAXIMUM_UNIT} bytes")
 
-    def _ended(self) -> list[AccessUnit] | tuple[()]:
-        """The unit in hand is at its end."""
-        if self._time == _NO_TIME or self._skipping:
-            self._reset()
-            return ()
+    def _units(self) -> list[AccessUnit]:
         data, rtp_time, proof = b"".join(self._parts), self._time, self._proof
-        self._reset()
         units: list[AccessUnit] = []
         before = None
         for part in vops(data):
@@ -281,11 +211,14 @@ class Mpeg4Depacketizer:
                 if unit is not None and before is not None:
                     unit.rtp_time = rtp_time = (rtp_time + self._step(before, part)) & 0xFFFF_FFFF
             except FormatError as e:
+                if not units:
+                    raise
                 self.last_error = str(e)
                 unit = None
             if unit is None:
-                self.dropped += 1
-                self._damaged = True
+                if units:  # the rest of the packet is
+                    self.dropped += 1
+                    self._damaged = True
                 break
             units.append(unit)
             before, proof = part, False
