@@ -33,7 +33,8 @@ stays silent for longer (metadata without events) holds nobody up; should it spe
 
 
 BATCH_READS: Final = 16
-"""Fragments read for one batch: about 5 ms. Who jumps elsewhere waits for the batch that is under way."""
+"""Reads for one batch, of fragments and of tables of files: about 5 ms. Who jumps elsewhere waits for the batch that is
+under way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +130,7 @@ class Plan:
 
     def next_units(self, timelines: Sequence[Timeline], maximum_bytes: int) -> list[Unit]:
         """Units in the order of sending, at least one if one can be sent; about `maximum_bytes` at most,
-        and what `BATCH_READS` fragments hold.
+        and what `BATCH_READS` reads give.
 
         `timelines` are those of all tracks, taken just before.
         """
@@ -191,7 +192,8 @@ class Plan:
 
 
 class _Counted:
-    """Footage whose reads are counted. See `Footage`."""
+    """Footage whose reads are counted: each fragment, and each file that a walk comes to, whose row and table are read.
+    See `Footage`."""
 
     def __init__(self, footage: Footage, count: Callable[[], None]) -> None:
         self._footage = footage
@@ -200,13 +202,21 @@ class _Counted:
     def fragments(
         self, from_ns: UtcNs, until_ns: UtcNs | None = None, *, run_id: str | None = None
     ) -> Iterator[FragmentRef]:
-        return self._footage.fragments(from_ns, until_ns, run_id=run_id)
+        return self._walk(self._footage.fragments(from_ns, until_ns, run_id=run_id))
 
     def fragments_after(self, ref: FragmentRef) -> Iterator[FragmentRef]:
-        return self._footage.fragments_after(ref)
+        return self._walk(self._footage.fragments_after(ref))
 
     def fragments_before(self, until_ns: UtcNs, *, run_id: str | None = None) -> Iterator[FragmentRef]:
-        return self._footage.fragments_before(until_ns, run_id=run_id)
+        return self._walk(self._footage.fragments_before(until_ns, run_id=run_id))
+
+    def _walk(self, refs: Iterator[FragmentRef]) -> Iterator[FragmentRef]:
+        file_id = None
+        for ref in refs:
+            if ref.file_id != file_id:
+                file_id = ref.file_id
+                self._count()
+            yield ref
 
     def read(self, ref: FragmentRef) -> list[Sample]:
         self._count()

@@ -45,7 +45,7 @@ class History(StrEnum):
     EVENTS = "events"
 
 
-HEADS = {History.CONFIGURATION: "c0005", History.INDEX: "i0005", History.EVENTS: "e0001"}
+HEADS = {History.CONFIGURATION: "c0005", History.INDEX: "i0006", History.EVENTS: "e0001"}
 """Newest revision of each history, so that a database that has it opens without loading Alembic. A test compares."""
 
 

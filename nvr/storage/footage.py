@@ -115,7 +115,9 @@ class Footage:
         """
         limit_ns = self._limit_ns()
         begin_ns = from_ns if limit_ns is None else max(from_ns, limit_ns)  # passes over whole files
-        return self._not_too_old(self._walk(begin_ns, until_ns, None, run_id))
+        if run_id is None:
+            return self._not_too_old(self._walk(begin_ns, until_ns))
+        return self._not_too_old(_within(self._walk_run(begin_ns, None, run_id), begin_ns, until_ns))
 
     def fragments_after(self, ref: FragmentRef) -> Iterator[FragmentRef]:
         """What follows `ref` in its run, ascending, up to the last one there is; the file of `ref` may be gone."""
@@ -126,13 +128,13 @@ class Footage:
         growing = reader.growing.get(ref.file_id)
         row = growing.row if growing is not None else reader.index.file(ref.file_id)
         if row is None or row.state is FileState.DELETING:
-            yield from (r for r in self._walk(ref.end_ns, None, None, ref.run_id) if r.start_ns > ref.start_ns)
+            yield from (r for r in self._walk_run(ref.end_ns, None, ref.run_id) if r.start_ns > ref.start_ns)
             return
         refs = self._stored(row) if growing is None else _GrowingWalk(growing)
         yield from (r for r in refs if r.offset > ref.offset)
         if growing is not None:
             yield from refs  # it may have grown before the next file was begun
-        yield from self._walk(row.start_ns, None, (row.start_ns, row.file_id), ref.run_id)
+        yield from self._walk_run(row.start_ns, (row.start_ns, row.file_id), ref.run_id)
 
     def fragments_before(self, until_ns: UtcNs, *, run_id: str | None = None) -> Iterator[FragmentRef]:
         """Fragments that start before `until_ns`, in descending order; otherwise as `fragments`. What is appended
@@ -147,29 +149,42 @@ class Footage:
 
     def _before(self, until_ns: UtcNs, run_id: str | None) -> Iterator[FragmentRef]:
         before, limit = (until_ns, ""), 2  # who looks for one place seldom needs more
-        while page := self._reader.index.files_before(self.key, before, limit=limit):
+        while page := self._reader.index.files_before(self.key, before, run_id=run_id, limit=limit):
             for row in page:
-                if run_id is None or row.run_id == run_id:
-                    growing = self._reader.growing.get(row.file_id)
-                    refs = list(_GrowingWalk(growing) if growing is not None else self._stored(row))
-                    yield from (ref for ref in reversed(refs) if ref.start_ns < until_ns)
+                refs = list(self.of_file(row))
+                yield from (ref for ref in reversed(refs) if ref.start_ns < until_ns)
+            if len(page) < limit:
+                return  # nothing comes before what there is
             before, limit = (page[-1].start_ns, page[-1].file_id), _PAGE
 
-    def _walk(
-        self, from_ns: UtcNs, until_ns: UtcNs | None, after: tuple[UtcNs, str] | None, run_id: str | None
-    ) -> Iterator[FragmentRef]:
+    def _walk(self, from_ns: UtcNs, until_ns: UtcNs | None) -> Iterator[FragmentRef]:
         walk: _GrowingWalk | None = None
+        after: tuple[UtcNs, str] | None = None
         while page := self._reader.index.files(self.key, from_ns, until_ns, after=after, limit=_PAGE):
             if walk is not None:
                 # The newest file of the page before may have grown until the first file of this page was begun.
                 yield from _within(walk, from_ns, until_ns)
             for row in page:
-                if run_id is not None and row.run_id != run_id:
-                    continue
                 growing = self._reader.growing.get(row.file_id)
                 walk = _GrowingWalk(growing) if growing is not None else None
                 yield from _within(walk if walk is not None else self._stored(row), from_ns, until_ns)
             after = (page[-1].start_ns, page[-1].file_id)
+
+    def _walk_run(self, from_ns: UtcNs, after: tuple[UtcNs, str] | None, run_id: str) -> Iterator[FragmentRef]:
+        """The fragments of one run, from a file on that may hold `from_ns`, or behind the one `after`."""
+        walk: _GrowingWalk | None = None
+        limit = 2  # most runs of a recording by events are one file
+        while page := self._reader.index.files_of_run(self.key, run_id, from_ns, after=after, limit=limit):
+            if walk is not None:
+                yield from walk
+            for row in page:
+                growing = self._reader.growing.get(row.file_id)
+                walk = _GrowingWalk(growing) if growing is not None else None
+                if walk is not None or row.state is FileState.OPEN or row.end_ns > from_ns or row.start_ns >= from_ns:
+                    yield from walk if walk is not None else self._stored(row)
+            if len(page) < limit and page[-1].state is FileState.CLOSED:
+                return  # the row of a file that follows another is there before that one is closed
+            after, limit = (page[-1].start_ns, page[-1].file_id), _PAGE
 
     def section(self, at_ns: UtcNs) -> Section | None:
         """The file that holds an instant; None where there is none, or it is gone."""

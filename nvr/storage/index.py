@@ -18,7 +18,7 @@ from nvr.model.timeline import GapReason, Run
 from nvr.model.tokens import RecordingToken, TrackKey, TrackToken
 from nvr.storage.database import Database, DatabaseDamaged, History, keep_aside
 from nvr.storage.findings import Damage
-from nvr.storage.rows import FileState, FootageIndex, TrackFileRow
+from nvr.storage.rows import REACHING_OVER, FileState, FootageIndex, TrackFileRow
 from nvr.storage.schema import damage, track_files
 
 COLUMNS = tuple(column.name for column in track_files.columns)
@@ -161,23 +161,40 @@ class SqlFootageIndex(FootageIndex):
         limit: int = 64,
     ) -> list[TrackFileRow]:
         c = track_files.c
-        from_ns = max(-MAX_NS, min(from_ns, MAX_NS))  # clients may ask for the year 9999
+        from_ns = _within_column(from_ns)
         touches = sa.or_(c.end_ns > from_ns, c.start_ns >= from_ns, c.state == FileState.OPEN.value)
         query = sa.select(track_files).where(_of(key), c.state.in_([s.value for s in SHOWN]), touches)
         if until_ns is not None:
-            query = query.where(c.start_ns < max(-MAX_NS, min(until_ns, MAX_NS)))
+            query = query.where(c.start_ns < _within_column(until_ns))
         return self._rows(_behind(query, after).order_by(c.start_ns, c.file_id).limit(limit))
 
-    def files_before(self, key: TrackKey, before: tuple[UtcNs, str], *, limit: int = 64) -> list[TrackFileRow]:
+    def files_before(
+        self, key: TrackKey, before: tuple[UtcNs, str], *, run_id: str | None = None, limit: int = 64
+    ) -> list[TrackFileRow]:
         c = track_files.c
-        start_ns, file_id = max(-MAX_NS, min(before[0], MAX_NS)), before[1]
+        start_ns, file_id = _within_column(before[0]), before[1]
         query = sa.select(track_files).where(
-            _of(key),
+            _of(key) if run_id is None else _of_run(key, run_id),
             c.state.in_([s.value for s in SHOWN]),
             c.start_ns <= start_ns,
             sa.or_(c.start_ns < start_ns, c.file_id < file_id),
         )
         return self._rows(query.order_by(c.start_ns.desc(), c.file_id.desc()).limit(limit))
+
+    def files_of_run(
+        self, key: TrackKey, run_id: str, from_ns: UtcNs, *, after: tuple[UtcNs, str] | None = None, limit: int = 64
+    ) -> list[TrackFileRow]:
+        c = track_files.c
+        of_run = sa.and_(_of_run(key, run_id), c.state.in_([s.value for s in SHOWN]))
+        query = sa.select(track_files).where(of_run)
+        if after is None:
+            at_ns = _within_column(from_ns)
+            holding = sa.select(c.start_ns).where(of_run, c.start_ns <= at_ns)
+            last = holding.order_by(c.start_ns.desc(), c.file_id.desc()).limit(REACHING_OVER).subquery()
+            query = query.where(
+                c.start_ns >= sa.func.coalesce(sa.select(sa.func.min(last.c.start_ns)).scalar_subquery(), at_ns)
+            )
+        return self._rows(_behind(query, after).order_by(c.start_ns, c.file_id).limit(limit))
 
     def newest(self, key: TrackKey) -> TrackFileRow | None:
         c = track_files.c
@@ -193,6 +210,7 @@ class SqlFootageIndex(FootageIndex):
 
     def _runs(self, *chosen: sa.ColumnElement[bool]) -> dict[TrackKey, list[Run]]:
         """Two walks of track_files_by_run. A window query would say it in one and sort a million rows for it."""
+        # The second in the order of that index as well; which of them is the last of its run is seen below.
         c = track_files.c
         closed = (*chosen, c.state == FileState.CLOSED.value)
         run = (c.recording, c.track, c.run_id)
@@ -203,15 +221,18 @@ class SqlFootageIndex(FootageIndex):
             sa.func.max(c.gap_before),
             sa.func.max(c.run_place),
         )
-        ends = sa.select(*run, c.run_place, c.end_reason).where(*closed, c.end_reason.is_not(None))
+        ends = sa.select(*run, c.run_place, c.file_id, c.end_reason).where(*closed, c.end_reason.is_not(None))
         with self._database.read() as connection:
             found = connection.execute(bounds.where(*closed).group_by(*run).order_by(*run)).all()
-            reasons = {
-                tuple(row[:4]): row[4] for row in connection.execute(ends.order_by(*run, c.run_place, c.file_id))
-            }
+            last: dict[tuple[object, ...], tuple[str, str]] = {}
+            for *place, file_id, reason in connection.execute(ends.order_by(*run, c.start_ns, c.file_id)):
+                known = last.get(tuple(place))
+                if known is None or known[0] < file_id:
+                    last[tuple(place)] = file_id, reason
         by_track: dict[TrackKey, list[_Bounds]] = {}
         for recording, track, run_id, start_ns, end_ns, gap_before, last_place in found:
-            bound = _Bounds(start_ns, end_ns, run_id, reasons.get((recording, track, run_id, last_place)), gap_before)
+            _, reason = last.get((recording, track, run_id, last_place), ("", None))
+            bound = _Bounds(start_ns, end_ns, run_id, reason, gap_before)
             by_track.setdefault(TrackKey(RecordingToken(recording), TrackToken(track)), []).append(bound)
         return {key: _as_runs(bounds) for key, bounds in by_track.items()}
 
@@ -299,6 +320,15 @@ def _as_runs(bounds: list[_Bounds]) -> list[Run]:
 
 def _of(key: TrackKey) -> sa.ColumnElement[bool]:
     return sa.and_(track_files.c.recording == key.recording, track_files.c.track == key.track)
+
+
+def _of_run(key: TrackKey, run_id: str) -> sa.ColumnElement[bool]:
+    return sa.and_(_of(key), track_files.c.run_id == run_id)
+
+
+def _within_column(at_ns: UtcNs) -> UtcNs:
+    """Clients may ask for the year 9999."""
+    return max(-MAX_NS, min(at_ns, MAX_NS))
 
 
 def _plain(values: Mapping[str, object]) -> dict[str, object]:

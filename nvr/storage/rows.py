@@ -18,6 +18,10 @@ from nvr.model.timeline import GapReason, Run
 from nvr.model.tokens import RecordingToken, TrackKey, TrackToken
 from nvr.storage.findings import Damage
 
+REACHING_OVER = 4
+"""Of the files of a run, which follow one another, so many are looked at for one that reaches over an instant: where
+pictures are reordered a file ends a little behind the start of the next one."""
+
 
 class FileState(StrEnum):
     """State of a track file in the index. Values stand in the database and are stable."""
@@ -123,10 +127,22 @@ class FootageIndex(Protocol):
         must start before `until_ns`. `after` is the (start_ns, file_id) of the last row of the page before.
         """
 
-    def files_before(self, key: TrackKey, before: tuple[UtcNs, str], *, limit: int = 64) -> list[TrackFileRow]:
-        """OPEN and CLOSED rows of a track whose (start_ns, file_id) is less than `before`, the greatest first.
+    def files_before(
+        self, key: TrackKey, before: tuple[UtcNs, str], *, run_id: str | None = None, limit: int = 64
+    ) -> list[TrackFileRow]:
+        """OPEN and CLOSED rows of a track, or of one of its runs, whose (start_ns, file_id) is less than `before`, the
+        greatest first.
 
         The last row of a page gives the `before` of the next one; (instant, "") asks for all that start before it.
+        """
+
+    def files_of_run(
+        self, key: TrackKey, run_id: str, from_ns: UtcNs, *, after: tuple[UtcNs, str] | None = None, limit: int = 64
+    ) -> list[TrackFileRow]:
+        """OPEN and CLOSED rows of one run, ordered by (start_ns, file_id), from the `REACHING_OVER`-th last on that
+        starts at or before `from_ns`; with `after`, the last row of the page before, those behind it.
+
+        It costs the same wherever the instant lies, and however many files the run and the others have.
         """
 
     def newest(self, key: TrackKey) -> TrackFileRow | None:

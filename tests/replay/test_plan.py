@@ -14,7 +14,7 @@ from nvr.media.unit import Sample
 from nvr.model.time import NS, UtcNs, parse_iso
 from nvr.model.timeline import GapReason
 from nvr.replay.course import REFRESHING_NS
-from nvr.replay.plan import EDGE_PATIENCE_NS, Plan, PlanTrack
+from nvr.replay.plan import BATCH_READS, EDGE_PATIENCE_NS, Plan, PlanTrack
 from nvr.replay.unit import Selection, Unit
 from nvr.storage.rows import FragmentRef
 from tests.support.replay_store import MemoryTrack, PlainAudio, PlainMetadata, PlainVideo
@@ -410,6 +410,19 @@ class TestPlayingTime:
         for i in range(5):
             track.starting_at(TEN + i * 10 * NS).with_gop([f"I{i}"]).with_end().with_rotation()
         assert [u.shown_ns - TEN for u in played(track)] == [i * NS for i in range(5)]
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_a_batch_counts_the_files_that_it_looks_into_as_well(reverse: bool) -> None:
+    """Recording by events leaves files of one fragment: who jumps waits no longer for a batch of many of them."""
+    track = video()
+    for i in range(40):
+        track.starting_at(TEN + i * 10 * NS).with_gop([f"I{i}"]).with_end().with_rotation()
+    plan = plan_of([track], Selection(TEN + (1000 * NS if reverse else 0), reverse=reverse))
+    track.reads = 0
+    assert len(plan.next_units([track.timeline], 1 << 20)) == pytest.approx(BATCH_READS // 2, abs=1)
+    assert track.reads <= BATCH_READS // 2 + 1
+    assert len(drain(plan, [track])) == pytest.approx(40 - BATCH_READS // 2, abs=1)
 
 
 @st.composite

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from nvr.model.errors import StorageError
 from nvr.model.recording import TrackType
+from nvr.model.time import NS
+from nvr.model.timeline import GapReason
 from nvr.storage.engine import StorageEngine
+from nvr.storage.index import SqlFootageIndex
 from nvr.storage.rows import FootageDamaged, TrackFileRow
 from tests.support.footage import CAMERA, TrackScript, a_track
 from tests.support.footage_index import IndexInMemory
@@ -146,3 +152,52 @@ async def test_growing_files_are_walked_in_both_directions(tmp_path: Path) -> No
             assert list(footage.fragments_after(seen)) == refs[-1:]
         seen = refs[-1]
     await engine.stop()
+
+
+class Rows:
+    """Counts what the index hands out."""
+
+    def __init__(self, index: SqlFootageIndex) -> None:
+        self.asked = self.given = 0
+        rows = index._rows
+
+        def counted(query: sa.Select[Any]) -> list[TrackFileRow]:
+            found = rows(query)
+            self.asked += 1
+            self.given += len(found)
+            return found
+
+        index._rows = counted  # type: ignore[method-assign]
+
+    def spent(self) -> tuple[int, int]:
+        spent = self.asked, self.given
+        self.asked = self.given = 0
+        return spent
+
+
+async def test_reading_a_run_costs_the_same_however_many_runs_there_are(tmp_path: Path) -> None:
+    """Recording by events makes thousands: who reads one of them asks for its rows, and not for those behind it."""
+    index = SqlFootageIndex.open(tmp_path / "index.db")
+    engine = StorageEngine(settings_in(tmp_path), index)
+    await engine.start()
+    script = a_track().with_gop(count=3)
+    script.feed(engine.recorder(CAMERA, TrackType.VIDEO))
+    engine.recorder(CAMERA, TrackType.VIDEO).end_run(GapReason.NO_EVENT)
+    await engine.flush()
+    (row,) = index.files(CAMERA, 0)
+    others = [
+        replace(row, file_id=f"{n:032}", run_id=f"{n:032}", start_ns=row.start_ns + n * NS, end_ns=row.end_ns + n * NS)
+        for n in range(-400, 400)
+        if n
+    ]
+    index.replace_volume(row.volume_id, [row, *others])
+    footage, rows = engine.footage(CAMERA), Rows(index)
+    forwards = list(footage.fragments(row.start_ns, run_id=row.run_id))
+    assert [ref.start_ns for ref in forwards] == [f.start_ns for f in script.fragments]
+    assert rows.spent() == (1, 1)
+    assert list(footage.fragments_before(row.end_ns, run_id=row.run_id)) == forwards[::-1]
+    assert rows.spent() == (1, 1)
+    assert list(footage.fragments_after(forwards[0])) == forwards[1:]
+    assert rows.spent() == (2, 1), "the file itself, and that none follows it"
+    await engine.stop()
+    index.shut()

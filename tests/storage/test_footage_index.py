@@ -14,7 +14,7 @@ from nvr.model.errors import OperatorError, StorageError
 from nvr.model.timeline import GapReason, Run
 from nvr.model.tokens import RecordingToken, TrackKey, TrackToken
 from nvr.storage.index import SqlFootageIndex
-from nvr.storage.rows import FileState, FootageIndex, TrackFileRow
+from nvr.storage.rows import REACHING_OVER, FileState, FootageIndex, TrackFileRow
 from tests.support.footage_index import IndexInMemory
 
 KEY = TrackKey(RecordingToken("rec-1"), TrackToken("VIDEO001"))
@@ -210,6 +210,23 @@ def test_pages_of_files_come_backwards_as_well(index: FootageIndex) -> None:
     ]
 
 
+def test_the_files_of_a_run_come_by_themselves_from_a_little_before_an_instant_on(index: FootageIndex) -> None:
+    run = [a_file(f"{n:03}", 10 * n, 10 * n + 11, run_id="a", run_place=n) for n in range(30)]
+    gone = a_file("gone", 148, 150, run_id="a", run_place=99, state=FileState.DELETING)
+    others = [a_file(f"b{n:03}", n, n + 5, run_id=f"b{n}") for n in range(300)]
+    fill(index, *others, *reversed(run), gone)
+    assert index.files_of_run(KEY, "a", 0, limit=100) == run
+    assert index.files_of_run(KEY, "a", -(1 << 70), limit=100) == run
+    assert index.files_of_run(KEY, "a", 150, limit=3) == run[12:15]
+    assert index.files_of_run(KEY, "a", 159, limit=100) == run[12:]
+    assert index.files_of_run(KEY, "a", 1 << 70, limit=100) == run[-REACHING_OVER:]
+    assert index.files_of_run(KEY, "a", 0, after=(150, "015"), limit=100) == run[16:]
+    assert index.files_of_run(KEY, "none", 0) == []
+    assert index.files_before(KEY, (150, ""), run_id="a", limit=4) == run[14:10:-1]
+    assert index.files_before(KEY, (1 << 70, ""), run_id="a", limit=100) == run[::-1]
+    assert index.files_before(KEY, (150, ""), run_id="none") == []
+
+
 def test_replacing_a_volume_leaves_the_others(index: FootageIndex) -> None:
     index.replace_volume("w", [a_file("w", 0, 1, volume_id="w")])
     fill(index, a_file("a", 0, 1))
@@ -308,8 +325,16 @@ def test_what_a_start_and_retention_ask_is_sought_and_not_walked(
     sql_index.open_files("v")
     sql_index.deleting_files("v")
     sql_index.oldest("v")
+    by_state = len(asked)
+    sql_index.files_of_run(KEY, "r", 5)
+    sql_index.files_of_run(KEY, "r", 5, after=(5, "a"))
+    sql_index.files_before(KEY, (5, ""), run_id="r")
     with sql_index._database.read() as connection:
-        for query in asked:
+        for number, query in enumerate(asked):
             text = str(query.compile(connection, compile_kwargs={"literal_binds": True}))
             plan = [str(row[3]) for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}")]
-            assert plan == ["SEARCH track_files USING INDEX track_files_by_state (volume_id=? AND state=?)"]
+            if number < by_state:
+                assert plan == ["SEARCH track_files USING INDEX track_files_by_state (volume_id=? AND state=?)"]
+            else:
+                assert "track_files_by_run (recording=? AND track=? AND run_id=? AND start_ns" in plan[0], plan
+                assert not any("TEMP B-TREE" in step for step in plan), plan

@@ -11,7 +11,7 @@ from nvr.model.time import UtcNs
 from nvr.model.timeline import GapReason, Run
 from nvr.model.tokens import RecordingToken, TrackKey
 from nvr.storage.findings import Damage
-from nvr.storage.rows import FileState, TrackFileRow
+from nvr.storage.rows import REACHING_OVER, FileState, TrackFileRow
 
 SHOWN = (FileState.OPEN, FileState.CLOSED)
 
@@ -107,9 +107,20 @@ class IndexInMemory:
         ]
         return found[:limit]
 
-    def files_before(self, key: TrackKey, before: tuple[UtcNs, str], *, limit: int = 64) -> list[TrackFileRow]:
-        found = [r for r in self._shown(key) if (r.start_ns, r.file_id) < before]
-        return found[::-1][:limit]
+    def files_before(
+        self, key: TrackKey, before: tuple[UtcNs, str], *, run_id: str | None = None, limit: int = 64
+    ) -> list[TrackFileRow]:
+        rows = self._shown(key) if run_id is None else self._of_run(key, run_id)
+        return [r for r in rows if (r.start_ns, r.file_id) < before][::-1][:limit]
+
+    def files_of_run(
+        self, key: TrackKey, run_id: str, from_ns: UtcNs, *, after: tuple[UtcNs, str] | None = None, limit: int = 64
+    ) -> list[TrackFileRow]:
+        rows = self._of_run(key, run_id)
+        if after is not None:
+            return [r for r in rows if (r.start_ns, r.file_id) > after][:limit]
+        before = [r.start_ns for r in rows if r.start_ns <= from_ns][-REACHING_OVER:]
+        return [r for r in rows if r.start_ns >= min(before, default=from_ns)][:limit]
 
     def newest(self, key: TrackKey) -> TrackFileRow | None:
         return next(reversed(self._shown(key)), None)
@@ -176,6 +187,9 @@ class IndexInMemory:
     def _all(self) -> list[TrackFileRow]:
         with self._lock:
             return list(self.rows.values())
+
+    def _of_run(self, key: TrackKey, run_id: str) -> list[TrackFileRow]:
+        return [r for r in self._shown(key) if r.run_id == run_id]
 
     def _shown(self, key: TrackKey) -> list[TrackFileRow]:
         rows = [r for r in self._all() if r.key == key and r.state in SHOWN]
