@@ -153,12 +153,6 @@ class Daemon:
         tls = await self._open_tls(parts)
         memory = DeviceMemory(stores.stored.device, stores.configuration, fixed_scopes(settings.device))
         player = await self._start_rtsp(parts, recorder, lockout, tls, memory)
-
-        def revoked(names: Collection[str]) -> None:
-            broker.end_of(names)
-            player.server.end_of(names)
-
-        stores.users.watcher = revoked
         worst_delay = await parts.enter("loop probe", loop_probe())
         searches = SearchSessions(
             recorder.control,
@@ -170,6 +164,13 @@ class Daemon:
             reach=recorder.indexer.reach,
         )
         parts.started("searches", searches.stop)
+
+        def revoked(names: Collection[str]) -> None:
+            broker.end_of(names)
+            player.server.end_of(names)
+            searches.end_of(names)
+
+        stores.users.watcher = revoked
         await parts.enter("camera descriptions", running(recorder.cameras.run(), "what cameras say of themselves"))
         process = Process(self.restart, self._protocols, self._served)
         soap = soap_of(settings, recorder, player, (broker, deliveries), searches, memory, lockout, process)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Protocol, runtime_checkable
 
 from nvr.media.codecs import told_as
@@ -23,6 +23,7 @@ from nvr.model.timeline import Run
 from nvr.model.tokens import RecordingToken, TrackKey
 from nvr.search.archive import Archive
 from nvr.search.scope import Catalogue, Footage
+from nvr.search.shares import Share
 from nvr.storage.footage import Section
 
 
@@ -37,31 +38,39 @@ class Pictures(Protocol):
     def height(self) -> int: ...
 
 
+Asked = tuple[RecordingToken, list[tuple[TrackInformation, Run]]]
+"""A recording with the tracks that have data at the instant, and the run of each."""
+AT_ONCE = 16
+"""Recordings whose files are looked at in one go on a thread."""
+
+
 async def media_attributes(
-    tokens: Sequence[RecordingToken], at_ns: UtcNs, catalogue: Catalogue, archive: Archive
+    tokens: Sequence[RecordingToken], at_ns: UtcNs, catalogue: Catalogue, archive: Archive, share: Share
 ) -> list[MediaAttributes]:
     """At most one for each recording: none where it has no data at this instant. Raises UnknownToken."""
+    for token in tokens:
+        catalogue.recordings.recording(token)
     chosen = list(dict.fromkeys(tokens)) or [r.token for r in catalogue.recordings.recordings()]
-    asked: list[tuple[RecordingToken, list[tuple[TrackInformation, Run]]]] = []
-    for n, token in enumerate(chosen):
+    asked = [a for a in await share.all_of(_asked(chosen, at_ns, catalogue)) if a is not None]
+    found: list[MediaAttributes] = []
+    for n in range(0, len(asked), AT_ONCE):
+        some = asked[n : n + AT_ONCE]
+        found += await share.thread(partial(_attributes, some, at_ns, catalogue.footage, archive))
+    return found
+
+
+def _asked(tokens: Sequence[RecordingToken], at_ns: UtcNs, catalogue: Catalogue) -> Iterator[Asked | None]:
+    for token in tokens:
         tracks = []
-        for track in catalogue.information(token).tracks:
+        recording = catalogue.recording(token)  # None: it has been deleted meanwhile
+        for track in () if recording is None else catalogue.tracks(recording):
             run = catalogue.footage.timeline(TrackKey(token, track.token)).run_at(at_ns)
             if run is not None:
                 tracks.append((track, run))
-        if tracks:
-            asked.append((token, tracks))
-        if n % 64 == 63:
-            await asyncio.sleep(0)
-    return await asyncio.to_thread(_attributes, asked, at_ns, catalogue.footage, archive)
+        yield (token, tracks) if tracks else None
 
 
-def _attributes(
-    asked: Sequence[tuple[RecordingToken, Sequence[tuple[TrackInformation, Run]]]],
-    at_ns: UtcNs,
-    recorded: Footage,
-    archive: Archive,
-) -> list[MediaAttributes]:
+def _attributes(asked: Sequence[Asked], at_ns: UtcNs, recorded: Footage, archive: Archive) -> list[MediaAttributes]:
     """Blocking, a row of the index and, once, the head of a file for each track."""
     found = []
     for token, tracks in asked:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Sequence
 
 from nvr.model import xpath
 from nvr.model.coverage import Coverage, CoverageOfTrack
 from nvr.model.timeline import Timeline
 from nvr.model.tokens import RecordingToken, TrackKey, TrackToken
 from nvr.search.scope import Catalogue
-from nvr.search.session import SLICE_NS
-
-T = TypeVar("T")
+from nvr.search.shares import Share
 
 
 class Coverages:
@@ -46,35 +42,26 @@ class ChosenRecordings:
         expression: xpath.Expression | None,
         catalogue: Catalogue,
         coverages: Coverages,
-        monotonic: Callable[[], int],
+        share: Share,
     ) -> None:
         self.tokens: Sequence[RecordingToken] = tokens
         self.coverages: dict[RecordingToken, tuple[tuple[TrackToken, Coverage], ...]] = {}
         self._expression = expression
         self._catalogue = catalogue
         self._coverages = coverages
-        self._monotonic = monotonic
+        self._share = share
 
     async def refresh(self) -> None:
         """In slices that leave the loop free. Raises BadFilter where the filter takes more than it may."""
         if self._expression is not None:
             chosen = self._catalogue.matching(self.tokens, self._expression)
-            self.tokens = [i.token async for i in self._sliced(chosen) if i is not None]
+            self.tokens = [i.token for i in await self._share.all_of(chosen) if i is not None]
             self._expression = None
-        self.coverages = {
-            token: tracks async for token, tracks in self._sliced(map(self._tracks, self.tokens)) if tracks is not None
-        }
+        found = await self._share.all_of(map(self._tracks, self.tokens))
+        self.coverages = {token: tracks for token, tracks in found if tracks is not None}
 
     def _tracks(self, token: RecordingToken) -> tuple[RecordingToken, tuple[tuple[TrackToken, Coverage], ...] | None]:
         recording = self._catalogue.recording(token)
         if recording is None:
             return token, None
         return token, tuple((t.token, self._coverages.of(recording.key(t))) for t in recording.tracks)
-
-    async def _sliced(self, items: Iterator[T]) -> AsyncIterator[T]:
-        until_ns = self._monotonic() + SLICE_NS
-        for item in items:
-            yield item
-            if self._monotonic() >= until_ns:
-                await asyncio.sleep(0)
-                until_ns = self._monotonic() + SLICE_NS

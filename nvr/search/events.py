@@ -20,6 +20,7 @@ from nvr.model.tokens import RecordingToken
 from nvr.search.archive import Archive, Walk
 from nvr.search.chosen import ChosenRecordings
 from nvr.search.history import BEFORE_ALL, BEHIND_ALL, CAMERA_EVENT, History, Key
+from nvr.search.shares import Share
 from nvr.search.steps import Reach, SteppedSearch, at_once
 from nvr.storage.event_rows import EventRow, Place, Stream
 
@@ -35,6 +36,7 @@ class EventSearch(SteppedSearch[FoundEvent]):
     def __init__(
         self,
         chosen: ChosenRecordings,
+        share: Share,
         interval: SearchInterval,
         wanted: EventFilter,
         archive: Archive,
@@ -57,7 +59,7 @@ class EventSearch(SteppedSearch[FoundEvent]):
         self._streams: dict[int, Stream] = {}
         self._position: Key = (interval.start_ns, BEHIND_ALL if interval.backward else BEFORE_ALL, ())
         self._judged: dict[tuple[int, int], bool] = {}
-        super().__init__(chosen, interval, now, reach)
+        super().__init__(chosen, share, interval, now, reach)
 
     def endpoint(self) -> UtcNs:
         self._reached_ns = self._position[0]

@@ -25,6 +25,7 @@ from nvr.model.tokens import TrackKey
 from nvr.search.archive import Archive
 from nvr.search.chosen import ChosenRecordings
 from nvr.search.scope import Footage as Recorded
+from nvr.search.shares import Share
 from nvr.search.steps import SteppedSearch
 from nvr.storage.rows import FileState, FragmentRef, TrackFileRow
 
@@ -77,6 +78,7 @@ class MetadataSearch(SteppedSearch[FoundMetadata]):
     def __init__(
         self,
         chosen: ChosenRecordings,
+        share: Share,
         interval: SearchInterval,
         wanted: xpath.Expression,
         recorded: Recorded,
@@ -95,7 +97,7 @@ class MetadataSearch(SteppedSearch[FoundMetadata]):
         self._known: dict[TrackKey, _Track] = {}
         self._keys: list[TrackKey] = []
         self._last: dict[TrackKey, UtcNs] = {}
-        super().__init__(chosen, interval, now)
+        super().__init__(chosen, share, interval, now)
 
     def _look_around(self) -> None:
         recordings = self._chosen.coverages.items()

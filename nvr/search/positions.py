@@ -10,6 +10,7 @@ from nvr.model.time import UtcNs
 from nvr.model.tokens import TrackKey
 from nvr.search.archive import Archive, Walk
 from nvr.search.chosen import ChosenRecordings
+from nvr.search.shares import Share
 from nvr.search.steps import Reach, SteppedSearch, at_once
 from nvr.storage.event_rows import Place, PositionRow
 
@@ -23,6 +24,7 @@ class PositionSearch(SteppedSearch[FoundPosition]):
     def __init__(
         self,
         chosen: ChosenRecordings,
+        share: Share,
         interval: SearchInterval,
         wanted: PtzFilter,
         archive: Archive,
@@ -36,7 +38,7 @@ class PositionSearch(SteppedSearch[FoundPosition]):
         """Forward: whether the last update of a track was inside."""
         self._after: Place | None = None
         self._walk: Walk[PositionRow] = Walk(self._fetch, lambda row: row.track, interval.backward)
-        super().__init__(chosen, interval, now, reach)
+        super().__init__(chosen, share, interval, now, reach)
 
     def _fetch(self, numbers: Sequence[int], after: Place | None, each: int) -> list[PositionRow]:
         return self._archive.positions(numbers, self._interval, after, each)

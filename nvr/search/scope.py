@@ -11,7 +11,7 @@ from nvr.model import xpath
 from nvr.model.errors import BadConfiguration, UnknownToken
 from nvr.model.job import PROFILE_TYPE, JobState, RecordingJob, RecordingJobState, SourceReference
 from nvr.model.recording import Recording
-from nvr.model.search import RecordingInformation, SearchScope
+from nvr.model.search import RecordingInformation, SearchScope, TrackInformation
 from nvr.model.timeline import Extent, Timeline
 from nvr.model.tokens import JobToken, RecordingToken, TrackKey
 from nvr.search.information import Described, SourceOf, configured_source
@@ -72,6 +72,10 @@ class Catalogue:
         recording = self.recordings.recording(token)
         jobs = [j for j in self.recordings.jobs() if j.configuration.recording == token]
         return self._described(recording, jobs).information()
+
+    def tracks(self, recording: Recording) -> Sequence[TrackInformation]:
+        """Those with data."""
+        return self._described(recording, ()).information().tracks
 
     def in_scope(self, scope: SearchScope) -> list[RecordingToken]:
         """The union of the recordings and of those of the sources; all where neither is named (6.2.4). The filter is

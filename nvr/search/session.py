@@ -2,26 +2,30 @@
 
 A search goes on in steps, each of which takes some ten milliseconds at most, and only as far ahead as one answer holds:
 what nobody collects costs nothing. Steps belong to the session, not to the request that waits for them, so a request
-that is cancelled takes no results away. One result is held back, because Completed may only stand in the response that
-delivers the last one.
+that is cancelled takes no results away. A step looks for one result more than was asked for, because Completed may
+only stand in the response that delivers the last one; no call waits for that one.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Generic, Protocol, TypeVar
 
 from nvr.model.search import SearchState
 from nvr.model.time import NS, UtcNs
+from nvr.search.shares import Share
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-SLICE_NS = 4_000_000
-"""No slice holds the event loop longer, one look aside."""
-AHEAD = 100
-"""So many results are found before anybody asks for them, so that the first answer comes at once."""
+AHEAD = 101
+"""So many results are found before anybody asks for them, so that the first answer comes at once; and one more."""
+_SHORTEST_NS = 4_000_000
+"""How long a call waits at least for a step that it has begun."""
 
 
 class Search(Protocol[T]):
@@ -72,6 +76,11 @@ class Session(Generic[T]):
         return not self._calls and self._monotonic() >= self._until_ns
 
     @property
+    def expires_ns(self) -> int:
+        """When it ends if nobody names it."""
+        return self._until_ns
+
+    @property
     def endpoint(self) -> UtcNs:
         """The point in time that the search has reached (6.15)."""
         return self.search.endpoint()
@@ -79,7 +88,7 @@ class Session(Generic[T]):
     def begin(self) -> None:
         """Runs ahead of the first request."""
         if not self._settled(0):
-            self._step = asyncio.create_task(self.search.step(self._wanted(AHEAD)))
+            self._begin_step(AHEAD)
 
     def touch(self) -> None:
         """A request has named the session."""
@@ -87,9 +96,12 @@ class Session(Generic[T]):
 
     def end(self) -> None:
         """Cancels what goes on; result calls that wait return at once."""
+        if self.ended:
+            return
         self.ended = True
         if self._step is not None:
             self._step.cancel()
+            self._step.add_done_callback(self._tell_failure)
         if self._over is not None and not self._over.done():
             self._over.set_result(None)
 
@@ -99,25 +111,41 @@ class Session(Generic[T]):
         """At most `maximum` results: as soon as so many are there, or `minimum`, or `wait_ns` has passed, or no more
         will come. Without a `maximum`, an answer holds as many as one may. With COMPLETED the session has ended.
 
-        What the search raises ends the session as well: it cannot go on, and Completed would hide what is missing.
+        Calls are answered one after the other; the time that one waits for another counts. What the search raises ends
+        the session as well: it cannot go on, and Completed would hide what is missing.
         """
         maximum = self._largest if maximum is None else min(maximum, self._largest)
+        until_ns = None if wait_ns is None else self._monotonic() + wait_ns
         self._calls += 1
         try:
-            async with self._turn:
-                return await self._results(minimum, maximum, wait_ns)
+            if not await self._comes_first(until_ns):
+                return SearchState.SEARCHING, []  # what is there belongs to the call that came before
+            try:
+                return await self._results(minimum, maximum, until_ns)
+            finally:
+                self._turn.release()
         finally:
             self._calls -= 1
             self.touch()
 
-    async def _results(self, minimum: int | None, maximum: int, wait_ns: int | None) -> tuple[SearchState, list[T]]:
-        until_ns = None if wait_ns is None else self._monotonic() + wait_ns
+    async def _comes_first(self, until_ns: int | None) -> bool:
+        """Waits for the calls that came before; False where the time is over first."""
+        left_s = None if until_ns is None else max(until_ns - self._monotonic(), 0) / NS
+        try:
+            async with asyncio.timeout(left_s):
+                return await self._turn.acquire()
+        except TimeoutError:
+            return False
+
+    async def _results(self, minimum: int | None, maximum: int, until_ns: int | None) -> tuple[SearchState, list[T]]:
         found = self.search.found
+        # With MaxResults 0 the call still waits for a result: a search that nobody waits for stands still.
+        enough = max(1, maximum if minimum is None or minimum <= 0 else min(minimum, maximum))
         while not self.ended:
-            if not self._settled(maximum):
-                await self._go_on(maximum + 1, until_ns)
-            enough = len(found) > maximum or (minimum is not None and len(found) >= minimum > 0)
-            if self._settled(maximum) or enough or (until_ns is not None and self._monotonic() >= until_ns):
+            if len(found) >= enough or self._settled(maximum):
+                break
+            await self._go_on(maximum + 1, until_ns)
+            if until_ns is not None and self._monotonic() >= until_ns:
                 break
         batch = [found.popleft() for _ in range(self._wanted(min(maximum, len(found))))]
         if self._left is not None:
@@ -135,22 +163,30 @@ class Session(Generic[T]):
     def _wanted(self, number: int) -> int:
         return number if self._left is None else min(number, self._left)
 
+    def _begin_step(self, wanted: int) -> asyncio.Task[None]:
+        step = self._step = asyncio.create_task(self.search.step(self._wanted(wanted)))
+        return step
+
     async def _go_on(self, wanted: int, until_ns: int | None) -> None:
         """One step, or less where the time is over or the session ends: then the step goes on by itself."""
-        if self._step is None:
-            self._step = asyncio.create_task(self.search.step(self._wanted(wanted)))
+        step = self._step or self._begin_step(wanted)
         if self._over is None:
             self._over = asyncio.get_running_loop().create_future()
-        left_s = None if until_ns is None else max(until_ns - self._monotonic(), SLICE_NS) / NS
-        await asyncio.wait({self._step, self._over}, timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
-        if not self._step.done() or self.ended:
+        left_s = None if until_ns is None else max(until_ns - self._monotonic(), _SHORTEST_NS) / NS
+        await asyncio.wait({step, self._over}, timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
+        if not step.done() or self.ended:
             return
-        step, self._step = self._step, None
+        self._step = None
         try:
             step.result()
         except BaseException:
             self.end()
             raise
+
+    def _tell_failure(self, step: asyncio.Task[None]) -> None:
+        """The failure of a search that nobody has asked for since, and nobody can ask for any more."""
+        if not step.cancelled() and (failure := step.exception()) is not None:
+            log.warning("a search of %s failed before its results were asked for: %s", self.user or "nobody", failure)
 
 
 class Looks(Generic[T]):
@@ -158,27 +194,25 @@ class Looks(Generic[T]):
     without a match.
     """
 
-    def __init__(
-        self, matches: Iterator[T | None], monotonic: Callable[[], int], endpoint: Callable[[], UtcNs] = lambda: 0
-    ) -> None:
+    def __init__(self, matches: Iterator[T | None], share: Share, endpoint: Callable[[], UtcNs] = lambda: 0) -> None:
         self.found: deque[T] = deque()
         self.exhausted = False
         self._matches = matches
-        self._monotonic = monotonic
+        self._share = share
         self._endpoint = endpoint
 
     def endpoint(self) -> UtcNs:
         return self._endpoint()
 
     async def step(self, wanted: int) -> None:
-        stop_ns = self._monotonic() + SLICE_NS
-        while len(self.found) < wanted:
-            try:
-                match = next(self._matches)
-            except StopIteration:
-                self.exhausted = True
-                return
-            if match is not None:
-                self.found.append(match)
-            if self._monotonic() >= stop_ns:
-                return
+        async with self._share.slice() as is_over:
+            while len(self.found) < wanted:
+                try:
+                    match = next(self._matches)
+                except StopIteration:
+                    self.exhausted = True
+                    return
+                if match is not None:
+                    self.found.append(match)
+                if is_over():
+                    return

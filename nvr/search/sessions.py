@@ -2,22 +2,24 @@
 metadata (IEC 62676-2-32 clause 6).
 
 A session belongs to the user who has opened it: to everybody else its token is none. The number of sessions is bounded,
-in all and for each user, so that nobody can take the places of the others; those whose keep-alive time has passed make
-room.
+in all and for each user, so that nobody can take the places of the others; those whose keep-alive time has passed are
+forgotten within a second, with what they hold.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, TypeVar
+from typing import Any
 
 from nvr.model import xpath
 from nvr.model.errors import LimitReached, UnknownToken
 from nvr.model.ptz import PtzFilter
+from nvr.model.recording import Recording
 from nvr.model.search import (
     EventFilter,
     FoundEvent,
@@ -43,10 +45,13 @@ from nvr.search.information import SourceOf, configured_source
 from nvr.search.metadata import Files, MetadataSearch, NoFiles
 from nvr.search.positions import PositionSearch
 from nvr.search.scope import Catalogue, Footage, Recordings, scope_filter
-from nvr.search.session import SLICE_NS, Looks, Search, Session
+from nvr.search.session import Looks, Search, Session
+from nvr.search.shares import Shares
 from nvr.search.steps import Reach, at_once
 
-T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+_SHORTEST_ALARM_S = 0.5
 
 
 class Kind(StrEnum):
@@ -108,7 +113,9 @@ class SearchSessions:
         self._settings = settings or SearchSettings()
         self._monotonic = monotonic
         self._now = now
+        self._shares = Shares(monotonic)
         self._sessions: dict[SearchToken, tuple[Kind, Session[Any]]] = {}
+        self._alarm: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
         """Sessions that are open."""
@@ -116,36 +123,45 @@ class SearchSessions:
         return len(self._sessions)
 
     async def stop(self) -> None:
-        """Ends all sessions; calls that wait for results return."""
+        """Ends all sessions; calls that wait for results return. Returns when nothing is read any more."""
         for _, session in self._sessions.values():
             session.end()
         self._sessions.clear()
+        if self._alarm is not None:
+            self._alarm.cancel()
+        await self._shares.stop()
 
-    async def summary(self) -> RecordingSummary:
+    def end_of(self, users: Collection[str]) -> None:
+        """Ends the sessions of these users: the account is gone, or another than when they were opened."""
+        for token in [token for token, (_, session) in self._sessions.items() if session.user in users]:
+            _, session = self._sessions.pop(token)
+            log.info("a search of %s has ended with a change of the account", session.user)
+            session.end()
+
+    async def summary(self, user: str | None = None) -> RecordingSummary:
         """First and last recorded instant of all recordings; both are now where there is no data (6.4)."""
         recordings = tuple(self._catalogue.recordings.recordings())
-        extents: list[Extent] = []
-        until_ns = self._monotonic() + SLICE_NS
-        for recording in recordings:
-            for track in recording.tracks:
-                extent = self._catalogue.footage.extent(recording.key(track))
-                if extent is not None:
-                    extents.append(extent)
-            if self._monotonic() >= until_ns:
-                await asyncio.sleep(0)
-                until_ns = self._monotonic() + SLICE_NS
+        found = await self._shares.of(user).all_of(self._extents(recordings))
+        extents = [extent for extent in found if extent is not None]
         now = self._now()
         first = min((extent.earliest for extent in extents), default=now)
         last = max((extent.latest for extent in extents), default=max(now, first))
         return RecordingSummary(first, last, len(recordings))
 
+    def _extents(self, recordings: Sequence[Recording]) -> Iterator[Extent | None]:
+        for recording in recordings:
+            for track in recording.tracks:
+                yield self._catalogue.footage.extent(recording.key(track))
+
     def information(self, token: RecordingToken) -> RecordingInformation:
         """Raises UnknownToken."""
         return self._catalogue.information(token)
 
-    async def media_attributes(self, tokens: Sequence[RecordingToken], at_ns: UtcNs) -> list[MediaAttributes]:
+    async def media_attributes(
+        self, tokens: Sequence[RecordingToken], at_ns: UtcNs, user: str | None = None
+    ) -> list[MediaAttributes]:
         """What is recorded at an instant, of all recordings where no token is given (6.6). Raises UnknownToken."""
-        return await media_attributes(tokens, at_ns, self._catalogue, self._archive)
+        return await media_attributes(tokens, at_ns, self._catalogue, self._archive, self._shares.of(user))
 
     # Opening a session. All raise UnknownToken for a recording, BadConfiguration for a source, BadFilter, LimitReached.
 
@@ -153,7 +169,7 @@ class SearchSessions:
         """A search for recordings (6.7)."""
         chosen, expression = self._catalogue.in_scope(scope), scope_filter(scope)
         # It does not move along the time line: the end point that EndSearch owes is now.
-        search = Looks(self._catalogue.matching(chosen, expression), self._monotonic, self._now)
+        search = Looks(self._catalogue.matching(chosen, expression), self._shares.of(limits.user), self._now)
         return self._open(Kind.RECORDINGS, search, limits)
 
     async def find_events(
@@ -161,7 +177,8 @@ class SearchSessions:
     ) -> SearchToken:
         """A search for events (6.9), which begins at once."""
         search = EventSearch(
-            self._chosen(scope),
+            self._chosen(scope, limits.user),
+            self._shares.of(limits.user),
             interval,
             wanted,
             self._archive,
@@ -175,7 +192,15 @@ class SearchSessions:
         self, interval: SearchInterval, scope: SearchScope, wanted: PtzFilter, limits: SearchLimits
     ) -> SearchToken:
         """A search for PTZ positions (6.11), which begins at once."""
-        search = PositionSearch(self._chosen(scope), interval, wanted, self._archive, self._now, self._reach)
+        search = PositionSearch(
+            self._chosen(scope, limits.user),
+            self._shares.of(limits.user),
+            interval,
+            wanted,
+            self._archive,
+            self._now,
+            self._reach,
+        )
         return self._open(Kind.POSITIONS, search, limits, begin=True)
 
     async def find_metadata(
@@ -183,14 +208,21 @@ class SearchSessions:
     ) -> SearchToken:
         """A search for metadata (6.13), which begins at once."""
         search = MetadataSearch(
-            self._chosen(scope), interval, wanted, self._catalogue.footage, self._files, self._archive, self._now
+            self._chosen(scope, limits.user),
+            self._shares.of(limits.user),
+            interval,
+            wanted,
+            self._catalogue.footage,
+            self._files,
+            self._archive,
+            self._now,
         )
         return self._open(Kind.METADATA, search, limits, begin=True)
 
-    def _chosen(self, scope: SearchScope) -> ChosenRecordings:
+    def _chosen(self, scope: SearchScope, user: str | None) -> ChosenRecordings:
         tokens, expression = self._catalogue.in_scope(scope), scope_filter(scope)
         self._coverages.keep({r.token for r in self._catalogue.recordings.recordings()})
-        return ChosenRecordings(tokens, expression, self._catalogue, self._coverages, self._monotonic)
+        return ChosenRecordings(tokens, expression, self._catalogue, self._coverages, self._shares.of(user))
 
     def _open(self, kind: Kind, search: Search[Any], limits: SearchLimits, *, begin: bool = False) -> SearchToken:
         settings, user = self._settings, limits.user
@@ -212,6 +244,7 @@ class SearchSessions:
         self._sessions[token] = kind, session
         if begin:
             session.begin()
+        self._set_alarm()
         return token
 
     # What a session has found. All raise UnknownToken when it is over, of another kind or of another user.
@@ -269,3 +302,15 @@ class SearchSessions:
     def _drop_expired(self) -> None:
         for token in [t for t, (_, session) in self._sessions.items() if session.expired]:
             self._sessions.pop(token)[1].end()
+
+    def _set_alarm(self) -> None:
+        """What nobody asks for any more is forgotten without a next request that finds it."""
+        if self._alarm is None and self._sessions:
+            soonest_ns = min(session.expires_ns for _, session in self._sessions.values())
+            after_s = max((soonest_ns - self._monotonic()) / NS, _SHORTEST_ALARM_S)
+            self._alarm = asyncio.get_running_loop().call_later(after_s, self._ring)
+
+    def _ring(self) -> None:
+        self._alarm = None
+        self._drop_expired()
+        self._set_alarm()

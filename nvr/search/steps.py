@@ -1,8 +1,7 @@
-"""What searches that read a database or files have in common: they go on in steps on a thread."""
+"""What searches that read a database or files have in common: they go on in steps on a thread, in turn with others."""
 
 from __future__ import annotations
 
-import asyncio
 import time
 from abc import abstractmethod
 from collections import deque
@@ -14,6 +13,8 @@ from nvr.model.search import SearchInterval
 from nvr.model.time import NS, UtcNs
 from nvr.model.tokens import TrackKey
 from nvr.search.chosen import ChosenRecordings
+from nvr.search.shares import Share
+from nvr.storage.pace import Pace
 
 T = TypeVar("T")
 
@@ -30,17 +31,24 @@ async def at_once() -> None:
 
 
 class SteppedSearch(Generic[T]):
-    """Searches in the direction of `interval`. `now` is the end of a search without EndPoint. A search that comes to
-    the live edge stands still there until the index has reached the moment at which it began: what was on the disk
-    then is found.
+    """Searches in the direction of `interval`, in the time that is the user's `share`. `now` is the end of a search
+    without EndPoint. A search that comes to the live edge stands still there until the index has reached the moment at
+    which it began: what was on the disk then is found.
     """
 
     def __init__(
-        self, chosen: ChosenRecordings, interval: SearchInterval, now: Callable[[], UtcNs], reach: Reach = at_once
+        self,
+        chosen: ChosenRecordings,
+        share: Share,
+        interval: SearchInterval,
+        now: Callable[[], UtcNs],
+        reach: Reach = at_once,
     ) -> None:
         self.found: deque[T] = deque()
         self.exhausted = False
         self._chosen = chosen
+        self._share = share
+        self._pace = Pace()
         self._interval = interval
         self._backward = interval.backward
         self._now = now
@@ -64,7 +72,7 @@ class SteppedSearch(Generic[T]):
             self._edge_ns, self._stands = None, False
         await self._chosen.refresh()
         self._look_around()
-        await asyncio.to_thread(self._go_on, wanted)
+        await self._share.thread(lambda: self._go_on(wanted))
 
     def _go_on(self, wanted: int) -> None:
         """Blocking."""
@@ -78,6 +86,7 @@ class SteppedSearch(Generic[T]):
                 return
             if match is not None:
                 self.found.append(match)
+            self._pace.keep()
             if self._stands or time.monotonic_ns() >= until_ns:
                 return
 

@@ -54,7 +54,7 @@ from nvr.soap.service import AccessClass, Call, Result, Service, operation
 class Searches(Protocol):
     """What this service needs of nvr.search; errors are those of nvr.model.errors."""
 
-    async def summary(self) -> RecordingSummary: ...
+    async def summary(self, user: str | None = None) -> RecordingSummary: ...
     def information(self, token: RecordingToken) -> RecordingInformation: ...
     def find_recordings(self, scope: SearchScope, limits: SearchLimits) -> SearchToken: ...
     async def find_events(
@@ -76,7 +76,9 @@ class Searches(Protocol):
     async def metadata_results(
         self, token: SearchToken, wish: SearchWish
     ) -> tuple[SearchState, Sequence[FoundMetadata]]: ...
-    async def media_attributes(self, tokens: Sequence[RecordingToken], at_ns: UtcNs) -> Sequence[MediaAttributes]: ...
+    async def media_attributes(
+        self, tokens: Sequence[RecordingToken], at_ns: UtcNs, user: str | None = None
+    ) -> Sequence[MediaAttributes]: ...
     def state(self, token: SearchToken, user: str | None = None) -> SearchState: ...
     def end(self, token: SearchToken, user: str | None = None) -> UtcNs: ...
 
@@ -118,8 +120,8 @@ class SearchService(Service):
         return {"Capabilities": self.capabilities()}
 
     @operation("GetRecordingSummary", AccessClass.READ_MEDIA, response={"Summary": required(types.RecordingSummary)})
-    async def get_recording_summary(self, _: Call) -> Result:
-        summary = await self._searches.summary()
+    async def get_recording_summary(self, call: Call) -> Result:
+        summary = await self._searches.summary(call.caller.name)
         wire = types.RecordingSummary(
             DataFrom=summary.data_from_ns, DataUntil=summary.data_until_ns, NumberRecordings=summary.recordings
         )
@@ -143,7 +145,7 @@ class SearchService(Service):
     )
     async def get_media_attributes(self, call: Call) -> Result:
         tokens = [RecordingToken(token) for token in call.request.RecordingTokens]
-        found = await self._searches.media_attributes(tokens, call.request.Time)
+        found = await self._searches.media_attributes(tokens, call.request.Time, call.caller.name)
         return {"MediaAttributes": map(encode_media_attributes, found)}
 
     @operation(

@@ -16,6 +16,7 @@ from tests.e2e.test_restart import device_of
 from tests.support.daemon import ADMIN, PASSWORD, DaemonProcess
 from tests.support.flow import Flow
 from tests.support.rtsp_client import RtspClient
+from tests.support.soap_house import find_recordings
 from tests.support.soap_http import SOAP_TYPE, envelope
 
 pytestmark = pytest.mark.timeout(60)
@@ -85,6 +86,14 @@ def subscribed(daemon: DaemonProcess, password: str) -> str:
     return found[1]
 
 
+def opened_search(daemon: DaemonProcess, password: str) -> str:
+    """The token of a new search, which lives long."""
+    answer = post(daemon.service("search"), find_recordings(keep_alive="PT10M"), NAME, password)
+    found = re.search(r"<[^<>/]*SearchToken>([^<]+)<", answer)
+    assert found is not None, answer
+    return found[1]
+
+
 @pytest.mark.requirement("CO-16", "CO-37", "PG-01")
 async def test_an_account_counts_on_every_layer_from_the_moment_it_is_made_changed_or_deleted(tmp_path: Path) -> None:
     # Wrong passwords are part of this test: nobody is to be locked out for them.
@@ -112,12 +121,17 @@ async def test_an_account_counts_on_every_layer_from_the_moment_it_is_made_chang
         assert await known(SECOND) == [True] * 3
         viewer = await logged_in(daemon, uri, SECOND)
         pull_point = await asyncio.to_thread(subscribed, daemon, SECOND)
+        search = await asyncio.to_thread(opened_search, daemon, SECOND)
         await asyncio.to_thread(device.DeleteUsers, Username=[NAME])
         assert await known(SECOND) == [False] * 3
         # What the account had begun ends with it.
         assert await viewer.at_end()
         await viewer.close()
         assert "ResourceUnknownFault" in await asyncio.to_thread(post, pull_point, PULL, ADMIN, PASSWORD)
+        await asyncio.to_thread(device.CreateUsers, User=[{**user, "Password": SECOND}])
+        state = f"<tse:GetSearchState><tse:SearchToken>{search}</tse:SearchToken></tse:GetSearchState>"
+        answer = await asyncio.to_thread(post, daemon.service("search"), state, NAME, SECOND)
+        assert "InvalidToken" in answer, "a new account of that name has nothing of the old one"
         assert FIRST not in daemon.log
         assert SECOND not in daemon.log
     finally:

@@ -18,6 +18,7 @@ from nvr.model.recorded import CameraEvent
 from nvr.model.search import EventFilter, FoundEvent, SearchInterval, SearchScope, SearchState, SearchWish
 from nvr.model.time import NS
 from nvr.model.tokens import META001, VIDEO001, RecordingToken, TrackKey
+from nvr.search.session import AHEAD
 from tests.model.test_coverage import RUNS, joined
 from tests.support.configuration import a_recording
 from tests.support.search import NOW, VENDOR, Searched, a_message
@@ -364,7 +365,7 @@ async def test_what_nobody_collects_runs_ahead_by_one_answer_and_expires() -> No
     token = tokens[0]
     await recorder.searches.event_results(token, SearchWish(maximum=1, wait_ns=NS, user="0"))
     found = [session.search.found for _, session in recorder.searches._sessions.values()]
-    assert all(len(f) <= 100 for f in found)
+    assert all(len(f) <= AHEAD for f in found)
     recorder.clock_ns += 10 * NS
     assert len(recorder.searches) == 0
 

@@ -23,6 +23,7 @@ from nvr.model.timeline import Extent, GapReason, Run, Timeline
 from nvr.model.tokens import AUDIO001, META001, VIDEO001, JobToken, RecordingToken, SearchToken, TrackKey
 from nvr.search.session import Looks, Session
 from nvr.search.sessions import SearchSessions, SearchSettings
+from nvr.search.shares import Shares
 from nvr.storage.footage import Footage
 from tests.support.configuration import a_job, a_recording
 
@@ -230,7 +231,7 @@ async def test_the_filter_can_compare_every_element_of_the_information() -> None
 
 
 @pytest.mark.requirement("RS-6.7-03", "RS-6.7-04")
-def test_what_the_scope_names_must_exist_and_its_filter_parse() -> None:
+async def test_what_the_scope_names_must_exist_and_its_filter_parse() -> None:
     recorder = a_recorder(2)
     nosuch = SearchScope(recordings=(RecordingToken("rec-1"), RecordingToken("nosuch")))
     with pytest.raises(UnknownToken, match="nosuch"):
@@ -310,7 +311,7 @@ async def test_the_keep_alive_time_starts_anew_with_each_request_and_then_ends_t
 
 
 @pytest.mark.requirement("RS-6.7-11")
-def test_long_keep_alive_times_are_shortened_and_senseless_ones_mended() -> None:
+async def test_long_keep_alive_times_are_shortened_and_senseless_ones_mended() -> None:
     recorder = a_recorder(1)
     for asked, honoured in ((3600 * NS, 600 * NS), (0, NS), (-5, NS)):
         recorder.find(EVERYTHING, None, asked)
@@ -321,7 +322,7 @@ def test_long_keep_alive_times_are_shortened_and_senseless_ones_mended() -> None
 
 
 @pytest.mark.requirement("RS-6.2.3-01", "RS-6.2.3-07")
-def test_tokens_are_never_used_twice() -> None:
+async def test_tokens_are_never_used_twice() -> None:
     recorder = a_recorder(1)
     seen = set()
     for _ in range(1000):
@@ -349,7 +350,7 @@ async def test_an_ended_session_is_gone_and_its_end_point_is_an_instant() -> Non
 
 
 @pytest.mark.requirement("RS-6.7-05")
-def test_one_session_more_than_the_limit_is_refused_until_one_ends_or_expires() -> None:
+async def test_one_session_more_than_the_limit_is_refused_until_one_ends_or_expires() -> None:
     recorder = a_recorder(1, SearchSettings(sessions=2))
     first = recorder.find(EVERYTHING, None, 20 * NS)
     recorder.find(EVERYTHING, None, 10 * NS)
@@ -380,7 +381,7 @@ class Slow:
         self.clock_ns = 0
         self._cost_ns = cost_ns
         self._every = every
-        search = Looks(map(self._found, looks), lambda: self.clock_ns)
+        search = Looks(map(self._found, looks), Shares(lambda: self.clock_ns).of(None))
         self.session = Session(search, 10 * NS, lambda: self.clock_ns)
 
     def _found(self, number: int) -> int | None:
@@ -497,6 +498,18 @@ async def test_one_user_cannot_take_the_places_of_the_others() -> None:
     assert len(recorder.searches) == 1
 
 
+async def test_the_searches_of_an_account_end_with_it_and_calls_that_wait_return() -> None:
+    recorder = a_recorder(3)
+    gone, other = recorder.find(EVERYTHING, None, 10 * NS, "gone"), recorder.find(EVERYTHING, None, 10 * NS, "other")
+    nobody = recorder.find(EVERYTHING, None, 10 * NS)
+    recorder.searches.end_of(["gone", "unknown"])
+    with pytest.raises(UnknownToken):
+        recorder.searches.state(gone, "gone")
+    assert recorder.searches.state(other, "other") is SEARCHING
+    assert recorder.searches.state(nobody) is SEARCHING
+    assert len(recorder.searches) == 2
+
+
 async def test_a_search_that_fails_is_over_and_never_completed() -> None:
     recorder = a_recorder(3)
     search = recorder.find(EVERYTHING, None, 10 * NS)
@@ -521,7 +534,7 @@ async def test_who_waits_behind_a_call_that_fails_is_not_told_completed() -> Non
         raise RuntimeError("broken")
 
     clock = count(0, 10 * NS).__next__
-    session = Session(Looks(failing(), clock), NS, clock)
+    session = Session(Looks(failing(), Shares(clock).of(None)), NS, clock)
     first, second = await asyncio.gather(
         session.results(5, None, None), session.results(5, None, None), return_exceptions=True
     )

@@ -95,6 +95,23 @@ async def test_a_step_that_fails_while_nobody_waits_is_told_to_the_next_who_asks
     assert len(searches) == 0
 
 
+async def test_a_failure_that_nobody_asks_about_is_logged_when_the_session_ends(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def step(search: SteppedSearch[int], wanted: int) -> None:
+        raise RuntimeError("the disk is gone")
+
+    monkeypatch.setattr(SteppedSearch, "step", step)
+    searches = Searched(a_recording("rec-1")).searches
+    token = await events(searches)
+    await asyncio.sleep(0)
+    searches.end(token)
+    await asyncio.sleep(0)
+    assert [r.getMessage() for r in caplog.records] == [
+        "a search of nobody failed before its results were asked for: the disk is gone"
+    ]
+
+
 async def recordings(searches: SearchSessions) -> SearchToken:
     return searches.find_recordings(SCOPE, LIMITS)
 
