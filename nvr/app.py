@@ -36,6 +36,7 @@ from nvr.http.consumer import Notifier
 from nvr.http.listener import Address, Listener
 from nvr.ingest.arbiter import SourceStream
 from nvr.ingest.engine import IngestEngine
+from nvr.ingest.memory import HeldMemory
 from nvr.lifecycle import Parts
 from nvr.model.errors import UnknownToken
 from nvr.model.receiver import Receiver, TransportProtocol
@@ -228,7 +229,7 @@ class Daemon:
     async def _make_recorder(self, parts: Parts, stores: Stores) -> Recorder:
         """Nothing of it runs yet."""
         settings = self._settings
-        ingest = IngestEngine(stores.storage, settings.ingest)
+        ingest = IngestEngine(stores.storage, settings.ingest, memory=HeldMemory(stores.storage.memory))
         state = await ControlState.load(stores.configuration, ingest, settings.control)
         control = RecordingControl(state, stores.storage)
 

@@ -13,6 +13,7 @@ from typing import Final
 
 from nvr.ingest.arbiter import SourceStream
 from nvr.ingest.clock import SessionClock
+from nvr.ingest.memory import HeldMemory
 from nvr.ingest.offer import OfferedStream
 from nvr.ingest.pipeline import TrackPipeline
 from nvr.ingest.settings import Times
@@ -44,7 +45,10 @@ class _Loss:
 class SessionStream:
     """Where the packets of one stream come in, and where its samples go."""
 
-    def __init__(self, offered: OfferedStream, clocks: SessionClock, times: Times) -> None:
+    def __init__(
+        self, offered: OfferedStream, clocks: SessionClock, times: Times, memory: HeldMemory | None = None
+    ) -> None:
+        """What waits for the clock counts in `memory`."""
         self.offered = offered
         self.clock = clocks.stream(offered.receiver.clock_rate)
         self.sinks: list[TrackPipeline] = []
@@ -63,6 +67,7 @@ class SessionStream:
         """Somebody has begun to watch it, and no clean point has come since."""
         self._clocks = clocks
         self._times = times
+        self._memory = HeldMemory() if memory is None else memory
         self._held_size = 0
         self._lost_told = 0
         self._dropped_told = 0
@@ -197,12 +202,15 @@ class SessionStream:
             else:
                 self.held.append(unit)
                 self._held_size += len(unit.data)
-        if self.held and (self.clock.hold_expired(now) or self._held_size > MAXIMUM_HELD):
+                self._memory.add(len(unit.data))
+        if self.held and (self.clock.hold_expired(now) or self._held_size > MAXIMUM_HELD or not self._memory.relieve()):
             self._release_by_arrival()
 
     def release(self) -> None:
         """The clock is fixed: what has waited for it goes on."""
-        held, self.held, self._held_size = self.held, [], 0
+        held, self.held = self.held, []
+        self._memory.give(self._held_size)
+        self._held_size = 0
         for item in held:
             if isinstance(item, _Loss):
                 self._lost(item.packets, item.units)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -19,9 +19,11 @@ from nvr.ingest.buffers import usable_receive_buffer
 from nvr.ingest.counters import ReceiverCounters
 from nvr.ingest.delivery import SampleTap
 from nvr.ingest.drain import Drain
+from nvr.ingest.event_needs import excesses, needs_of
 from nvr.ingest.gate import Gates, NoGates
 from nvr.ingest.handover import HandOvers
 from nvr.ingest.live import LiveOffer, LiveTap
+from nvr.ingest.memory import HeldMemory
 from nvr.ingest.settings import IngestSettings, Times
 from nvr.ingest.source import Source, Watcher
 from nvr.ingest.subscriptions import Subscriptions
@@ -54,12 +56,21 @@ SLICE_NS = 3_000_000
 class IngestEngine:
     """All receivers and jobs of the daemon. Belongs to the event loop; nothing here blocks."""
 
-    def __init__(self, storage: Storage, settings: IngestSettings | None = None, times: Times | None = None) -> None:
+    def __init__(
+        self,
+        storage: Storage,
+        settings: IngestSettings | None = None,
+        times: Times | None = None,
+        memory: HeldMemory | None = None,
+    ) -> None:
+        """`memory` is what ingest may hold, shared with the queues of storage."""
         self.on_streams: Callable[[ReceiverToken, Sequence[SourceStream]], None] = lambda token, streams: None
         """Called when the session description of a receiver is known, before its tracks are mapped."""
         self.watcher: Watcher | None = None
         self.gates: Gates = NoGates()
         """Of the jobs that record while events last."""
+        self.memory = HeldMemory() if memory is None else memory
+        self.memory.name_of = self._name_of
         self._storage = storage
         self._settings = settings or IngestSettings()
         self._times = times or Times()
@@ -68,6 +79,8 @@ class IngestEngine:
         self._receivers: dict[ReceiverToken, Receiver] = {}
         self._due: dict[ReceiverToken, None] = {}
         """Receivers for which something has changed that is not made yet."""
+        self._told: set[str] = set()
+        """What cannot be held of Before: each is logged once."""
         self._slice: asyncio.Handle | None = None
         """The next slice of what is due."""
         self._sources: dict[ReceiverToken, Source] = {}
@@ -98,6 +111,7 @@ class IngestEngine:
             usable_receive_buffer, self._settings.receive_buffer_bytes, self._settings.udp_receive_buffer_bytes
         )
         self._running = True
+        self._weigh()
         self._due.update(dict.fromkeys(self._receivers))
         while True:
             if not self._make_some(self._slice_end()):
@@ -128,7 +142,12 @@ class IngestEngine:
     ) -> None:
         """The whole desired state. What has not changed is not disturbed."""
         until_ns = self._slice_end()
+        known, jobs_before = self._assignment.recordings, self._assignment.jobs
         self._assignment.change(recordings, jobs)
+        for recording in known.keys() - self._assignment.recordings.keys():
+            self.memory.forget(recording)
+        if self._running and self._waits_otherwise(jobs_before):
+            self._weigh()
         before, self._receivers = self._receivers, {r.token: r for r in receivers}
         for token in differing(before, self._receivers):
             self._due[token] = None
@@ -137,6 +156,25 @@ class IngestEngine:
                 self._silent_udp.pop(token, None)
         if self._running and self._slice is None:
             self._next_slice(until_ns)
+
+    def _waits_otherwise(self, before: Mapping[JobToken, RecordingJob]) -> bool:
+        """Whether a job waits for events that did not, or waits for others."""
+        after = self._assignment.jobs
+        filters = ((before.get(t), after.get(t)) for t in differing(before, after))
+        return any(now is not None and now.configuration.event_filter is not None for _, now in filters)
+
+    def _weigh(self) -> None:
+        """Says where the memory that is set cannot hold what jobs with an EventFilter ask for."""
+        needs = needs_of(self._assignment.recordings, self._assignment.jobs.values())
+        most = self._settings.pipeline.event_buffer_bytes
+        for told in excesses(needs, most, self.memory.limit, self.memory.label):
+            if told not in self._told:
+                logger.warning("%s", told)
+            self._told.add(told)
+
+    def _name_of(self, recording: RecordingToken) -> str:
+        found = self._assignment.recordings.get(recording)
+        return "" if found is None else found.configuration.source.name
 
     def _slice_end(self) -> int:
         return self._times.monotonic() + SLICE_NS
@@ -245,6 +283,7 @@ class IngestEngine:
             on_start=partial(self._hand_overs.started, receiver.token),
             watcher=lambda: self.watcher,
             gates=lambda: self.gates,
+            memory=self.memory,
         )
 
     def _dismiss(self, source: Source) -> None:

@@ -15,6 +15,7 @@ from nvr.ingest.connection import CameraConnection
 from nvr.ingest.delivery import SampleTap, SessionStream
 from nvr.ingest.drain import Drain
 from nvr.ingest.handshake import PlayingSession
+from nvr.ingest.memory import HeldMemory
 from nvr.ingest.pipeline import TrackPipeline
 from nvr.ingest.settings import IngestSettings, Times
 from nvr.ingest.stream import StreamReceiver
@@ -38,7 +39,15 @@ class NothingOverUdp(SourceError):
 class Session:
     """Owns the connection from PLAY to its end. `closed` tells how it ended."""
 
-    def __init__(self, settings: IngestSettings, times: Times, drain: Drain, cname: str, ssrc: int) -> None:
+    def __init__(
+        self,
+        settings: IngestSettings,
+        times: Times,
+        drain: Drain,
+        cname: str,
+        ssrc: int,
+        memory: HeldMemory | None = None,
+    ) -> None:
         self.clock = SessionClock(settings.clock)
         self.streams: list[SessionStream] = []
         self.closed: asyncio.Future[SourceError] = asyncio.get_running_loop().create_future()
@@ -51,6 +60,7 @@ class Session:
         self._drain = drain
         self._cname = cname
         self._ssrc = ssrc
+        self._memory = HeldMemory() if memory is None else memory
         self._playing: PlayingSession | None = None
         self._began_at = 0
         self._by_receiver: dict[StreamReceiver, SessionStream] = {}
@@ -69,7 +79,7 @@ class Session:
         """The streams are set up; the first packets come with the answer to PLAY."""
         self._playing = playing
         now = self._times.monotonic()
-        self.streams = [SessionStream(o, self.clock, self._times) for o in playing.streams]
+        self.streams = [SessionStream(o, self.clock, self._times, self._memory) for o in playing.streams]
         self._by_receiver = {stream.receiver: stream for stream in self.streams}
         self._fed_at = self._began_at = now
         self._next_report = now + self._settings.report_interval_ns

@@ -19,6 +19,7 @@ from nvr.ingest.endpoint import Endpoint
 from nvr.ingest.gate import Gates, NoGates
 from nvr.ingest.handshake import PlayingSession, open_session
 from nvr.ingest.live import LiveOffer, LiveTap, Watching, offers_of
+from nvr.ingest.memory import HeldMemory
 from nvr.ingest.session import NothingOverUdp, Session
 from nvr.ingest.settings import IngestSettings, Times
 from nvr.ingest.tracks import State, Storage, Tracks
@@ -87,6 +88,7 @@ class Source:
         on_start: Callable[[TrackKey], None] = lambda key: None,
         watcher: Callable[[], Watcher | None] = lambda: None,
         gates: Callable[[], Gates] = NoGates,
+        memory: HeldMemory | None = None,
     ) -> None:
         self.token = receiver.token
         self.configuration: ReceiverConfiguration = receiver.configuration
@@ -98,7 +100,8 @@ class Source:
         """Why the last attempt failed or the last connection ended; None while connected and before the first."""
         self.remark: str | None = None
         """One sentence where media do not come as the StreamSetup asks for; None while they do."""
-        self._tracks = Tracks(storage, settings.pipeline, on_start)
+        self._memory = HeldMemory() if memory is None else memory
+        self._tracks = Tracks(storage, settings.pipeline, on_start, self._memory)
         self._settings = settings
         self._times = times
         self._drain = drain
@@ -286,7 +289,7 @@ class Source:
     async def _connect_and_hold(self) -> None:
         """One attempt, and the session that it gives until that ends. Camera faults end in `error`."""
         self._become(ReceiverState.CONNECTING)
-        session = Session(self._settings, self._times, self._drain, f"{self.token}@nvr", self._ssrc)
+        session = Session(self._settings, self._times, self._drain, f"{self.token}@nvr", self._ssrc, self._memory)
         transport = self.configuration.stream_setup.protocol
         if transport is TransportProtocol.UDP and self._silence is not None:
             transport = TransportProtocol.RTSP

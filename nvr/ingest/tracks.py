@@ -11,7 +11,8 @@ from typing import Protocol
 from nvr.ingest.arbiter import map_streams
 from nvr.ingest.assignment import Binding
 from nvr.ingest.delivery import SampleTap, SessionStream
-from nvr.ingest.gate import GatedRecorder
+from nvr.ingest.gated import GatedRecorder, StoredTrack
+from nvr.ingest.memory import HeldMemory
 from nvr.ingest.pipeline import PipelineSettings, Recorder, TrackPipeline
 from nvr.ingest.session import Session
 from nvr.media.unit import CodecConfiguration
@@ -31,7 +32,7 @@ _MOMENT_S = 0.1
 class Storage(Protocol):
     """What ingest needs of the storage engine."""
 
-    def recorder(self, key: TrackKey, track_type: TrackType) -> Recorder:
+    def recorder(self, key: TrackKey, track_type: TrackType) -> StoredTrack:
         """Where fragments of a track go; never blocks."""
 
     def configuration(self, key: TrackKey) -> CodecConfiguration | None:
@@ -58,11 +59,16 @@ class Tracks:
     """`on_start` is called with a track right before its first sample is recorded by this receiver."""
 
     def __init__(
-        self, storage: Storage, settings: PipelineSettings, on_start: Callable[[TrackKey], None] = lambda key: None
+        self,
+        storage: Storage,
+        settings: PipelineSettings,
+        on_start: Callable[[TrackKey], None] = lambda key: None,
+        memory: HeldMemory | None = None,
     ) -> None:
         self._storage = storage
         self._settings = settings
         self._on_start = on_start
+        self._memory = HeldMemory() if memory is None else memory
         self._session: Session | None = None
         self._tracks: dict[TrackKey, _Track] = {}
         self._taps: dict[TrackKey, list[SampleTap]] = {}
@@ -105,10 +111,18 @@ class Tracks:
         self._plug()
 
     def _take(self, binding: Binding) -> _Track:
-        recorder = self._storage.recorder(binding.key, binding.track_type)
+        stored = self._storage.recorder(binding.key, binding.track_type)
+        recorder: Recorder = stored
         gated = None
         if binding.gate is not None:
-            recorder = gated = GatedRecorder(recorder, binding.gate, self._settings.event_buffer_bytes, _a_moment_later)
+            recorder = gated = GatedRecorder(
+                binding.key,
+                stored,
+                binding.gate,
+                self._settings.event_buffer_bytes,
+                self._memory,
+                _a_moment_later,
+            )
         on_start = partial(self._on_start, binding.key)
         pipeline = TrackPipeline(recorder, binding.track_type, self._settings, on_start=on_start)
         return _Track(binding, pipeline, gated)

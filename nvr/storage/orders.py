@@ -71,7 +71,8 @@ class Close:
 
 @dataclass(frozen=True, slots=True)
 class CorrectEnd:
-    """The run ended with this closed file: the next one of the run could not be made. File and row shall say so."""
+    """The run ended with this closed file, for this reason: the next one of the run could not be made, or something was
+    wanted behind it after all and is missing. File and row shall say so."""
 
     file_id: str
     end_reason: GapReason

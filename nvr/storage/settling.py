@@ -98,12 +98,13 @@ def finish(
     """Cuts the file behind its last whole fragment and closes it as `TrackFileWriter.close` does.
 
     A file with a good tail is left as it is, and says itself why it ended; with `correct`, one that says that its run
-    goes on says from now on that the run ended with it: its tail is written anew, and the index must call it OPEN then.
+    goes on, or that nothing was wanted behind it, says from now on that the run ended with it for this reason: its tail
+    is written anew, and the index must call it OPEN then.
     Raises OSError; StorageError when the file is not as it was examined.
     """
     if examined.closing is not None:
         said = reason_of(examined.closing.end_reason)
-        if not correct or said is not None:
+        if not correct or said not in (None, GapReason.NO_EVENT):
             return Settled(examined.identity, Figures.of(examined.entries, examined.size), said, adopted=False)
     last = examined.entries[-1]
     end = last.offset + last.length

@@ -45,6 +45,8 @@ class TrackFootage:
         self._extent: Extent | None = None
         self._open: set[str] = set()
         """Ids of the runs that have not ended."""
+        self._corrected: tuple[str, GapReason] = "", GapReason.UNKNOWN
+        """A run whose end is still on its way here, and why it ended."""
         self.awaited: dict[str, UtcNs] = {}
         """Runs that a daemon before this one did not end, and where their open files start: not shown until they have
         been examined, and known to have ended with that daemon."""
@@ -113,9 +115,19 @@ class TrackFootage:
         known = self._runs.get(run_id)
         if known is None or known.end_reason is not None:
             return None
-        ended = Run(run_id, known.start_ns, known.end_ns, reason)
+        corrected_id, corrected = self._corrected
+        ended = Run(run_id, known.start_ns, known.end_ns, corrected if corrected_id == run_id else reason)
         self._changed_one(known, ended)
         return ended
+
+    def correct(self, run_id: str, reason: GapReason) -> None:
+        """A run that has ended, or whose end is on its way here, ended for another reason than was told."""
+        known = self._runs.get(run_id)
+        if known is None or known.end_reason is None:
+            self._corrected = run_id, reason
+        else:
+            self._runs[run_id] = replace(known, end_reason=reason)
+            self._changed()
 
     def cut(self, starts: Mapping[str, UtcNs | None]) -> None:
         """Footage has been deleted: where the runs with these ids begin now, None where nothing of one is left."""
@@ -185,6 +197,8 @@ class TrackRecorder:
         self._phase = crc32(str(footage.key).encode())
         self._file: GrowingFile | None = None
         self._volume: Volume | None = None
+        self._last: TrackFileRow | None = None
+        """The last file of the last run that has ended in order."""
         self._last_start_ns: UtcNs = 0
         self._gap_before: GapReason | None = None
         self._gap_before_run: GapReason | None = None
@@ -238,8 +252,18 @@ class TrackRecorder:
         began with."""
         if self._file is not None:
             self._writers.order(self._file.row.volume_id, Close(self._file, reason))
-            self._file = None
+            self._last, self._file = self._file.row, None
             self._gap_before = reason
+
+    def correct_gap(self, reason: GapReason) -> None:
+        """The gap since the last run has another reason than it began with. Nothing while a run is under way, and where
+        the last run is of a daemon before this one."""
+        last = self._last
+        if self._file is not None or last is None:
+            return
+        self._gap_before = reason
+        self._footage.correct(last.run_id, reason)
+        self._writers.order(last.volume_id, CorrectEnd(last.file_id, reason))
 
     def on_failed(self, file: GrowingFile) -> None:
         """The writer gave this file up. The fragments behind it are lost up to the next `append`."""
@@ -310,4 +334,4 @@ class TrackRecorder:
             self._writers.order(self._file.row.volume_id, Close(self._file, None))
         else:
             self._gap_before_run = file.row.gap_before
-        self._file, self._volume, self._gap_before = file, volume, None
+        self._file, self._volume, self._gap_before, self._last = file, volume, None, None

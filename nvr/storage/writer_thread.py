@@ -22,20 +22,34 @@ _BATCH = 32
 
 
 class MemoryCeiling:
-    """Bytes that wait to be written to all volumes together. Safe on any thread."""
+    """Bytes that wait to be written to all volumes together, and what ingest holds. Safe on any thread."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.used = 0
+        self.reclaim: Callable[[int], None] = lambda size: None
+        """Whoever holds what can be done without gives some of it back here, before so many bytes are refused. Called
+        where `take` is: on the loop."""
         self._lock = threading.Lock()
 
     def take(self, size: int) -> bool:
         """False where so much more would be above the limit. One fragment is taken however large it is."""
+        if self._take(size):
+            return True
+        self.reclaim(size)
+        return self._take(size)
+
+    def _take(self, size: int) -> bool:
         with self._lock:
             if self.used and self.used + size > self.limit:
                 return False
             self.used += size
             return True
+
+    def add(self, size: int) -> None:
+        """Takes what is in memory already, above the limit too: whoever does this makes room again at once."""
+        with self._lock:
+            self.used += size
 
     def give(self, size: int) -> None:
         with self._lock:

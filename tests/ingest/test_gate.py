@@ -9,11 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nvr.ingest.gate import BURST_BYTES, LATE_NS, MOST_HELD, EventGate, GatedRecorder
+from nvr.ingest.gate import LATE_NS, MOST_HELD, EventGate
+from nvr.ingest.gated import BURST_BYTES, GatedRecorder
+from nvr.ingest.memory import HeldMemory
 from nvr.media.unit import Fragment
 from nvr.model.time import NS
 from nvr.model.timeline import GapReason
 from tests.support.footage import START, TrackScript, video
+from tests.support.ingest import key
 
 ENDLESS = 1 << 40
 
@@ -34,15 +37,23 @@ class Storage:
     def end_run(self, reason: GapReason) -> None:
         self.steps.append(reason)
 
+    def correct_gap(self, reason: GapReason) -> None:
+        assert isinstance(self.steps[-1], GapReason)
+        self.steps[-1] = reason
+
 
 class House:
     """A camera with a picture group of one second, each fragment named by its second."""
 
-    def __init__(self, before: int = 0, after: int = 0, memory: int = ENDLESS) -> None:
+    def __init__(
+        self, before: int = 0, after: int = 0, most: int = ENDLESS, memory: HeldMemory | None = None, name: str = "1"
+    ) -> None:
         self.storage = Storage()
         self.gate = EventGate(before * NS, after * NS)
         self.waiting: list[Callable[[], None]] = []
-        self.recorder = GatedRecorder(self.storage, self.gate, memory, self.waiting.append)
+        self.memory = HeldMemory() if memory is None else memory
+        self.key = key(recording=f"rec-{name}")
+        self.recorder = GatedRecorder(self.key, self.storage, self.gate, most, self.memory, self.waiting.append)
         self.script = TrackScript(video())
 
     def send(self, seconds: int, *, clean: bool = True, size: int = 300) -> bool:
@@ -57,6 +68,10 @@ class House:
     def gap(self, seconds: int, reason: GapReason) -> None:
         self.recorder.end_run(reason)
         self.script.at_ns += seconds * NS
+
+    @property
+    def dropped(self) -> int:
+        return next((b.dropped for b in self.memory.buffers() if b.key == self.key), 0)
 
     def at(self, second: float) -> int:
         return START + int(second * NS)
@@ -218,16 +233,16 @@ def test_what_has_waited_goes_to_storage_in_bursts() -> None:
 
 
 def test_memory_is_bounded_and_what_is_dropped_is_counted() -> None:
-    house = House(before=60, memory=20_000)
+    house = House(before=60, most=20_000)
     house.send(60)
     assert house.recorder.held_bytes <= 20_000
-    assert house.recorder.overflowed > 0
+    assert house.dropped > 0
     house.gate.pulse(house.at(60))
-    assert house.storage.steps == list(range(house.recorder.overflowed, 60))
+    assert house.storage.steps == list(range(house.dropped, 60))
 
 
 def test_what_lacks_its_beginning_is_marked() -> None:
-    house = House(memory=10_000)
+    house = House(most=10_000)
     house.send(1)
     house.send(20, clean=False)
     assert house.recorder.held_bytes <= 10_000

@@ -283,3 +283,23 @@ async def test_a_start_that_is_cancelled_while_a_volume_opens_ends_without_a_fau
     with pytest.raises(asyncio.CancelledError):
         await starting
     assert not any(t.name.startswith("writer") and t.is_alive() for t in threading.enumerate())
+
+
+async def test_a_gap_can_turn_out_to_have_another_reason_than_it_began_with(
+    engine: StorageEngine, index: FootageIndex, tmp_path: Path
+) -> None:
+    recorder = engine.recorder(CAMERA, TrackType.VIDEO)
+    script = a_track().with_gop().with_gap(5, GapReason.NO_EVENT).with_gop().with_gap(5, GapReason.NO_EVENT)
+    script.feed(recorder)
+    recorder.correct_gap(GapReason.STORAGE)  # before the end of the run has come back from the volume's thread
+    a_track(at_ns=script.at_ns).with_gop().feed(recorder)
+    recorder.correct_gap(GapReason.UNKNOWN)  # a run is under way: this gap is over
+    await engine.flush()
+    reasons = [gap.reason for gap in engine.timeline(CAMERA).gaps()]
+    assert reasons == [GapReason.NO_EVENT, GapReason.STORAGE]
+    await engine.stop()
+    again = StorageEngine(settings_in(tmp_path), index)
+    await again.start()
+    assert [gap.reason for gap in again.timeline(CAMERA).gaps()] == reasons
+    await again.stop()
+    check_settled(tmp_path / "default", index, [CAMERA])

@@ -50,6 +50,10 @@ class FakeRecorder:
     def end_run(self, reason: GapReason) -> None:
         self.events.append(reason)
 
+    def correct_gap(self, reason: GapReason) -> None:
+        last = max(n for n, e in enumerate(self.events) if isinstance(e, GapReason))
+        self.events[last] = reason
+
     @property
     def fragments(self) -> list[Fragment]:
         return [e for e in self.events if isinstance(e, Fragment)]
