@@ -47,6 +47,7 @@ from nvr.observation import (
     CameraObservation,
     DiscoveryObservation,
     EventObservation,
+    EventRecordingObservation,
     IngestObservation,
     LockoutObservation,
     LoopObservation,
@@ -74,6 +75,7 @@ from nvr.storage.events import EventIndex
 from nvr.storage.index import SqlFootageIndex
 from nvr.storage.volume import VolumeState
 from nvr.storage.watcher import Watchers
+from nvr.web.health import Part
 
 log = logging.getLogger(__name__)
 
@@ -149,7 +151,7 @@ class Daemon:
         await first_administrator(stores.users)
         require_user_beyond_loopback(stores.users, settings)
         recorder = await self._make_recorder(parts, stores)
-        broker, deliveries = await self._start_events(parts, recorder)
+        broker, deliveries, told_of_events = await self._start_events(parts, recorder)
         lockout = Lockout(lambda name: stores.users.user(name) is not None, settings.auth.lockout)
         tls = await self._open_tls(parts)
         memory = DeviceMemory(stores.stored.device, stores.configuration, fixed_scopes(settings.device))
@@ -181,7 +183,7 @@ class Daemon:
             settings.http,
             soap,
             Contract(contract_directory()),
-            parts=(told_of_storage,),
+            parts=(told_of_storage, told_of_events),
             sources=(
                 told_of_storage,
                 IngestObservation(recorder.ingest, recorder.receivers, recorder.control),
@@ -189,6 +191,7 @@ class Daemon:
                 LockoutObservation(lockout, time.time_ns),
                 DiscoveryObservation(discovery),
                 EventObservation(broker, deliveries),
+                told_of_events,
                 SearchObservation(searches, recorder.indexer),
                 CameraObservation(recorder.cameras),
                 LoopObservation(worst_delay),
@@ -203,7 +206,7 @@ class Daemon:
         recorder.control.start()
         await recorder.ingest.start()
         parts.started("receivers", recorder.ingest.stop)
-        await self._start_commands(parts, recorder, told_of_storage)
+        await self._start_commands(parts, recorder, (told_of_storage, told_of_events))
         stores.storage.recover()  # now that cameras are recorded
         await parts.enter("check of the index", check_of_index(stores.index))
         await discovery.start(self._served())  # its Hello says that everything else answers
@@ -261,7 +264,9 @@ class Daemon:
         parts.started("certificate", tls.stop)
         return await tls.start([endpoint.host for endpoint in secure])
 
-    async def _start_events(self, parts: Parts, recorder: Recorder) -> tuple[Broker, Deliveries]:
+    async def _start_events(
+        self, parts: Parts, recorder: Recorder
+    ) -> tuple[Broker, Deliveries, EventRecordingObservation]:
         """The broker, told by control, ingest and storage; and the indexer, told of footage as well."""
         state, storage = recorder.state, recorder.stores.storage
         broker = Broker(self._settings.events)
@@ -271,8 +276,11 @@ class Daemon:
         parts.started("event subscriptions", deliveries.stop)
         publisher = Publisher(broker, recorder.control, storage.timeline, recorder.ingest.changed_receivers)
         publisher.start(state.now.receivers.values(), storage.volumes())
-        event_recording = EventRecording(broker, state.now.jobs.values())
+        held = recorder.ingest.memory
+        event_recording = EventRecording(broker, state.now.jobs.values(), held)
         recorder.ingest.gates = event_recording
+        documents = event_recording.documents
+        await parts.enter("events of cameras", running(documents.run(), "the events of cameras"))
 
         def changed(before: Configured | None, after: Configured | None) -> None:
             event_recording.changed(before, after)
@@ -284,7 +292,7 @@ class Daemon:
         storage.on_volume = publisher.volume_changed
         await parts.enter("job states", running(publisher.run(), "states of recording jobs"))
         await parts.enter("metadata indexer", running(recorder.indexer.run(), "the index of camera events"))
-        return broker, deliveries
+        return broker, deliveries, EventRecordingObservation(held, documents)
 
     async def _start_rtsp(
         self, parts: Parts, recorder: Recorder, lockout: Lockout, tls: ssl.SSLContext | None, memory: DeviceMemory
@@ -322,7 +330,7 @@ class Daemon:
         if listen.https is not None:
             self.https = Endpoint(bound[1].host, bound[1].port)
 
-    async def _start_commands(self, parts: Parts, recorder: Recorder, told_of_storage: StorageObservation) -> None:
+    async def _start_commands(self, parts: Parts, recorder: Recorder, told: Sequence[Part]) -> None:
         storage = recorder.stores.storage
         operations = Operations(
             recorder.stores.users,
@@ -330,7 +338,7 @@ class Daemon:
             recorder.receivers,
             remark=recorder.ingest.remark,
             mend=storage.mend,
-            health=lambda: (*told_of_storage.problems(), *told_of_storage.warnings()),
+            health=lambda: [what for part in told for what in (*part.problems(), *part.warnings())],
             volumes=lambda: [(v.root, v.id) for v in storage.volumes() if v.state is not VolumeState.MISSING],
             oldest=storage.begin_of,
         )

@@ -2,35 +2,30 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Iterator
 
 from nvr.events.broker import Broker
 from nvr.events.conditions import EventConditions
 from nvr.events.publisher import Configured
+from nvr.ingest.event_documents import EventDocuments
 from nvr.ingest.gate import EventGate
-from nvr.media.onvif_events import events
+from nvr.ingest.memory import HeldMemory
 from nvr.media.unit import Sample
-from nvr.model.errors import FormatError
 from nvr.model.event import Event
 from nvr.model.job import RECEIVER_TYPE, RecordingEventFilter, RecordingJob
 from nvr.model.notification import Notification, notification
 from nvr.model.receiver import Receiver
 from nvr.model.tokens import JobToken, ReceiverToken
 
-log = logging.getLogger(__name__)
-
 
 class EventRecording:
     """The gates of the jobs with an EventFilter. Belongs to the event loop."""
 
-    def __init__(self, broker: Broker, jobs: Iterable[RecordingJob]) -> None:
-        """`jobs` are those configured at the start."""
-        self.unread = 0
-        """Metadata documents that could hold events and could not be read."""
+    def __init__(self, broker: Broker, jobs: Iterable[RecordingJob], memory: HeldMemory) -> None:
+        """`jobs` are those configured at the start; documents that wait to be read count in `memory`."""
         self._broker = broker
         self._conditions = EventConditions(_gate, self._own)
-        self._complained: set[ReceiverToken] = set()
+        self.documents = EventDocuments(self._conditions.heard_from, memory)
         for job in jobs:
             self.changed(None, job)
         broker.watcher = self._told
@@ -46,7 +41,10 @@ class EventRecording:
         elif isinstance(before, Receiver) and (
             not isinstance(after, Receiver) or before.configuration.media_uri != after.configuration.media_uri
         ):
+            self.documents.forget(before.token)
             self._conditions.forget(before.token)
+            if after is None:
+                self.documents.forget_counts(before.token)
 
     # What ingest asks for
 
@@ -60,16 +58,7 @@ class EventRecording:
 
     def heard(self, receiver: ReceiverToken, sample: Sample) -> None:
         """A metadata document of a receiver."""
-        try:
-            told = events(sample.data)
-        except FormatError as e:
-            self.unread += 1
-            if receiver not in self._complained:
-                self._complained.add(receiver)
-                log.warning("receiver %s: its events cannot be read: %s", receiver, e)
-            return
-        for one in told:
-            self._conditions.heard_from(receiver, one, sample.utc_ns)
+        self.documents.take(receiver, sample.data, sample.utc_ns)
 
     def _told(self, event: Event) -> None:
         self._conditions.heard_here(notification(event))

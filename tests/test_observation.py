@@ -6,9 +6,13 @@ from typing import Any
 
 from nvr.auth.credentials import Vault
 from nvr.auth.users import UserStore
+from nvr.ingest.event_documents import EventDocuments
+from nvr.ingest.memory import HeldMemory
 from nvr.model.receiver import ReceiverState
-from nvr.observation import IngestObservation
+from nvr.model.tokens import ReceiverToken
+from nvr.observation import EventRecordingObservation, IngestObservation
 from nvr.operations import Operations
+from tests.ingest.test_gate import House
 from tests.support.control import Controlled
 from tests.test_operations import NoPersistence
 
@@ -31,3 +35,25 @@ async def test_the_name_of_a_camera_stands_beside_the_tokens_that_log_and_counte
     metrics = {m.name: m for m in IngestObservation(told, house.receivers, house.control).metrics()}
     labels = {"receiver": added.receiver, "recording": added.recording, "name": "yard"}
     assert [(s.value, s.labels) for s in metrics["nvr_camera_info"].samples] == [(1.0, labels)]
+
+
+async def test_what_waits_for_events_is_told_by_track_with_the_name_of_its_camera() -> None:
+    memory = HeldMemory()
+    memory.name_of = {"rec-1": "yard"}.__getitem__
+    house = House(before=30, most=20_000, memory=memory)
+    house.send(30)
+    documents = EventDocuments(lambda receiver, told, at_ns: None, memory)
+    documents.take(ReceiverToken("rcv-1"), b"<NotificationMessage", 1)
+    seen = EventRecordingObservation(memory, documents)
+    metrics = {m.name: m for m in seen.metrics()}
+    labels = {"recording": "rec-1", "track": "VIDEO001", "name": "yard"}
+    held, dropped = (metrics[f"nvr_event_buffer_{n}"].samples for n in ("bytes", "dropped_fragments_total"))
+    assert [s.labels for s in (*held, *dropped)] == [labels] * 2
+    assert 0 < held[0].value <= 20_000
+    assert dropped[0].value == house.dropped > 0
+    (unread,) = metrics["nvr_event_documents_unread_total"].samples
+    assert (unread.value, unread.labels) == (1.0, {"receiver": "rcv-1"})
+    (warning,) = seen.warnings()
+    assert "rec-1/VIDEO001 (yard)" in warning
+    house.recorder.close()
+    assert seen.warnings() == []

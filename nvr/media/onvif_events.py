@@ -32,14 +32,23 @@ _WIDE = etree.XPath(f"boolean(//*[@*[{MAX_ATTRIBUTES + 1}]])")
 
 
 def events(document: bytes) -> list[Notification]:
+    """As `notifications`."""
+    return list(notifications(document))
+
+
+def may_tell(document: bytes) -> bool:
+    """Whether a document can tell anything, as far as that is seen without unpacking and parsing it."""
+    return _MARK in document or document.startswith(_GZIP) or b"\0" in document[:4]
+
+
+def notifications(document: bytes) -> Iterator[Notification]:
     """What a document tells, plain or gzip, in its order; most tell nothing, and that is seen without parsing.
 
     Raises FormatError for what is no XML, is too large, or has a DTD.
     """
     text = unpacked(document)
-    if _MARK not in text and b"\0" not in text[:4]:
-        return []
-    return list(_notifications(parsed(text)))
+    if may_tell(text):
+        yield from _notifications(parsed(text))
 
 
 def parsed(text: bytes, most: int = MAX_BYTES) -> etree._Element:

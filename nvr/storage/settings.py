@@ -70,7 +70,7 @@ class StorageSettings:
     fsync: FsyncPolicy = FsyncPolicy.INTERVAL
     fsync_interval_ns: int = 10 * NS
     memory_bytes: int = 256 << 20
-    """Bound of all these queues together."""
+    """Bound of all these queues together, and of what ingest holds: footage that waits for an event above all."""
     reserve_bytes: int = 256 << 20
     """With less than this above its minimum a volume is tight: the oldest footage makes room, or new files go
     elsewhere."""
