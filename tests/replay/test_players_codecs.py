@@ -20,8 +20,9 @@ from nvr.media.codecs.opus import OpusConfiguration
 from nvr.media.unit import CodecConfiguration, Packetizer, Sample
 from nvr.model.time import NS, ns_from_ticks
 from nvr.model.tokens import AUDIO001, VIDEO001, RecordingToken
-from tests.replay.test_players import GST, House, Stream, house, run
+from tests.replay.test_players import GST, House, Stream, house
 from tests.support.footage import START
+from tests.support.programs import run
 from tests.support.rtp_streams import decode_pictures, encode_pictures, encode_sound, feed, luma, packets_of
 from tests.support.rtsp_client import RtspClient
 

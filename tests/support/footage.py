@@ -6,6 +6,7 @@ import random
 from dataclasses import dataclass, field
 from functools import lru_cache
 
+from nvr.demo.encoder import VideoEncoder
 from nvr.media.codecs.aac import AacConfiguration
 from nvr.media.codecs.g711 import PcmuConfiguration
 from nvr.media.codecs.h264 import H264Configuration
@@ -59,6 +60,20 @@ def _samples(units: list[tuple[int, bytes]], clean: list[bool], rate: int) -> tu
     return tuple(
         Sample(START + ticks * NS // rate, data, is_clean) for (ticks, data), is_clean in zip(units, clean, strict=True)
     )
+
+
+@lru_cache
+def numbered(frames: int, gap_before: int) -> tuple[H264Configuration, tuple[Sample, ...]]:
+    """Pictures with their numbers burnt in, ten a second, a clean point every second, a gap of 20 s before one."""
+    encoder = VideoEncoder(320, 180, 10)
+    samples = []
+    for number in range(frames):
+        at_ns = START + number * NS // 10 + (20 * NS if number >= gap_before else 0)
+        data, clean = encoder.encode(number, at_ns)
+        samples.append(Sample(at_ns, data, clean))
+    nals = nals_of(samples[0].data)
+    sets = {kind: tuple(n for n in nals if n[0] & 31 == kind) for kind in (7, 8)}
+    return H264Configuration(sets[7], sets[8]), tuple(samples)
 
 
 def cut(

@@ -1,17 +1,18 @@
 """An ONVIF replay client of GStreamer elements; runs on the system's Python, which has gi.
 
-    /usr/bin/python3 gst_onvif_client.py URI RATE-CONTROL RATE START STOP FRAMES LAST [RATE START STOP FRAMES LAST ...]
+    /usr/bin/python3 gst_onvif_client.py URI PROTOCOLS RATE-CONTROL RATE START STOP FRAMES LAST [RATE START ...]
 
-Plays, and with the first picture begins to seek; each group of five is one seek while playing. START and STOP are UTC
-nanoseconds, STOP may be `-`; FRAMES is `all`, `key` or `key/MILLISECONDS`. When the picture LAST has come the next seek
-is made. Prints `seek` for each, and for each decoded picture the number that is burnt into it, `?` where none can be
-read.
+PROTOCOLS as rtspsrc names them: `tcp`, `udp`, `http+tcp`. A name and a password in the URI are for Digest. Plays, and
+with the first picture begins to seek; each group of five is one seek while playing. START and STOP are UTC nanoseconds,
+STOP may be `-`; FRAMES is `all`, `key` or `key/MILLISECONDS`. When the picture LAST has come the next seek is made.
+Prints `seek` for each, and for each decoded picture the number that is burnt into it, `?` where none can be read.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+from urllib.parse import unquote, urlsplit
 
 import gi
 
@@ -39,7 +40,7 @@ def number_in(luma: bytes, stride: int, width: int) -> str:
 
 
 class Client:
-    def __init__(self, uri: str, rate_control: str, seeks: list[list[str]]) -> None:
+    def __init__(self, uri: str, protocols: str, rate_control: str, seeks: list[list[str]]) -> None:
         self.loop = GLib.MainLoop()
         self.seeks = seeks
         self.last: str | None = None
@@ -47,11 +48,17 @@ class Client:
         self.failed = True
         self.pipeline = Gst.Pipeline.new()
         source = Gst.ElementFactory.make("rtspsrc")
-        source.set_property("location", uri)
-        source.set_property("protocols", 4)  # TCP
+        parts = urlsplit(uri)
+        source.set_property("location", parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl())
+        if parts.username is not None:
+            source.set_property("user-id", unquote(parts.username))
+            source.set_property("user-pw", unquote(parts.password or ""))
+        Gst.util_set_object_arg(source, "protocols", protocols)
+        source.set_property("tls-validation-flags", 0)
         source.set_property("onvif-mode", True)
         source.set_property("onvif-rate-control", rate_control == "yes")
         source.set_property("buffer-mode", 0)
+        source.set_property("latency", 200)
         source.connect("pad-added", self.on_pad)
         self.pipeline.add(source)
         bus = self.pipeline.get_bus()
@@ -113,7 +120,7 @@ class Client:
 
 if __name__ == "__main__":
     Gst.init(None)
-    given = sys.argv[3:]
-    status = Client(sys.argv[1], sys.argv[2], [given[i : i + 5] for i in range(0, len(given), 5)]).run()
+    given = sys.argv[4:]
+    status = Client(*sys.argv[1:4], [given[i : i + 5] for i in range(0, len(given), 5)]).run()
     sys.stdout.flush()
     os._exit(status)  # the change of rtspsrc to NULL may hang

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import av
 
+from nvr.demo.picture import read_number
 from nvr.media.unit import AccessUnit, Depacketizer, Packetizer
 
 
@@ -189,3 +190,10 @@ def decode_video(codec: str, units: Iterable[bytes]) -> list[bytes]:
         packet = None if data is None else av.Packet(b"".join(b"\0\0\0\1" + nal for nal in nals_of(data)))
         pictures += [bytes(frame.planes[0]) for frame in decoder.decode(packet)]
     return pictures
+
+
+def burnt_in(codec: str, byte_stream: bytes) -> list[int | None]:
+    """The numbers that stand in the pictures of the built-in encoder, decoded from a byte stream (annex B)."""
+    decoder = av.CodecContext.create(codec, "r")
+    frames = [f for packet in [*decoder.parse(byte_stream), *decoder.parse(b""), None] for f in decoder.decode(packet)]
+    return [read_number(bytes(f.planes[0]), f.planes[0].line_size, f.width) for f in frames]
