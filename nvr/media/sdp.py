@@ -148,7 +148,8 @@ class Media:
         if self.connection is not None:
             lines.append(f"c={self.connection}")
         lines += [f"b={b}" for b in self.bandwidth]
-        for f in self.formats:
+        # The preferred one last: FFmpeg plays the first type of the m= line by the last rtpmap of the section.
+        for f in reversed(self.formats):
             if f.encoding:
                 lines.append(f"a=rtpmap:{f.payload_type} {f.rtpmap}")
             if f.fmtp is not None:

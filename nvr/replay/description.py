@@ -16,9 +16,21 @@ _KIND: Final = {TrackType.VIDEO: "video", TrackType.AUDIO: "audio", TrackType.ME
 _FIRST_DYNAMIC: Final = 96
 
 
-def payload_type(index: int, stream: PresentedStream) -> int:
-    """The static type of RFC 3551 where there is one, else a dynamic one of the stream's own."""
-    return _format(index, stream).payload_type
+_LAST_DYNAMIC: Final = 127
+_FIRST_TYPES: Final = 12
+"""So many dynamic types at least are kept for the first formats of streams; those behind are for further formats."""
+_SOUNDS: Final = 4
+"""Streams of sound that may have further formats, five each."""
+
+
+def payload_types(presentation: Presentation, index: int) -> tuple[tuple[CodecConfiguration, int], ...]:
+    """What is described of a stream, each with its payload type.
+
+    They follow from the stream and its formats alone, so that SETUP finds what DESCRIBE said, whatever other streams
+    have come or gone between. A format for which no type is left is not described.
+    """
+    found = _formats(presentation.streams[index], presentation.numbers)
+    return tuple((configuration, fmt.payload_type) for configuration, fmt in found)
 
 
 def describe(presentation: Presentation, local_address: str) -> bytes:
@@ -28,12 +40,12 @@ def describe(presentation: Presentation, local_address: str) -> bytes:
     media = tuple(
         Media(
             _KIND[stream.configuration.track_type],
-            (_format(i, stream),),
+            tuple(f for _, f in _formats(stream, presentation.numbers)),
             control=quote(stream.name),
             onvif_track=stream.onvif_track,
             attributes=_size(stream.configuration),
         )
-        for i, stream in enumerate(presentation.streams)
+        for stream in presentation.streams
     )
     ranges = tuple(("range", range_) for range_ in presentation.ranges)
     return bytes(
@@ -55,15 +67,26 @@ def _size(configuration: CodecConfiguration) -> tuple[Attribute, ...]:
     return ()
 
 
-def _format(index: int, stream: PresentedStream) -> PayloadFormat:
-    configuration = stream.configuration
-    fmt = PayloadFormat.of(_FIRST_DYNAMIC + index, configuration.rtpmap(), configuration.fmtp())
-    for static in STATIC_FORMATS.values():
-        same = (static.encoding, static.clock_rate, static.channels or 1) == (
-            fmt.encoding,
-            fmt.clock_rate,
-            fmt.channels or 1,
-        )
-        if same and fmt.fmtp is None:
-            return static
-    return fmt
+def _formats(stream: PresentedStream, numbers: int) -> list[tuple[CodecConfiguration, PayloadFormat]]:
+    """The static type of RFC 3551 where there is one, else a dynamic one of the stream's own: the first format has one
+    from below, further ones from above. No two streams share one: FFmpeg would give both the parameters of one."""
+    found: list[tuple[CodecConfiguration, PayloadFormat]] = []
+    lowest = _FIRST_DYNAMIC + max(numbers, _FIRST_TYPES)
+    further = iter(range(_LAST_DYNAMIC - stream.sound, lowest - 1, -_SOUNDS) if stream.sound < _SOUNDS else ())
+    for place, configuration in enumerate((stream.configuration, *stream.others)):
+        fmt = _static(configuration)
+        if fmt is None:
+            dynamic = next(further, None) if place else _FIRST_DYNAMIC + stream.number
+            if dynamic is None:
+                continue
+            fmt = PayloadFormat.of(dynamic, configuration.rtpmap(), configuration.fmtp())
+        found.append((configuration, fmt))
+    return found
+
+
+def _static(configuration: CodecConfiguration) -> PayloadFormat | None:
+    fmt = PayloadFormat.of(_FIRST_DYNAMIC, configuration.rtpmap(), configuration.fmtp())
+    if fmt.fmtp is not None:
+        return None
+    wanted = fmt.encoding, fmt.clock_rate, fmt.channels or 1
+    return next((s for s in STATIC_FORMATS.values() if (s.encoding, s.clock_rate, s.channels or 1) == wanted), None)

@@ -32,6 +32,8 @@ class LiveStream:
 
     name: str
     configuration: CodecConfiguration
+    number: int | None = None
+    """Its own among the streams of the source, shown or not; None: its place among those that are shown."""
 
 
 class LiveSource(Protocol):
@@ -73,7 +75,10 @@ class LiveMount:
         streams = self._source.streams()
         if not streams:
             raise RequestRefused(404, "the live source delivers nothing at the moment")
-        presented = tuple(PresentedStream(s.name, s.configuration) for s in streams)
+        numbers = [i if s.number is None else s.number for i, s in enumerate(streams)]
+        presented = tuple(
+            PresentedStream(s.name, s.configuration, number=n) for s, n in zip(streams, numbers, strict=True)
+        )
         # RTP time 0 stands for 1970 then, before the random base is added: any fixed moment serves.
         return Presentation(presented, 0, ("npt=now-",))
 

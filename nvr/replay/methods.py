@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from email.utils import formatdate
@@ -20,7 +20,7 @@ from nvr.model.time import NS
 from nvr.replay import requests
 from nvr.replay.authentication import Authenticator
 from nvr.replay.clock import Clock
-from nvr.replay.description import describe, payload_type
+from nvr.replay.description import describe, payload_types
 from nvr.replay.mounts import Mounts, Presentation, Target
 from nvr.replay.sender import Origin, PacketizerFactory, RtpStream
 from nvr.replay.session import RtspSession, SessionState, next_state
@@ -28,6 +28,8 @@ from nvr.replay.status import RequestRefused
 from nvr.replay.transports import Transports, Way
 
 SERVER: Final = "nvr"
+DESCRIBED: Final = 8
+"""Descriptions that a connection remembers: SETUP gives what DESCRIBE has told."""
 _SEPARATORS: Final = re.compile(r"[,;\s]")
 """What ends a URI in RTP-Info (RFC 2326 12.33); a host may hold it unquoted (RFC 3986 3.2.2)."""
 
@@ -68,6 +70,7 @@ class Methods:
         self.users: set[str] = set()
         """Whose credentials were taken on this connection."""
         self._given: GivenNonces = deque(maxlen=MAX_GIVEN)
+        self._described: OrderedDict[str, Presentation] = OrderedDict()
         self._around = surroundings
         self._transports = transports
         self._local_address = local_address
@@ -152,6 +155,10 @@ class Methods:
         requests.check_accept(request.headers)
         presentation = await target.mount.present()
         body = describe(presentation, self._local_address)
+        self._described[target.path] = presentation
+        self._described.move_to_end(target.path)
+        while len(self._described) > DESCRIBED:
+            self._described.popitem(last=False)
         return Answer(
             self._ok(
                 request,
@@ -171,7 +178,7 @@ class Methods:
                 raise RequestRefused(459, f"session {joined.id} plays {joined.path}, not {target.path}")
         elif len(self.sessions) >= self._around.maximum_sessions:
             raise RequestRefused(503, f"a connection can hold {self._around.maximum_sessions} sessions")
-        presentation = joined.presentation if joined is not None else await target.mount.present()
+        presentation = joined.presentation if joined is not None else await self._presented(target)
         onvif = requests.asks_for_extension(request)
         if joined is None and onvif:
             presentation = replace(presentation, extension=True)
@@ -193,6 +200,17 @@ class Methods:
         transport = str(replace(way.answer, ssrc=rtp.ssrc))
         return Answer(self._ok(request, ("Transport", transport), ("Session", self._session_header(session))))
 
+    async def _presented(self, target: Target) -> Presentation:
+        """What is there now, its streams as they were described on this connection: the client knows payload types and
+        parameter sets from there, and what has changed since is signalled in band."""
+        presentation = await target.mount.present()
+        described = self._described.get(target.path)
+        if described is None:
+            return presentation
+        told = {(s.name, s.configuration.encoding): s for s in described.streams}
+        streams = tuple(told.get((s.name, s.configuration.encoding), s) for s in presentation.streams)
+        return replace(presentation, streams=streams, numbers=described.numbers)
+
     def _set_up(
         self,
         target: Target,
@@ -202,15 +220,16 @@ class Methods:
         way: Way,
         onvif: bool,
     ) -> tuple[RtpStream, RtspSession]:
-        stream = presentation.streams[index]
+        (configuration, payload_type), *others = payload_types(presentation, index)
         channels = way.channels or (None, None)
         rtp = RtpStream(
-            stream.configuration,
-            payload_type(index, stream),
+            configuration,
+            payload_type,
             self._around.packetizer_for,
             self._around.origin(),
             channels[0],
             channels[1],
+            others,
         )
         session = joined or RtspSession(
             target.path,

@@ -21,6 +21,7 @@ from nvr.model.recording import Recording, Track, TrackType
 from nvr.model.time import NS, UtcNs
 from nvr.model.timeline import Timeline
 from nvr.model.tokens import RecordingToken, TrackKey, TrackToken
+from nvr.replay.formats import SoundFormats
 from nvr.replay.plan import PlanTrack
 from nvr.replay.player import Pacing, Playback
 from nvr.replay.playing_time import PlayingTime
@@ -64,7 +65,14 @@ class PresentedStream:
 
     name: str
     configuration: CodecConfiguration
+    """That of its beginning."""
     onvif_track: str | None = None
+    number: int = 0
+    """Its own among the streams of the path, shown or not: the payload type follows from it."""
+    sound: int = 0
+    """Its number among the streams of sound."""
+    others: tuple[CodecConfiguration, ...] = ()
+    """Further formats of sound, of which nothing in band tells, in the order in which they appear."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +86,8 @@ class Presentation:
     """Whether packets carry the replay extension."""
     playing_time: PlayingTime | None = None
     """As it is now. None for a live source."""
+    numbers: int = 0
+    """How many streams the path has, shown or not."""
 
 
 class Mount(Protocol):
@@ -105,28 +115,27 @@ class RecordingMount:
         recording: Recording,
         store: FootageStore,
         readers: Readers,
+        formats: SoundFormats,
         edge_poll_s: float,
         utc_ns: Callable[[], UtcNs],
     ) -> None:
         self._utc_ns = utc_ns
+        self._formats = formats
         self._recording = recording
         self._store = store
         self._readers = readers
         self._edge_poll_s = edge_poll_s
 
     async def present(self) -> Presentation:
-        """Only tracks with footage, each as it was when its footage began: what changed since is sent in band."""
+        """Only tracks with footage, each as it was when its footage began: what has changed since is sent in band, or
+        stands beside it as a further format."""
         with_footage = [
-            (track, timeline.earliest)
-            for track in self._recording.tracks
-            if (timeline := self._store.timeline(self._recording.key(track))).earliest is not None
+            (number, track, timeline)
+            for number, track in enumerate(self._recording.tracks)
+            if (timeline := self._store.timeline(self._recording.key(track))).runs
         ]
-        configurations = await self._read(lambda: [self._first_configuration(t, at) for t, at in with_footage])
-        streams = [
-            PresentedStream(track.token, configuration, track.token)
-            for (track, _), configuration in zip(with_footage, configurations, strict=True)
-            if configuration is not None
-        ]
+        presented = await self._read(lambda: [self._stream(*found) for found in with_footage])
+        streams = [stream for stream in presented if stream is not None]
         if not streams:
             raise RequestRefused(404, f"recording {self._recording.token} holds no footage yet")
         earliest, latest = self._span(self._keys(streams))
@@ -137,7 +146,11 @@ class RecordingMount:
         # The order matters: FFmpeg takes the last of them (and a nonsense duration from a clock alone), GStreamer the
         # first. The duration is stated of what is still being recorded as well: without it FFmpeg does not seek.
         ranges = str(ClockRange(earliest, latest)), str(NptRange(0, playing_time.length_ns))
-        return Presentation(tuple(streams), earliest, ranges, extension=True, playing_time=playing_time)
+        for stream, key in zip(streams, self._keys(streams), strict=True):
+            if stream.configuration.track_type is TrackType.AUDIO:
+                self._formats.look_on(key, self._store, self._readers)
+        numbers = len(self._recording.tracks)
+        return Presentation(tuple(streams), earliest, ranges, True, playing_time, numbers)
 
     def _keys(self, streams: Sequence[PresentedStream]) -> list[TrackKey]:
         return [TrackKey(self._recording.token, TrackToken(s.name)) for s in streams]
@@ -145,9 +158,21 @@ class RecordingMount:
     def _timelines(self, streams: Sequence[PresentedStream]) -> list[Timeline]:
         return [self._store.timeline(key) for key in self._keys(streams)]
 
-    def _first_configuration(self, track: Track, earliest_ns: UtcNs) -> CodecConfiguration | None:
-        ref = next(iter(self._store.footage(self._recording.key(track)).fragments(earliest_ns)), None)
-        return None if ref is None else ref.configuration
+    def _stream(self, number: int, track: Track, timeline: Timeline) -> PresentedStream | None:
+        """Blocking."""
+        key = self._recording.key(track)
+        footage = self._store.footage(key)
+        first = next(iter(footage.fragments(timeline.runs[0].start_ns)), None)
+        if first is None:
+            return None
+        configuration = first.configuration
+        others: tuple[CodecConfiguration, ...] = ()
+        if configuration.track_type is TrackType.AUDIO:
+            self._formats.look(key, timeline, footage)
+            own = configuration.rtpmap(), configuration.fmtp()
+            others = tuple(c for c in self._formats.found(key, timeline) if (c.rtpmap(), c.fmtp()) != own)
+        sounds = [t for t in self._recording.tracks[:number] if t.configuration.track_type is TrackType.AUDIO]
+        return PresentedStream(track.token, configuration, track.token, number, len(sounds), others)
 
     async def _read(self, call: Callable[[], _T]) -> _T:
         """Raises RequestRefused (503) when the disk does not answer: the request must be answered."""
@@ -179,7 +204,12 @@ class RecordingMount:
             reader.close()
             raise RequestRefused(457, f"{self._recording.token} has no footage in the range asked for")
         return Playback(
-            reader, reader.start, end_ns=selection.end_ns, start_ns=selection.start_ns, reverse=request.reverse
+            reader,
+            reader.start,
+            end_ns=selection.end_ns,
+            start_ns=selection.start_ns,
+            reverse=request.reverse,
+            first=reader.first,
         )
 
     @staticmethod
@@ -264,16 +294,20 @@ class RecordingMounts:
         self._find = find
         self._store = store
         self._readers = Readers(reader_threads)
+        self._formats = SoundFormats()
         self._edge_poll_s = edge_poll_s
 
     def mount(self, token: str) -> RecordingMount | None:
         recording = self._find(token)
         if recording is None:
             return None
-        return RecordingMount(recording, self._store, self._readers, self._edge_poll_s, self._utc_ns)
+        return RecordingMount(
+            recording, self._store, self._readers, self._formats, self._edge_poll_s, self._utc_ns
+        )
 
     def close(self) -> None:
         """Reads that are under way finish; nobody waits for them."""
+        self._formats.close()
         self._readers.close()
 
 

@@ -79,6 +79,8 @@ class Plan:
         first = min(heads, key=_order) if heads else None
         self.start = first.position if first is not None else Position.at(selection.start_ns, selection.reverse)
         """Where the first unit stands that will be sent; the requested start where none is known yet."""
+        self.first = {head.stream: head.configuration for head in heads}
+        """Of each stream, the configuration of its first unit, where it is known."""
 
     def _open_forward(
         self, tracks: Sequence[PlanTrack], timelines: Sequence[Timeline], selection: Selection

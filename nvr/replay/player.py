@@ -17,6 +17,7 @@ from fractions import Fraction
 from typing import Final, Protocol
 
 from nvr.media.rtcp import SenderReport, SourceDescription
+from nvr.media.unit import CodecConfiguration
 from nvr.model.time import NS, UtcNs, ntp_from_utc, ticks_from_ns
 from nvr.replay.clock import Clock
 from nvr.replay.reader import UnitSource
@@ -96,6 +97,15 @@ class Playback:
     exhausted: bool = False
     behind: bool = False
     """Everything taken has been sent, and what comes next is not known yet."""
+    first: Mapping[int, CodecConfiguration] = field(default_factory=dict)
+    """Of streams of which nothing has been taken, the configuration of the first unit, where it is known."""
+
+    def next_configurations(self) -> dict[int, CodecConfiguration]:
+        """Of each stream, the configuration of what comes next, where it is known. Asked before anything is sent."""
+        found, self.first = dict(self.first), {}
+        for unit in reversed(self.queue):
+            found[unit.stream] = unit.configuration
+        return found
 
     async def fill(self) -> bool:
         """See to it that the queue holds the unit to be sent next. False: nothing more will come.
@@ -160,11 +170,11 @@ class Player:
         """Playing time of the unit to be sent next: where the line of a following PLAY goes on."""
         return self.line.at(self._playback.position.due_ns)
 
-    def rtp_time(self, stream: RtpStream, utc_ns: UtcNs, shown_ns: int) -> int:
+    def rtp_time(self, stream: RtpStream, utc_ns: UtcNs, shown_ns: int, clock_rate: int) -> int:
         """RTP time of a moment of the recording in this PLAY, of which both time and place are given."""
         paced = self.pacing is Pacing.PLAYING_TIME
         elapsed = self.line.at(shown_ns) if paced else utc_ns - self._reference_ns
-        return (stream.base_rtp_time + ticks_from_ns(elapsed, stream.clock_rate)) & 0xFFFF_FFFF
+        return (stream.base_rtp_time + ticks_from_ns(elapsed, clock_rate)) & 0xFFFF_FFFF
 
     async def run(self) -> None:
         playback = self._playback
@@ -192,7 +202,8 @@ class Player:
             stream = self._streams.get(unit.stream)
             if stream is not None:
                 refused = stream.refused
-                stream.append(unit, self.rtp_time(stream, unit.utc_ns, unit.shown_ns), self._cseq, out)
+                rtp_time = self.rtp_time(stream, unit.utc_ns, unit.shown_ns, unit.configuration.clock_rate)
+                stream.append(unit, rtp_time, self._cseq, out)
                 if stream.refused > refused and stream.refused.bit_count() == 1:
                     log.warning("%d access units could not be sent: %s", stream.refused, stream.last_refusal)
         if out:

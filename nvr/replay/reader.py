@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Protocol
 
+from nvr.media.unit import CodecConfiguration
 from nvr.model.timeline import Timeline
 from nvr.model.tokens import TrackKey
 from nvr.replay.plan import Plan, PlanTrack
@@ -95,6 +96,11 @@ class PlanReader:
     def start(self) -> Position:
         """Where the first unit stands, as the answer to PLAY states it."""
         return self._plan.start
+
+    @property
+    def first(self) -> Mapping[int, CodecConfiguration]:
+        """Of each stream, the configuration of its first unit, where it is known."""
+        return self._plan.first
 
     @property
     def hopeless(self) -> bool:

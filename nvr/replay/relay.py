@@ -92,7 +92,7 @@ class Relay:
     def streams(self) -> Sequence[LiveStream]:
         if not self._connected:
             return ()
-        return [LiveStream(self._names[i], c) for i, c in self._configurations.items() if c is not None]
+        return [LiveStream(self._names[i], c, i) for i, c in self._configurations.items() if c is not None]
 
     def subscribe(self, sink: LiveSink) -> Callable[[], None]:
         self._sinks.append(sink)

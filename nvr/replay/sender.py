@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from nvr.media.replay_extension import CLEAN_POINT, DISCONTINUITY, END_OF_SECTION, PROFILE, TERMINAL, WORDS
@@ -42,7 +42,9 @@ class Origin:
 class RtpStream:
     """Numbers and packs what one stream sends. `channel` is that of interleaved frames; None makes bare packets.
 
-    Sequence numbers run on over pauses, jumps and discontinuities; the SSRC stays (8.6.3).
+    Sequence numbers run on over pauses, jumps and discontinuities; the SSRC stays (8.6.3). Sound of each format has a
+    payload type of its own, as the session description says: a change of type is a change of format (RFC 3550 5.2).
+    What cannot be sent is counted, and told to the receiver by flags: E where sending stops, D where it goes on.
     """
 
     def __init__(
@@ -53,11 +55,14 @@ class RtpStream:
         origin: Origin,
         channel: int | None,
         report_channel: int | None = None,
+        others: Sequence[tuple[CodecConfiguration, int]] = (),
     ) -> None:
+        """`others`: further formats of sound that were described, with their payload types."""
         self.ssrc = origin.ssrc
         self.sequence = origin.sequence
         """Number of the next packet."""
         self.clock_rate = configuration.clock_rate
+        """Of what is being sent."""
         self.base_rtp_time = origin.rtp_time
         self.channel = channel
         self.report_channel = report_channel
@@ -69,11 +74,24 @@ class RtpStream:
         """Units left out because they cannot be sent; `last_refusal` says why."""
         self.last_refusal = ""
         self._payload_type = payload_type
+        self._types = {_format(c): t for c, t in ((configuration, payload_type), *others)}
         self._packetizer_for = packetizer_for
         self._announced = configuration
         """What the receiver's decoder knows: from the session description, then from parameter sets in band."""
+        self._repeats = False
+        """Parameter sets have changed: they stand before each clean point, since a packet may be lost."""
         self._configuration = configuration
         self._packetizer = packetizer_for(configuration)
+        self._muted: CodecConfiguration | None = None
+        """What is recorded just now has this configuration, which was not described."""
+        self._owes_discontinuity = False
+        self._rtp_time: int | None = None
+        """Of the last packet."""
+
+    def expect(self, configuration: CodecConfiguration) -> None:
+        """What is sent next has this configuration: RTP-Info is given in its clock."""
+        if _format(configuration) in self._types:
+            self.clock_rate = configuration.clock_rate
 
     def append(self, unit: Unit, rtp_time: int, cseq: int | None, out: list[Buffer]) -> None:
         """The packets of one unit. With `cseq` (low byte of the PLAY's CSeq) they carry the replay extension.
@@ -81,29 +99,23 @@ class RtpStream:
         C, E, D and the time stand in the first packet of the unit, T only in an extension on its last packet: a stock
         client ends the stream behind the packet with T, and would lose the rest of the unit.
         """
-        data = unit.data
-        if unit.configuration is not self._configuration:
-            if unit.configuration.encoding != self._announced.encoding:
-                self.refused += 1
-                self.last_refusal = f"{unit.configuration.encoding} where {self._announced.encoding} is announced"
-                return
-            if not _decodable(unit.configuration, self._announced):
-                self.refused += 1
-                self.last_refusal = f"{unit.configuration.rtpmap()} where {self._announced.rtpmap()} is announced"
-                return
-            if unit.configuration != self._configuration:
-                self._packetizer = self._packetizer_for(unit.configuration)
-            self._configuration = unit.configuration
-        if unit.clean_point and unit.configuration != self._announced:
-            data = unit.configuration.in_band() + data
-            self._announced = unit.configuration
+        data, configuration = unit.data, unit.configuration
+        if configuration is not self._configuration and not self._take(configuration):
+            why = f"{configuration.rtpmap()} where {self._announced.rtpmap()} is announced"
+            begins, self._muted = configuration != self._muted, configuration
+            self._refuse(unit, why, begins or unit.terminal, rtp_time, cseq, out)
+            return
+        self._muted = None
+        if unit.clean_point and (self._repeats or configuration != self._announced):
+            data = configuration.in_band() + data
+            self._repeats, self._announced = True, configuration
         try:
             payloads = self._packetizer.packetize(memoryview(data))
         except FormatError as e:
-            self.refused += 1
-            self.last_refusal = str(e)
+            self._refuse(unit, str(e), unit.end or unit.terminal, rtp_time, cseq, out)
             return
         if not payloads:
+            self._refuse(unit, "it has no payload", unit.end or unit.terminal, rtp_time, cseq, out)
             return
         last = len(payloads) - 1
         # By packet. JPEG has extensions of its own; where both are needed they are one (8.3.3).
@@ -112,11 +124,13 @@ class RtpStream:
             ntp = ntp_from_utc(unit.utc_ns)
             flags = (CLEAN_POINT if unit.clean_point else 0) | (END_OF_SECTION if unit.end else 0)
             terminal = TERMINAL if unit.terminal else 0
-            discontinuity = DISCONTINUITY if unit.discontinuity else 0
+            discontinuity = DISCONTINUITY if unit.discontinuity or self._owes_discontinuity else 0
             first = flags | discontinuity | (terminal if last == 0 else 0)
             extensions[0] = _replay_extension(ntp, first, cseq, extensions.get(0, b""))
             if terminal and last > 0:
                 extensions[last] = _replay_extension(ntp, flags | terminal, cseq, extensions.get(last, b""))
+        self._owes_discontinuity = False
+        self._rtp_time = rtp_time
         marker = MARKER_BIT if self._packetizer.marker_on_last else 0
         payload_type, sequence, ssrc, channel = self._payload_type, self.sequence, self.ssrc, self.channel
         octets = 0
@@ -147,15 +161,50 @@ class RtpStream:
         self.packets += len(payloads)
         self.octets += octets
 
+    def _take(self, configuration: CodecConfiguration) -> bool:
+        """Send this configuration from now on. False: the receiver cannot know what it is."""
+        payload_type = self._types.get(_format(configuration))
+        if payload_type is None:
+            return False
+        if configuration != self._configuration:
+            self._packetizer = self._packetizer_for(configuration)
+        self._payload_type, self.clock_rate = payload_type, configuration.clock_rate
+        self._configuration = configuration
+        return True
+
+    def _refuse(
+        self, unit: Unit, why: str, ends: bool, rtp_time: int, cseq: int | None, out: list[Buffer]
+    ) -> None:
+        """Leave the unit out. Its flags are not lost with it: D goes to the next unit that is sent, since that does not
+        continue what was sent before; `ends`: E, and T, which nothing may follow, go at once in a packet without
+        payload."""
+        self.refused += 1
+        self.last_refusal = why
+        self._owes_discontinuity = True
+        if cseq is None or not ends:
+            return
+        flags = END_OF_SECTION | (TERMINAL if unit.terminal else 0)
+        extension = _replay_extension(ntp_from_utc(unit.utc_ns), flags, cseq, b"")
+        rtp_time = rtp_time if self._rtp_time is None else self._rtp_time
+        first, second = PLAIN | EXTENSION_BIT, self._payload_type
+        if self.channel is None:
+            out.append(HEADER.pack(first, second, self.sequence, rtp_time, self.ssrc) + extension)
+        else:
+            size = HEADER_SIZE + len(extension)
+            head = _FRAMED.pack(0x24, self.channel, size, first, second, self.sequence, rtp_time, self.ssrc)
+            out += (head, extension)
+        self.sequence = (self.sequence + 1) & 0xFFFF
+        self.packets += 1
+
 
 def _replay_extension(ntp: int, flags: int, cseq: int, jpeg: bytes) -> bytes:
     """The replay extension, with the whole JPEG extension behind its three words where there is one (8.3.3)."""
     return EXTENSION.pack(PROFILE, WORDS + len(jpeg) // 4, ntp, flags, cseq, 0) + jpeg
 
 
-def _decodable(configuration: CodecConfiguration, announced: CodecConfiguration) -> bool:
-    """Whether a decoder set up for what was announced learns of another configuration: pictures and documents say all
-    in band; sound of another rate, number of channels or AudioSpecificConfig would come out wrong."""
+def _format(configuration: CodecConfiguration) -> tuple[str, ...]:
+    """What one payload type stands for. Pictures and documents tell in band whatever changes but the encoding; nothing
+    tells of sound with another rate, number of channels or AudioSpecificConfig: that is another format."""
     if configuration.track_type is not TrackType.AUDIO:
-        return True
-    return (configuration.rtpmap(), configuration.fmtp()) == (announced.rtpmap(), announced.fmtp())
+        return (configuration.encoding,)
+    return configuration.encoding, configuration.rtpmap(), configuration.fmtp() or ""

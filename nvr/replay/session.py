@@ -281,6 +281,9 @@ class RtspSession:
 
     def _player_of(self, playback: Playback, request: PlayRequest, cseq: int | None) -> Player:
         self._playback = playback
+        upcoming = playback.next_configurations()
+        for index in upcoming.keys() & self.streams.keys():
+            self.streams[index].expect(upcoming[index])
         scale, speed = abs(request.scale), request.speed
         if request.reverse:
             # 8.6.4: there the times of rendering are scaled by both.
@@ -371,7 +374,7 @@ class RtspSession:
         else:
             at, shown = playback.position.utc_ns, playback.position.shown_ns
         streams = tuple(
-            StreamStart(self.presentation.streams[i].name, stream.sequence, player.rtp_time(stream, at, shown))
+            StreamStart(self.presentation.streams[i].name, stream.sequence, player.rtp_time(stream, at, shown, stream.clock_rate))
             for i, stream in sorted(self.streams.items())
         )
         return Started(None if pacing is Pacing.LIVE else _start_of(playback), playback.end_ns, streams)

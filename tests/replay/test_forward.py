@@ -382,7 +382,7 @@ async def test_playing_goes_on_with_what_is_recorded_and_after_recording_resumes
 
 
 @pytest.mark.requirement("PB-8.1-29")
-async def test_changed_parameter_sets_go_before_the_first_picture_that_needs_them(serve: Serve) -> None:
+async def test_once_changed_parameter_sets_go_before_each_picture_that_needs_them(serve: Serve) -> None:
     track = MemoryTrack(ParameterVideo(sets="AQID")).starting_at(TEN).with_gop(["\0\0\0\1A"])
     track.with_configuration(ParameterVideo(sets="BAUG,Bw==")).with_gop(["\0\0\0\1B"]).with_gop(["\0\0\0\1C"])
     track.with_configuration(ParameterVideo(sets="AQID")).with_gop(["\0\0\0\1D"]).with_end()
@@ -391,7 +391,7 @@ async def test_changed_parameter_sets_go_before_the_first_picture_that_needs_the
     assert [p.payload for p in await client.packets(4)] == [
         b"\0\0\0\1A",
         b"\0\0\0\3\4\5\6\0\0\0\1\7\0\0\0\1B",
-        b"\0\0\0\1C",
+        b"\0\0\0\3\4\5\6\0\0\0\1\7\0\0\0\1C",
         b"\0\0\0\3\1\2\3\0\0\0\1D",
     ]
     await client.request("PLAY", PATH, Range="clock=20260101T100001Z-", Rate_Control="no")
@@ -529,7 +529,7 @@ async def test_metadata_documents_are_units_of_their_own(serve: Serve) -> None:
     track.with_gop(documents).with_end()
     client = await (await serve({META001: track}, payload=None)).client()
     described = (await client.request("DESCRIBE", PATH)).body
-    assert b"m=application 0 RTP/AVP 96\r\na=rtpmap:96 vnd.onvif.metadata/90000\r\n" in described
+    assert b"m=application 0 RTP/AVP 98\r\na=rtpmap:98 vnd.onvif.metadata/90000\r\n" in described
     await playing(client, META001)
     found, document = [], b""
     for _ in range(9):
