@@ -13,7 +13,7 @@ from typing import Final
 
 from nvr.media.rtcp import is_rtcp
 from nvr.media.rtsp.headers import Headers
-from nvr.media.rtsp.message import Interleaved, Limits, MessageError, MessageParser, Request, Response
+from nvr.media.rtsp.message import Event, Interleaved, Limits, MessageError, MessageParser, Request, Response
 from nvr.model.errors import NvrError
 from nvr.model.time import NS
 from nvr.replay.methods import Answer, Methods, Surroundings
@@ -94,20 +94,35 @@ class Connection:
         try:
             while data := await self._stream.read():
                 self._parser.feed(data)
-                while (event := self._parser.next_event()) is not None:
+                while (event := self._next_event()) is not None:
                     if isinstance(event, Request):
                         self._heard()
                         await self._answer(event)
+                    elif isinstance(event, MessageError):
+                        self._write_refusal(event)
+                        await self._drain()
                     elif isinstance(event, Interleaved) and is_rtcp(event.payload, 0, len(event.payload)):
                         self._heard()  # what a receiver report says is of no use on a reliable transport
         except MessageError as e:
             # Where the next message begins is not known any more: answer, and end the connection.
-            log.info("%s: %s", self._stream.peer, e)
-            self._write(Response(e.status, self._methods.common_headers(None)))
+            self._write_refusal(e)
         except ConnectionError as e:
             log.debug("%s: %s", self._stream.peer, e)
         except Exception:
             log.exception("%s: the connection is given up", self._stream.peer)
+
+    def _next_event(self) -> Event | MessageError | None:
+        """An error where only one message is wrong: it is answered, and what follows is served. Raises MessageError."""
+        try:
+            return self._parser.next_event()
+        except MessageError as e:
+            if e.fatal:
+                raise
+            return e
+
+    def _write_refusal(self, error: MessageError) -> None:
+        log.info("%s: %s", self._stream.peer, error)
+        self._write(Response(error.status, self._methods.common_headers(error.headers)))
 
     async def _answer(self, request: Request) -> None:
         try:
@@ -116,10 +131,13 @@ class Connection:
             answer = self._refusal(request, e)
         except Exception:
             log.exception("%s: %s fails", self._stream.peer, request.method)
-            answer = Answer(Response(500, self._methods.common_headers(request)))
+            answer = Answer(Response(500, self._methods.common_headers(request.headers)))
         self._write(answer.response)
         if answer.after is not None:
             answer.after()
+        await self._drain()
+
+    async def _drain(self) -> None:
         if self._stream.buffered > self._backlog_bytes:
             await self._stream.drain()
 
@@ -129,7 +147,7 @@ class Connection:
         if status == 401 and request.headers.get("Authorization") is None:
             level = logging.DEBUG  # how every login with Digest begins
         log.log(level, "%s: %s is answered %d: %s", self._stream.peer, request.method, status, error)
-        headers: Headers = self._methods.common_headers(request)
+        headers: Headers = self._methods.common_headers(request.headers)
         if isinstance(error, RequestRefused):
             for name, value in error.headers:
                 headers.add(name, value)

@@ -93,15 +93,15 @@ class Methods:
             self.users.add(self._around.authenticator.check(request, self._peer_address, self._given))
         return await self._methods[request.method](request)
 
-    def common_headers(self, request: Request | None) -> Headers:
-        """What every answer bears; `Session` where the request names one that lives (8.5.1)."""
+    def common_headers(self, asked: Headers) -> Headers:
+        """What the answer to a request with these headers bears; `Session` where they name one that lives (8.5.1)."""
         headers = Headers()
-        cseq = None if request is None else request.headers.get("CSeq")
+        cseq = asked.get("CSeq")
         if cseq is not None:
             headers.add("CSeq", cseq)
         headers.add("Date", formatdate(self._around.clock.utc_ns() // NS, usegmt=True))
         headers.add("Server", SERVER)
-        if request is not None and (session := self._named(request)) is not None:
+        if (session := self._named(asked)) is not None:
             headers.add("Session", self._session_header(session))
         return headers
 
@@ -118,8 +118,8 @@ class Methods:
     def _forget(self, failed: RtspSession) -> None:
         self.sessions.pop(failed.id, None)
 
-    def _named(self, request: Request) -> RtspSession | None:
-        value = request.headers.get("Session")
+    def _named(self, asked: Headers) -> RtspSession | None:
+        value = asked.get("Session")
         return None if value is None else self.sessions.get(value.partition(";")[0].strip())
 
     def _session_header(self, session: RtspSession) -> str:
@@ -134,7 +134,7 @@ class Methods:
         return session
 
     def _ok(self, request: Request, *headers: tuple[str, str], body: bytes = b"") -> Response:
-        found = self.common_headers(request)
+        found = self.common_headers(request.headers)
         for name, value in headers:
             found.set(name, value)
         return Response(200, found, body)

@@ -45,12 +45,18 @@ def fuzz_rtsp(data: bytes) -> None:
         found: list[bytes] = []
         for piece in pieces:
             parser.feed(piece)
-            try:
-                while (event := parser.next_event()) is not None:
-                    assert isinstance(event, (Request, Response, Interleaved))
-                    found.append(bytes(event) if isinstance(event, Interleaved) else repr(event).encode())
-            except MessageError as e:
-                return found, e.status
+            while True:
+                try:
+                    event = parser.next_event()
+                except MessageError as e:
+                    if e.fatal:
+                        return found, e.status
+                    found.append(str(e).encode())
+                    continue
+                if event is None:
+                    break
+                assert isinstance(event, (Request, Response, Interleaved))
+                found.append(bytes(event) if isinstance(event, Interleaved) else repr(event).encode())
         return found, 0
 
     whole, status = outcome([data])
@@ -174,12 +180,18 @@ def fuzz_connection(data: bytes) -> None:
 
     parser, requests = MessageParser(Limits(line=4096, head=16 * 1024, headers=64, body=16 * 1024)), 0
     parser.feed(data)
-    broken = False
-    try:
-        while (event := parser.next_event()) is not None:
-            requests += isinstance(event, Request)
-    except MessageError:
-        broken = True
+    broken = 0
+    while True:
+        try:
+            event = parser.next_event()
+        except MessageError as e:
+            broken += 1
+            if e.fatal:
+                break
+            continue
+        if event is None:
+            break
+        requests += isinstance(event, Request)
     answered = MessageParser()
     answered.feed(asyncio.run(answers()))
     statuses = [e.status for e in answered.events() if isinstance(e, Response)]

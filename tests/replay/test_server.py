@@ -460,10 +460,9 @@ class TestHostility:
         [
             (b"\x16\x03\x01\x02\x00", 400),
             (b"GET / HTTP/1.1\r\n\r\n", 400),
-            (b"OPTIONS * RTSP/1.0\r\nCSeq 1\r\n\r\n", 400),
             (b"OPTIONS " + b"x" * 5000, 414),
-            (b"DESCRIBE rtsp://h\0/replay/rec-1 RTSP/1.0\r\nCSeq: 1\r\n\r\n", 400),
-            (b"OPTIONS * RTSP/1.0\r\n" + b"X: y\r\n" * 100 + b"\r\n", 413),
+            (b"OPTIONS * RTSP/1.0\r\nCSeq: 1\r\nContent-Length: many\r\n\r\n", 400),
+            (b"OPTIONS * RTSP/1.0\r\nCSeq: 1\r\nContent-Length 5\r\n\r\n", 400),
             (b"OPTIONS * RTSP/1.0\r\nCSeq: 1\r\nContent-Length: 99999999\r\n\r\n", 413),
         ],
     )
@@ -474,7 +473,8 @@ class TestHostility:
         good, bad = await served.client(), await served.client()
         await good.set_up(PATH, VIDEO001)
         bad.send(data)
-        assert (await bad.answer()).status == status
+        answer = await bad.answer()
+        assert (answer.status, answer.header("CSeq")) == (status, "1" if b"CSeq: 1" in data else None)
         assert await bad.at_end()
         assert (await good.request("PLAY", PATH, Rate_Control="no")).status == 200
         await good.packets(16)
@@ -485,15 +485,26 @@ class TestHostility:
             (b"OPTIONS * RTSP/1.0\r\n\r\n", 400),
             (b"OPTIONS * RTSP/1.0\r\nCSeq: many\r\n\r\n", 400),
             (b"OPTIONS * RTSP/2.0\r\nCSeq: 1\r\n\r\n", 505),
+            (b"OPTIONS * RTSP/1.0\r\nCSeq 1\r\n\r\n", 400),
+            (b"OPTIONS * RTSP/1.0\r\nno header\r\nCSeq: 7\r\n\r\n", 400),
+            (b"PAUSE * RTSP/1.0\r\nCSeq: 7\r\nX: " + b"y" * 5000 + b"\r\n\r\n", 413),
+            (b"SET_PARAMETER * RTSP/1.0\r\nCSeq: 7\r\nA B: c\r\nContent-Length: 4\r\n\r\n$\0\0\xff", 400),
+            (b"DESCRIBE rtsp://h\0/replay/rec-1 RTSP/1.0\r\nCSeq: 7\r\n\r\n", 400),
+            (b"PLAY\r\nCSeq: 7\r\n\r\n", 400),
+            (b"OPTIONS * RTSP/1.0\r\nCSeq: 7\r\n" + b"X: y\r\n" * 100 + b"\r\n", 413),
         ],
     )
-    async def test_a_bad_request_that_can_be_framed_does_not_end_the_connection(
+    async def test_a_bad_request_that_can_be_framed_ends_neither_the_connection_nor_its_sessions(
         self, serve: Serve, data: bytes, status: int
     ) -> None:
-        client = await (await serve({})).client()
+        client = await (await serve({VIDEO001: worked_example()})).client()
+        await client.set_up(PATH, VIDEO001)
         client.send(data)
-        assert (await client.answer()).status == status
-        assert (await client.request("OPTIONS", "*")).status == 200
+        answer = await client.answer()
+        assert answer.status == status
+        assert answer.header("CSeq") == ("7" if b"CSeq: 7" in data else answer.header("CSeq"))
+        assert (await client.request("PLAY", PATH, Rate_Control="no")).status == 200
+        await client.packets(16)
 
     async def test_frames_and_answers_that_nobody_asked_for_are_passed_over(self, serve: Serve) -> None:
         client = await (await serve({})).client()

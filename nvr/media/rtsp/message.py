@@ -2,8 +2,9 @@
 
 Bytes in, events out. Strict in what is written, tolerant in what is read where cameras and players are known to be
 sloppy: LF without CR, blank lines between messages, a missing reason phrase, bytes beyond ASCII (read as Latin-1),
-folded header lines, a repeated CSeq. What cannot be framed with certainty raises `MessageError`; the stream is lost
-then and the connection has to be closed.
+folded header lines, a repeated CSeq. What is wrong in a message whose end is known raises `MessageError` once, and the
+next message follows; what cannot be framed with certainty raises a fatal one: the stream is lost then, and the
+connection has to be closed.
 """
 
 from __future__ import annotations
@@ -71,11 +72,14 @@ REASONS: Final = {
 
 
 class MessageError(FormatError):
-    """The byte stream breaks RTSP framing. `status` is what a server answers before it closes."""
+    """A message is wrong, or breaks the framing of the byte stream. `status` is what a server answers."""
 
-    def __init__(self, message: str, status: int = 400) -> None:
+    def __init__(self, message: str, status: int = 400, headers: Headers | None = None, fatal: bool = True) -> None:
+        """`headers`: what could be read of them. `fatal`: nobody knows where the next message begins."""
         super().__init__(message)
         self.status = status
+        self.headers = headers if headers is not None else Headers()
+        self.fatal = fatal
 
 
 def cseq_of(headers: Headers) -> int | None:
@@ -192,14 +196,15 @@ def parse_message(
     if found is None:
         return None
     head, body_start = found
-    message, length = _parse_head(head, limits)
+    parsed, length = _parse_head(head, limits)
+    message = _sound(parsed)
     if end - body_start < length:
         return None
     return _with_body(message, bytes(buffer[body_start : body_start + length])), body_start + length
 
 
 class MessageParser:
-    """Feed bytes, take events. After a MessageError every further call raises it again.
+    """Feed bytes, take events. After a fatal MessageError every further call raises it again.
 
     parser.feed(data)
     for event in parser.events(): ...
@@ -210,7 +215,7 @@ class MessageParser:
         self._buffer = bytearray()
         self._position = 0
         self._scanned = 0
-        self._pending: tuple[Message, int] | None = None
+        self._pending: tuple[Message | MessageError, int] | None = None
         self._error: MessageError | None = None
 
     def feed(self, data: bytes | bytearray | memoryview) -> None:
@@ -221,7 +226,8 @@ class MessageParser:
         self._buffer += data
 
     def events(self) -> Iterator[Event]:
-        """All events that are complete. Raises MessageError behind the last good one."""
+        """All events that are complete. Raises MessageError behind the last good one; where it is not fatal, call again
+        for what follows."""
         while (event := self.next_event()) is not None:
             yield event
 
@@ -232,7 +238,8 @@ class MessageParser:
         try:
             return self._next()
         except MessageError as e:
-            self._error = e
+            if e.fatal:
+                self._error = e
             raise
 
     def _next(self) -> Event | None:
@@ -257,7 +264,7 @@ class MessageParser:
             return None
         self._pending = None
         self._position = start + length
-        return _with_body(message, bytes(buffer[start : start + length]))
+        return _with_body(_sound(message), bytes(buffer[start : start + length]))
 
     def _frame(self, start: int, end: int) -> Interleaved | None:
         if end - start < FRAME_HEADER_SIZE:
@@ -289,46 +296,76 @@ def _find_head(buffer: _Buffer, start: int, scanned: int, end: int, limits: Limi
     return bytes(buffer[start : match.start()]), match.end()
 
 
-def _parse_head(head: bytes, limits: Limits) -> tuple[Message, int]:
-    """The message without its body, and the length of the body."""
+def _sound(message: Message | MessageError) -> Message:
+    if isinstance(message, MessageError):
+        raise message
+    return message
+
+
+def _parse_head(head: bytes, limits: Limits) -> tuple[Message | MessageError, int]:
+    """The message without its body, or what is wrong with it, and the length of the body.
+
+    Raises MessageError where that cannot be told, and for a first line that is none of RTSP without a CSeq below it:
+    what follows is none of RTSP either.
+    """
     first, *lines = _LINE_END.split(head.removesuffix(b"\r"))
-    if len(first) > limits.line:
-        raise MessageError(f"a first line exceeds {limits.line} bytes: {_evidence(first)}", 414)
+    fields, wrong = _fields(lines, limits)
+    headers = Headers(fields)
+    length = _content_length(headers, limits)
     if len(lines) > limits.headers:
-        raise MessageError(f"a message has {len(lines)} header lines, {limits.headers} are allowed", 413)
-    headers = Headers(_fields(lines, limits))
+        wrong = f"a message has {len(lines)} header lines, {limits.headers} are allowed", 413
+    elif len(first) > limits.line:
+        wrong = f"a first line exceeds {limits.line} bytes: {_evidence(first)}", 414
     text = first.decode("latin-1")
+    message: Message | None = None
     if "\0" in text or "\r" in text:
-        raise MessageError(f"a first line holds CR or NUL: {_evidence(first)}")
-    if match := _STATUS_LINE.fullmatch(text):
+        wrong = wrong or (f"a first line holds CR or NUL: {_evidence(first)}", 400)
+    elif match := _STATUS_LINE.fullmatch(text):
         version, status, reason = match.groups()
-        message: Message = Response(int(status), headers, b"", (reason or "").strip(_SPACE), version.upper())
+        message = Response(int(status), headers, b"", (reason or "").strip(_SPACE), version.upper())
     elif match := _REQUEST_LINE.fullmatch(text):
         method, uri, version = match.groups()
         message = Request(method, uri, headers, b"", version.upper())
-    else:
-        raise MessageError(f"{_evidence(first)} is neither a request line nor a status line")
-    return message, _content_length(headers, limits)
+    if wrong is not None:
+        return MessageError(*wrong, headers, fatal=message is None and "CSeq" not in headers), length
+    if message is None:
+        why = f"{_evidence(first)} is neither a request line nor a status line"
+        return MessageError(why, 400, headers, fatal="CSeq" not in headers), length
+    return message, length
 
 
-def _fields(lines: list[bytes], limits: Limits) -> list[tuple[str, str]]:
+_Wrong: TypeAlias = tuple[str, int]
+"""A sentence and a status."""
+
+
+def _fields(lines: list[bytes], limits: Limits) -> tuple[list[tuple[str, str]], _Wrong | None]:
+    """The header lines that can be read, and what is wrong with the first of the others.
+
+    Raises MessageError where such a line may have told the length of the body.
+    """
     fields: list[tuple[str, str]] = []
+    wrong: _Wrong | None = None
     for line in lines:
-        if len(line) > limits.line:
-            raise MessageError(f"a header line exceeds {limits.line} bytes: {_evidence(line[:32])}", 413)
         text = line.decode("latin-1")
-        if "\r" in text or "\0" in text:
-            raise MessageError(f"a header line holds CR or NUL: {_evidence(line)}")
-        if text[:1] in (" ", "\t") and fields:  # a folded line (RFC 822 3.1.1) continues the one before it
-            name, value = fields[-1]
-            fields[-1] = name, f"{value} {text.strip(_SPACE)}".strip(_SPACE)
-            continue
         name, colon, value = text.partition(":")
         name = name.strip(_SPACE)
-        if not colon or not name or " " in name or "\t" in name:
-            raise MessageError(f"{_evidence(line)} is not a header line")
-        fields.append((name, value.strip(_SPACE)))
-    return fields
+        found: _Wrong | None = None
+        if len(line) > limits.line:
+            found = f"a header line exceeds {limits.line} bytes: {_evidence(line[:32])}", 413
+        elif "\r" in text or "\0" in text:
+            found = f"a header line holds CR or NUL: {_evidence(line)}", 400
+        elif text[:1] in (" ", "\t") and fields:  # a folded line (RFC 822 3.1.1) continues the one before it
+            fields[-1] = fields[-1][0], f"{fields[-1][1]} {text.strip(_SPACE)}".strip(_SPACE)
+            continue
+        elif not colon or not name or " " in name or "\t" in name:
+            found = f"{_evidence(line)} is not a header line", 400
+        if found is None:
+            fields.append((name, value.strip(_SPACE)))
+            continue
+        if b"content-length" in line.lower():
+            raise MessageError(*found, Headers(fields))
+        wrong = wrong or found
+    return fields, wrong
 
 
 def _content_length(headers: Headers, limits: Limits) -> int:
@@ -337,11 +374,12 @@ def _content_length(headers: Headers, limits: Limits) -> int:
         return 0
     value = values.pop()
     if values:
-        raise MessageError(f"two headers Content-Length contradict each other: {value} and {values.pop()}")
+        other = values.pop()
+        raise MessageError(f"two headers Content-Length contradict each other: {value} and {other}", headers=headers)
     if not (value.isascii() and value.isdigit()) or len(value) > 12:
-        raise MessageError(f"Content-Length {value[:32]!r} is no length")
+        raise MessageError(f"Content-Length {value[:32]!r} is no length", headers=headers)
     if int(value) > limits.body:
-        raise MessageError(f"a body of {value} bytes exceeds {limits.body} bytes", 413)
+        raise MessageError(f"a body of {value} bytes exceeds {limits.body} bytes", 413, headers)
     return int(value)
 
 

@@ -177,6 +177,52 @@ def test_events_before_the_error_are_delivered_and_the_error_stays() -> None:
             parser.next_event()
 
 
+@pytest.mark.parametrize(
+    "bad",
+    [
+        b"PLAY * RTSP/1.0\r\nCSeq: 3\r\nno colon here\r\n\r\n",
+        b"PLAY * RTSP/1.0\r\nno colon here\r\nCSeq: 3\r\n\r\n",
+        b"PLAY *\r\nCSeq: 3\r\n\r\n",
+        b"PL\0AY * RTSP/1.0\r\nCSeq: 3\r\n\r\n",
+        b"PLAY * RTSP/1.0\r\nA\0: b\r\nCSeq: 3\r\nContent-Length: 5\r\n\r\n$\0\xff\xff\0",
+        b"PLAY * RTSP/1.0\r\nCSeq: 3\r\n" + b"A: b\r\n" * 101 + b"\r\n",
+        b"PLAY * RTSP/1.0\r\nCSeq: 3\r\nA: " + b"b" * 9000 + b"\r\n\r\n",
+    ],
+)
+@pytest.mark.parametrize("step", [1, 7, 100_000])
+def test_what_is_wrong_in_one_message_is_told_with_its_cseq_and_the_next_one_follows(bad: bytes, step: int) -> None:
+    stream = b"OPTIONS * RTSP/1.0\r\nCSeq: 2\r\n\r\n" + bad + b"$\1\0\1aOPTIONS * RTSP/1.0\r\nCSeq: 4\r\n\r\n"
+    parser = MessageParser()
+    found: list[object] = []
+    for at in range(0, len(stream), step):
+        parser.feed(stream[at : at + step])
+        while True:
+            try:
+                event = parser.next_event()
+            except MessageError as e:
+                assert not e.fatal
+                found.append(cseq_of(e.headers))
+                continue
+            if event is None:
+                break
+            found.append(event.cseq if isinstance(event, Request) else event)
+    assert found == [2, 3, Interleaved(1, b"a"), 4]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        b"\xff\xff",
+        b"HELLO\r\n\r\n",
+        b"PLAY * RTSP/1.0\r\nContent-Length 5\r\n\r\n",
+        b"PLAY * RTSP/1.0\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n",
+        b"PLAY * RTSP/1.0\r\nContent-Length: x\r\n\r\n",
+    ],
+)
+def test_where_the_next_message_begins_is_never_guessed(bad: bytes) -> None:
+    assert refused(bad).fatal
+
+
 def test_parse_message_reads_from_the_middle_of_a_buffer() -> None:
     message = b"\r\nPLAY * RTSP/1.0\r\nContent-Length: 2\r\n\r\nhi"
     buffer = bytearray(b"xx" + message + b"$\0\0\0")
