@@ -15,7 +15,7 @@ from typing import Protocol, TypeAlias
 from nvr.media.rtsp.range import ClockRange
 from nvr.media.unit import CodecConfiguration, Sample
 from nvr.model.recording import TrackType
-from nvr.replay.mounts import PlayRequest, Presentation, PresentedStream
+from nvr.replay.mounts import ALL_FRAMES, PlayRequest, Presentation, PresentedStream
 from nvr.replay.player import Pacing, Playback
 from nvr.replay.status import RequestRefused
 from nvr.replay.unit import Position, Unit
@@ -44,6 +44,16 @@ class LiveSource(Protocol):
 
     def subscribe(self, sink: LiveSink) -> Callable[[], None]:
         """Call `sink` with every unit from now on, in decode order per stream; the answer ends it."""
+
+
+def check_live(request: PlayRequest) -> None:
+    """What a PLAY of a live source may ask for. Raises RequestRefused."""
+    if isinstance(request.range, ClockRange):
+        raise RequestRefused(457, "a live stream has no range of absolute times")
+    if request.scale != 1 or request.speed != 1:
+        raise RequestRefused(456, "a live stream has one speed and one direction")
+    if request.frames != ALL_FRAMES:
+        raise RequestRefused(456, "a live stream is sent with all its frames")
 
 
 class LiveMount:
@@ -82,13 +92,13 @@ class LiveMount:
         # RTP time 0 stands for 1970 then, before the random base is added: any fixed moment serves.
         return Presentation(presented, 0, ("npt=now-",))
 
+    def check(self, presentation: Presentation, streams: Sequence[int], request: PlayRequest) -> None:
+        check_live(request)
+
     async def play(
         self, presentation: Presentation, streams: Sequence[int], request: PlayRequest, jump: bool
     ) -> Playback:
-        if isinstance(request.range, ClockRange):
-            raise RequestRefused(457, "a live stream has no range of absolute times")
-        if request.scale != 1 or request.speed != 1:
-            raise RequestRefused(456, "a live stream has one speed and one direction")
+        self.check(presentation, streams, request)
         chosen = {presentation.streams[i].name: i for i in streams}
         encodings = {i: presentation.streams[i].configuration for i in streams}
         viewer = LiveViewer(self, self._source, chosen, encodings, self._queue_bytes, jump)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final, Protocol, TypeVar
@@ -96,10 +96,17 @@ class Mount(Protocol):
     async def present(self) -> Presentation:
         """Raises RequestRefused or another NvrError."""
 
+    def check(self, presentation: Presentation, streams: Sequence[int], request: PlayRequest) -> None:
+        """Asked for every PLAY, whether it begins, goes on or waits. Raises RequestRefused for what cannot be played as
+        it is asked for: it is never replaced by something else (8.5.1, 8.5.4)."""
+
     async def play(
         self, presentation: Presentation, streams: Sequence[int], request: PlayRequest, jump: bool
     ) -> Playback:
-        """A position to play `streams` (indexes into the presentation) from. `jump`: something was sent before."""
+        """A position to play `streams` (indexes into the presentation) from. `jump`: something was sent before.
+
+        Raises RequestRefused where `check` would, and for a range that cannot be played.
+        """
 
     def pacing(self, request: PlayRequest) -> Pacing: ...
 
@@ -188,8 +195,8 @@ class RecordingMount:
     async def play(
         self, presentation: Presentation, streams: Sequence[int], request: PlayRequest, jump: bool
     ) -> Playback:
+        self.check(presentation, streams, request)
         kinds = {i: presentation.streams[i].configuration.track_type for i in streams}
-        self._check(request, kinds.values())
         keys = dict(zip(streams, self._keys([presentation.streams[i] for i in streams]), strict=True))
         tracks = [PlanTrack(i, self._store.footage(key), kinds[i]) for i, key in keys.items()]
         part = [key for i, key in keys.items() if not (request.reverse and kinds[i] is TrackType.AUDIO)]
@@ -212,11 +219,10 @@ class RecordingMount:
             first=reader.first,
         )
 
-    @staticmethod
-    def _check(request: PlayRequest, kinds: Iterable[TrackType]) -> None:
-        """What cannot be played as it is asked for is refused, never replaced by something else (8.5.1, 8.5.4)."""
+    def check(self, presentation: Presentation, streams: Sequence[int], request: PlayRequest) -> None:
         if abs(request.scale) != 1 and not request.rate_control:
             raise RequestRefused(451, "with Rate-Control: no, Scale gives the direction only")
+        kinds = [presentation.streams[i].configuration.track_type for i in streams]
         if request.reverse and all(kind is TrackType.AUDIO for kind in kinds):
             raise RequestRefused(456, "sound is not replayed in reverse, and nothing else is set up")
 
@@ -301,9 +307,7 @@ class RecordingMounts:
         recording = self._find(token)
         if recording is None:
             return None
-        return RecordingMount(
-            recording, self._store, self._readers, self._formats, self._edge_poll_s, self._utc_ns
-        )
+        return RecordingMount(recording, self._store, self._readers, self._formats, self._edge_poll_s, self._utc_ns)
 
     def close(self) -> None:
         """Reads that are under way finish; nobody waits for them."""

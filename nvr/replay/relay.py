@@ -16,7 +16,7 @@ from nvr.media.unit import CodecConfiguration, Sample
 from nvr.model.receiver import Receiver, ReceiverMode
 from nvr.model.recording import TrackType
 from nvr.model.tokens import ReceiverToken
-from nvr.replay.live import LiveMount, LiveSink, LiveStream
+from nvr.replay.live import LiveMount, LiveSink, LiveStream, check_live
 from nvr.replay.mounts import PlayRequest, Presentation
 from nvr.replay.player import Pacing, Playback
 from nvr.replay.status import RequestRefused
@@ -146,6 +146,9 @@ class RelayMount:
 
     async def present(self) -> Presentation:
         return await self._mounts.relay(self._token).present(self._mounts.connect_s)
+
+    def check(self, presentation: Presentation, streams: Sequence[int], request: PlayRequest) -> None:
+        check_live(request)
 
     async def play(
         self, presentation: Presentation, streams: Sequence[int], request: PlayRequest, jump: bool

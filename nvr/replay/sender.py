@@ -172,9 +172,7 @@ class RtpStream:
         self._configuration = configuration
         return True
 
-    def _refuse(
-        self, unit: Unit, why: str, ends: bool, rtp_time: int, cseq: int | None, out: list[Buffer]
-    ) -> None:
+    def _refuse(self, unit: Unit, why: str, ends: bool, rtp_time: int, cseq: int | None, out: list[Buffer]) -> None:
         """Leave the unit out. Its flags are not lost with it: D goes to the next unit that is sent, since that does not
         continue what was sent before; `ends`: E, and T, which nothing may follow, go at once in a packet without
         payload."""

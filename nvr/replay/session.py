@@ -160,6 +160,7 @@ class RtspSession:
 
     async def _play(self, request: PlayRequest, cseq: int | None) -> Started:
         state = next_state(self.state, "PLAY")
+        self.mount.check(self.presentation, sorted(self.streams), request)
         pacing = self.mount.pacing(request)
         playback = self._playback
         if self._busy and not request.immediate and playback is not None and self._player is not None:
@@ -374,7 +375,11 @@ class RtspSession:
         else:
             at, shown = playback.position.utc_ns, playback.position.shown_ns
         streams = tuple(
-            StreamStart(self.presentation.streams[i].name, stream.sequence, player.rtp_time(stream, at, shown, stream.clock_rate))
+            StreamStart(
+                self.presentation.streams[i].name,
+                stream.sequence,
+                player.rtp_time(stream, at, shown, stream.clock_rate),
+            )
             for i, stream in sorted(self.streams.items())
         )
         return Started(None if pacing is Pacing.LIVE else _start_of(playback), playback.end_ns, streams)

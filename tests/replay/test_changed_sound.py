@@ -18,7 +18,7 @@ from nvr.model.timeline import GapReason
 from nvr.model.tokens import AUDIO001, VIDEO001, TrackKey
 from nvr.replay.description import describe, payload_types
 from nvr.replay.formats import LOOKS, SoundFormats
-from nvr.replay.mounts import PresentedStream, Presentation
+from nvr.replay.mounts import Presentation, PresentedStream
 from nvr.replay.sender import Buffer, Origin, RtpStream
 from nvr.replay.unit import Unit
 from tests.replay.conftest import PATH, TEN, TOKEN, Serve, worked_example

@@ -218,3 +218,30 @@ class TestSlowViewers:
             await stalled.close()
             await reading.close()
             await server.stop()
+
+
+@pytest.mark.parametrize("moment", ["fresh", "playing", "paused"])
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Scale": "2"}, 456),
+        ({"Speed": "2"}, 456),
+        ({"Scale": "-1"}, 456),
+        ({"Frames": "intra"}, 456),
+        ({"Range": "clock=20260101T100000Z-"}, 457),
+    ],
+    ids=["scale", "speed", "reverse", "frames", "clock"],
+)
+async def test_what_a_live_stream_has_not_is_refused_whenever_it_is_asked_for(
+    client: RtspClient, source: Source, moment: str, headers: dict[str, str], status: int
+) -> None:
+    await client.set_up("/live/camera", "video")
+    if moment != "fresh":
+        await client.request("PLAY", "/live/camera")
+    if moment == "paused":
+        await client.request("PAUSE", "/live/camera")
+    assert (await client.request("PLAY", "/live/camera", **headers)).status == status
+    if moment != "playing":
+        assert (await client.request("PLAY", "/live/camera")).status == 200
+    source.emit("I1")
+    assert (await client.packet()).payload == b"I1"

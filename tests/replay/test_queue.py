@@ -149,3 +149,25 @@ async def test_the_direction_changes_where_it_is(serve: Serve) -> None:
     answer = await client.request("PLAY", PATH, Scale="-1", Rate_Control="no")
     assert answer["Range"] == "clock=20260101T100103Z-"
     assert flags_of(await client.packets(4)) == "I9..:CD .. P10: P11:"
+
+
+@pytest.mark.requirement("PB-8.5.1-03")
+@pytest.mark.parametrize("moment", ["fresh", "playing", "paused", "queued"])
+async def test_what_cannot_be_played_is_refused_whenever_it_is_asked_for(serve: Serve, moment: str) -> None:
+    """With Rate-Control no, Scale tells the direction alone. What is being played goes on as it was."""
+    hands = ManualClock()
+    client = await (await serve({VIDEO001: worked_example()}, clock=hands)).client()
+    await client.set_up(PATH, VIDEO001)
+    if moment != "fresh":
+        await client.request("PLAY", PATH)
+        await client.packets(2)
+    if moment == "paused":
+        await client.request("PAUSE", PATH)
+    more = {"Range": clock("0103")} if moment == "queued" else {}
+    answer = await client.request("PLAY", PATH, Scale="2.0", Rate_Control="no", **more)
+    assert (answer.status, answer.header("Scale")) == (451, None)
+    if moment in ("fresh", "paused"):
+        assert (await client.request("PLAY", PATH)).status == 200
+    hands.advance(10**9)
+    wanted = "I0..:C .." if moment == "fresh" else "P1:"
+    assert flags_of(await client.packets(2 if moment == "fresh" else 1)) == wanted

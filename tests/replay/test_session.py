@@ -48,6 +48,8 @@ class SlowMount:
     async def present(self) -> Presentation:
         raise NotImplementedError
 
+    def check(self, presentation: Presentation, streams: Sequence[int], request: PlayRequest) -> None: ...
+
     async def play(
         self, presentation: Presentation, streams: Sequence[int], request: PlayRequest, jump: bool
     ) -> Playback:
