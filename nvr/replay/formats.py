@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Final
 
 from nvr.media.unit import CodecConfiguration
@@ -103,7 +104,7 @@ class SoundFormats:
 def _by_promise(timeline: Timeline) -> Iterator[Run]:
     runs = timeline.runs
     yield from (runs[0], runs[-1]) if runs else ()
-    for before, run in zip(runs, runs[1:], strict=False):
+    for before, run in pairwise(runs):
         if before.end_reason is GapReason.CONFIGURATION_CHANGED:
             yield run
     yield from runs
