@@ -22,7 +22,8 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.ingest import CONNECT_S, PROBE_S, WARM_UP_S, Delays, cpu_seconds, metrics, peak_memory, start_camera
+from benchmarks.ingest import CONNECT_S, PROBE_S, WARM_UP_S, cpu_seconds, peak_memory, start_camera
+from benchmarks.observed import LoopDelays, metrics
 from nvr.model.time import format_iso
 from nvr.operations import ask_daemon
 from tests.support.camera import Camera, metadata_track
@@ -106,13 +107,12 @@ async def measure(
                     raise SystemExit("not all cameras are connected")
                 await asyncio.sleep(PROBE_S)
             await asyncio.sleep(WARM_UP_S)
-            delays = Delays(http)
-            delays.start()
+            loop = await asyncio.to_thread(LoopDelays.read, http)
             cpu, began, before = cpu_seconds(process.pid), time.monotonic(), sum(t.told for t in tellers)
             await asyncio.sleep(seconds)
             cpu, took = cpu_seconds(process.pid) - cpu, time.monotonic() - began
             rate = (sum(t.told for t in tellers) - before) / took
-            seen = sorted(await asyncio.to_thread(delays.stop))
+            loop = (await asyncio.to_thread(LoopDelays.read, http)).since(loop)
             told = await asyncio.to_thread(metrics, http)
             ending.set()
         lost = told["nvr_receiver_lost_total"] + told["nvr_storage_refused_fragments_total"]
@@ -120,8 +120,8 @@ async def measure(
         process.terminate()
         await asyncio.to_thread(process.wait, 60)
         print(
-            f"{streams} streams, {rate:6.0f} events/s: {cpu / took:6.1%} of a core, {memory:.0f} MB, loop median "
-            f"{seen[len(seen) // 2] * 1e3:.1f} ms worst {seen[-1] * 1e3:.1f} ms, lost {lost:.0f}, "
+            f"{streams} streams, {rate:6.0f} events/s: {cpu / took:6.1%} of a core, {memory:.0f} MB, "
+            f"loop {loop}, lost {lost:.0f}, "
             f"tracks behind {told['nvr_metadata_tracks_behind']:.0f} (load {os.getloadavg()[0]:.1f})",
             flush=True,
         )

@@ -6,9 +6,10 @@
 The camera is `benchmarks.replaying_camera`. The recorder is `nvr serve`, the whole daemon, with each camera added as by
 `nvr camera add`. ffmpeg remuxes each stream into a fragmented MP4, one process a stream, as people run it; with more
 streams than --peer-streams it is measured with that many, and compared by the byte. Both are read from /proc over the
-same number of seconds, after everything is connected; bytes are those that the camera sent. `loop` is the 99th
-percentile and the worst of the daemon's own probe of its event loop, `written` what the kernel counts as written to the
-disk per byte that the camera sent, and `a stream` the memory of each stream behind the first of the same run.
+same number of seconds, after everything is connected; bytes are those that the camera sent. `loop` is what the
+99th percentile and the worst of the daemon's own probes of its event loop stay below, `written` what the kernel counts
+as written to the disk per byte that the camera sent, and `a stream` the memory of each stream behind the first of the
+same run.
 """
 
 from __future__ import annotations
@@ -20,12 +21,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-import urllib.request
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.observed import LoopDelays, metrics
 from nvr.operations import ask_daemon
 
 TICK_S = 1 / os.sysconf("SC_CLK_TCK")
@@ -34,19 +34,7 @@ WARM_UP_S = 6
 CONNECT_S = 25
 """How long all cameras together may take to be connected, on a busy machine."""
 PROBE_S = 0.25
-"""The daemon probes its loop as often."""
-
-
-def metrics(http: str) -> dict[str, float]:
-    """The daemon's counters, summed over their labels."""
-    sums: dict[str, float] = {}
-    with urllib.request.urlopen(f"{http}/metrics", timeout=10) as answer:
-        for line in answer.read().decode().splitlines():
-            if not line.startswith("#"):
-                name, _, value = line.rpartition(" ")
-                name = name.partition("{")[0]
-                sums[name] = sums.get(name, 0.0) + float(value)
-    return sums
+"""Between two looks at whether they are."""
 
 
 def cpu_seconds(pid: int) -> float:
@@ -82,27 +70,8 @@ class Cost:
     cpu_s: float
     memory_mb: float
     written: int = 0
-    delays_s: list[float] = field(default_factory=list)
+    delays: LoopDelays | None = None
     told: str = ""
-
-
-class Delays(threading.Thread):
-    """Reads the daemon's probe of its loop while something is measured."""
-
-    def __init__(self, http: str) -> None:
-        super().__init__(daemon=True)
-        self._http = http
-        self._stop_asked = threading.Event()
-        self.seen: list[float] = []
-
-    def run(self) -> None:
-        while not self._stop_asked.wait(PROBE_S):
-            self.seen.append(metrics(self._http)["nvr_loop_delay_seconds"])
-
-    def stop(self) -> list[float]:
-        self._stop_asked.set()
-        self.join()
-        return self.seen
 
 
 def measure_recorder(port: int, streams: int, seconds: float, transport: str, directory: Path) -> Cost:
@@ -123,8 +92,7 @@ def measure_recorder(port: int, streams: int, seconds: float, transport: str, di
                 raise SystemExit(f"only {connected:.0f} of {streams} cameras are connected")
             time.sleep(PROBE_S)
         time.sleep(WARM_UP_S)
-        delays = Delays(http)
-        delays.start()
+        delays = LoopDelays.read(http)
         cpu, before = cpu_seconds(process.pid), written(process.pid)
         time.sleep(seconds)
         cpu = cpu_seconds(process.pid) - cpu
@@ -132,7 +100,9 @@ def measure_recorder(port: int, streams: int, seconds: float, transport: str, di
         names = ("lost", "overruns", "reordered", "dropped_units", "fragments")
         text = " ".join(f"{name} {told[f'nvr_receiver_{name}_total']:.0f}" for name in names)
         refused = told["nvr_storage_refused_fragments_total"] + told["nvr_storage_lost_fragments_total"]
-        cost = Cost(cpu, peak_memory(process.pid), wrote, delays.stop(), f"{text} refused {refused:.0f}")
+        cost = Cost(
+            cpu, peak_memory(process.pid), wrote, LoopDelays.read(http).since(delays), f"{text} refused {refused:.0f}"
+        )
         process.terminate()
         process.wait(60)
         return cost
@@ -180,11 +150,11 @@ def measure(transport: str, codec: str, arguments: argparse.Namespace) -> None:
                 cost = measure_recorder(port, streams, seconds, transport, Path(directory))
             first = first or (streams, cost.memory_mb)
             each = (cost.memory_mb - first[1]) / (streams - first[0]) if streams > first[0] else None
-            delays = sorted(cost.delays_s)
             line = f"{streams:7}  {cost.cpu_s / gigabytes:5.2f} s/GB {cost.cpu_s / count * 1e6:5.1f} us/p"
             line += f" {cost.memory_mb:6.0f}  {'       -' if each is None else f'{each:5.2f} MB'}"
             line += f"  {cost.written / gigabytes / 1e9:7.2f}"
-            line += f"  {delays[len(delays) * 99 // 100] * 1e3:5.1f} ms {delays[-1] * 1e3:5.1f} ms"
+            assert cost.delays is not None
+            line += f"  {cost.delays.below(0.99) * 1e3:5.0f} ms {cost.delays.below(1) * 1e3:5.0f} ms"
             if with_ffmpeg:
                 peers = min(streams, arguments.peer_streams)
                 with tempfile.TemporaryDirectory(dir=arguments.directory) as directory:

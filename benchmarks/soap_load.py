@@ -7,7 +7,7 @@ tracks. Four keep-alive connections, HTTP Digest with a nonce count, send one ki
 fast as it is answered: requests/s, the median and p99 of the time to the answer. Creation is durable: the answer comes
 when the recording is on the disk. The bare disk stands beside it: a file of 4 KiB written and synced, one at a time.
 
-What it costs: the delay of the daemon's loop (it probes itself four times a second; p99 over the probes of the whole
+What it costs: the delay of the daemon's loop (it probes itself ten times a second; p99 over the probes of the whole
 run), access units and packets lost while the requests ran, CPU of the daemon. Without streams the same is measured for
 comparison.
 """
@@ -25,12 +25,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from lxml import etree
 
-from benchmarks.ingest import cpu_seconds, metrics, start_camera
+from benchmarks.ingest import cpu_seconds, start_camera
+from benchmarks.observed import LoopDelays, metrics
 from nvr.soap.names import PREFIXES
 
 CONNECTIONS = 4
@@ -154,28 +155,20 @@ class Load:
 
     elapsed_s: float
     times_s: list[float]
-    delays_s: list[float] = field(default_factory=list)
+    delays: LoopDelays
     cpu_s: float = 0.0
 
     def __str__(self) -> str:
         return (
             f"{len(self.times_s) / self.elapsed_s:7.0f}/s   median {statistics.median(self.times_s) * 1000:6.2f} ms   "
-            f"p99 {p99(self.times_s) * 1000:6.2f} ms   loop median {statistics.median(self.delays_s) * 1000:4.1f} ms, "
-            f"worst {max(self.delays_s) * 1000:5.1f} ms   CPU {self.cpu_s / self.elapsed_s * 100:3.0f} %"
+            f"p99 {p99(self.times_s) * 1000:6.2f} ms   loop {self.delays}   "
+            f"CPU {self.cpu_s / self.elapsed_s * 100:3.0f} %"
         )
 
 
 def p99(values: Iterable[float]) -> float:
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, len(ordered) * 99 // 100)]
-
-
-async def delays(http: str, into: list[float]) -> None:
-    """The daemon's own probe of its loop, as long as this is not cancelled."""
-    while True:
-        await asyncio.sleep(0.25)
-        found = await asyncio.to_thread(metrics, http)
-        into.append(found["nvr_loop_delay_seconds"])
 
 
 async def apply_load(clients: list[Client], body: str, seconds: float, http: str, pid: int) -> Load:
@@ -187,15 +180,11 @@ async def apply_load(clients: list[Client], body: str, seconds: float, http: str
             await client.call(body)
             times.append(time.perf_counter() - begin)
 
-    felt: list[float] = []
-    await asyncio.to_thread(metrics, http)  # forgets what the loop has felt before
-    watch = asyncio.create_task(delays(http, felt))
+    loop = await asyncio.to_thread(LoopDelays.read, http)
     before, start = cpu_seconds(pid), time.perf_counter()
     await asyncio.gather(*map(drive, clients))
-    load = Load(time.perf_counter() - start, times, felt, cpu_seconds(pid) - before)
-    watch.cancel()
-    await asyncio.gather(watch, return_exceptions=True)
-    return load
+    elapsed_s, cpu_s = time.perf_counter() - start, cpu_seconds(pid) - before
+    return Load(elapsed_s, times, (await asyncio.to_thread(LoopDelays.read, http)).since(loop), cpu_s)
 
 
 async def measure(http: str, pid: int, camera_port: int, streams: int, seconds: float) -> None:
@@ -209,12 +198,11 @@ async def measure(http: str, pid: int, camera_port: int, streams: int, seconds: 
     connected = int(before.get("nvr_receiver_connected", 0))
     if connected != streams:
         raise RuntimeError(f"{connected} of {streams} streams are being recorded")
-    felt: list[float] = []
+    loop = await asyncio.to_thread(LoopDelays.read, http)
     for name, body in KINDS.items():
         load = await apply_load(clients, body, seconds, http, pid)
-        felt += load.delays_s
         print(f"  {name:23} {load}", flush=True)
-    print(f"  loop delay of {len(felt)} probes: p99 {p99(felt) * 1000:.1f} ms")
+    print(f"  loop delay: {(await asyncio.to_thread(LoopDelays.read, http)).since(loop)}")
     for client in clients:
         client.close()
     after = await asyncio.to_thread(metrics, http)

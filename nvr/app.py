@@ -156,7 +156,7 @@ class Daemon:
         tls = await self._open_tls(parts)
         memory = DeviceMemory(stores.stored.device, stores.configuration, fixed_scopes(settings.device))
         player = await self._start_rtsp(parts, recorder, lockout, tls, memory)
-        worst_delay = await parts.enter("loop probe", loop_probe())
+        loop_delays = await parts.enter("loop probe", loop_probe())
         searches = SearchSessions(
             recorder.control,
             stores.storage,
@@ -194,7 +194,7 @@ class Daemon:
                 told_of_events,
                 SearchObservation(searches, recorder.indexer),
                 CameraObservation(recorder.cameras),
-                LoopObservation(worst_delay),
+                LoopObservation(loop_delays),
             ),
             tls=tls,
             tunnels=player.server,

@@ -6,7 +6,8 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from bisect import bisect_left
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -16,7 +17,9 @@ from nvr.storage.index import SqlFootageIndex
 
 log = logging.getLogger(__name__)
 
-_LOOP_PROBE_S: Final = 0.25
+LOOP_PROBE_NS: Final = NS // 10
+LOOP_DELAYS_NS: Final = tuple(ms * NS // 1000 for ms in (1, 2, 3, 4, 5, 7, 10, 15, 20, 30, 50, 75, 100, 200, 500, 1000))
+"""Bounds between which delays are counted."""
 
 
 @asynccontextmanager
@@ -59,25 +62,32 @@ async def check_of_index(index: SqlFootageIndex) -> AsyncIterator[None]:
             await asyncio.wait([task])
 
 
+class LoopDelays:
+    """How late the loop has woken a sleeper since the start."""
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(LOOP_DELAYS_NS) + 1)
+        """By upper bound; the last is for what lies above all."""
+        self.sum_ns = 0
+
+    def add(self, delay_ns: int) -> None:
+        self.counts[bisect_left(LOOP_DELAYS_NS, delay_ns)] += 1
+        self.sum_ns += delay_ns
+
+
 @asynccontextmanager
-async def loop_probe() -> AsyncIterator[Callable[[], int]]:
-    """Measures how late the loop wakes a sleeper; gives the worst delay in nanoseconds since it was asked last."""
-    worst = 0
+async def loop_probe() -> AsyncIterator[LoopDelays]:
+    """Measures for as long as it is entered."""
+    delays = LoopDelays()
 
     async def probe() -> None:
-        nonlocal worst
         while True:
-            due = time.monotonic_ns() + int(_LOOP_PROBE_S * NS)
-            await asyncio.sleep(_LOOP_PROBE_S)
-            worst = max(worst, time.monotonic_ns() - due)
+            due = time.monotonic_ns() + LOOP_PROBE_NS
+            await asyncio.sleep(LOOP_PROBE_NS / NS)
+            delays.add(max(time.monotonic_ns() - due, 0))
 
-    def read() -> int:
-        nonlocal worst
-        seen, worst = worst, 0
-        return seen
-
-    task = asyncio.create_task(probe())
+    task = asyncio.create_task(probe(), name="loop probe")
     try:
-        yield read
+        yield delays
     finally:
         task.cancel()

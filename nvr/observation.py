@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
+from itertools import accumulate
 
 from nvr.auth.lockout import Lockout
+from nvr.background import LOOP_DELAYS_NS, LoopDelays
 from nvr.control.receivers import Receivers
 from nvr.control.recordings import RecordingControl
 from nvr.discovery.endpoint import Discovery
@@ -16,7 +18,7 @@ from nvr.ingest.engine import IngestEngine
 from nvr.ingest.event_documents import EventDocuments
 from nvr.ingest.memory import HeldMemory
 from nvr.model.receiver import ReceiverState
-from nvr.model.time import UtcNs
+from nvr.model.time import NS, UtcNs
 from nvr.replay.relay import RelayMounts
 from nvr.replay.server import RtspServer
 from nvr.search.indexer import MetadataIndexer
@@ -207,11 +209,11 @@ class IngestObservation:
             "counter",
             self._ingest.full_slices,
         )
-        counted = self._ingest.counters()
+        counted = [({"receiver": t}, c) for t, c in self._ingest.counters().items()]
         if not counted:
             return
-        for name in (f.name for f in fields(next(iter(counted.values())))):
-            samples = [Sample(float(getattr(c, name)), {"receiver": t}) for t, c in counted.items()]
+        for name in (f.name for f in fields(counted[0][1])):
+            samples = [Sample(float(getattr(c, name)), labels) for labels, c in counted]
             if name == "clock_overruled":
                 text = "Whether the clock of a source is not believed now."
                 yield Metric(f"nvr_receiver_{name}", text, "gauge", samples)
@@ -396,12 +398,23 @@ class DiscoveryObservation:
 class LoopObservation:
     """How late the event loop runs what is due: above 5 ms somebody holds it."""
 
-    def __init__(self, worst_ns: Callable[[], int]) -> None:
-        self._worst_ns = worst_ns
+    def __init__(self, delays: LoopDelays) -> None:
+        self._delays = delays
 
     def metrics(self) -> Iterator[Metric]:
-        text = "Worst delay of the event loop since the metrics were read last."
-        yield Metric("nvr_loop_delay_seconds", text, "gauge", [Sample(self._worst_ns() / 1e9)])
+        delays = self._delays
+        samples = [
+            Sample(float(count), {"le": str(bound / NS)}, "_bucket")
+            for bound, count in zip(LOOP_DELAYS_NS, accumulate(delays.counts), strict=False)
+        ]
+        total = float(sum(delays.counts))
+        samples += [
+            Sample(total, {"le": "+Inf"}, "_bucket"),
+            Sample(delays.sum_ns / NS, suffix="_sum"),
+            Sample(total, suffix="_count"),
+        ]
+        text = "How late the event loop wakes a sleeper."
+        yield Metric("nvr_loop_delay_seconds", text, "histogram", samples)
         yield _single("nvr_tasks", "Tasks of the event loop.", "gauge", len(asyncio.all_tasks()))
 
 

@@ -1,17 +1,21 @@
-"""What the metrics tell of cameras."""
+"""What the metrics tell of cameras and of the loop."""
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from nvr.auth.credentials import Vault
 from nvr.auth.users import UserStore
+from nvr.background import LoopDelays
 from nvr.ingest.event_documents import EventDocuments
 from nvr.ingest.memory import HeldMemory
 from nvr.model.receiver import ReceiverState
+from nvr.model.time import NS
 from nvr.model.tokens import ReceiverToken
-from nvr.observation import EventRecordingObservation, IngestObservation
+from nvr.observation import EventRecordingObservation, IngestObservation, LoopObservation
 from nvr.operations import Operations
+from nvr.web.metrics import render
 from tests.ingest.test_gate import House
 from tests.support.control import Controlled
 from tests.test_operations import NoPersistence
@@ -57,3 +61,17 @@ async def test_what_waits_for_events_is_told_by_track_with_the_name_of_its_camer
     assert "rec-1/VIDEO001 (yard)" in warning
     house.recorder.close()
     assert seen.warnings() == []
+
+
+async def test_delays_of_the_loop_are_told_as_a_histogram() -> None:
+    delays = LoopDelays()
+    for delay_ns in (500_000, NS // 1000, 6 * NS // 1000, 5 * NS):
+        delays.add(delay_ns)
+    text = "".join(render(LoopObservation(delays).metrics()))
+    counted = dict(re.findall(r'nvr_loop_delay_seconds_bucket\{le="([^"]+)"\} (\d+)', text))
+    assert counted["0.001"] == counted["0.005"] == "2"
+    assert counted["0.007"] == counted["1.0"] == "3"
+    assert counted["+Inf"] == "4"
+    assert "# TYPE nvr_loop_delay_seconds histogram\n" in text
+    assert "nvr_loop_delay_seconds_count 4\n" in text
+    assert "nvr_loop_delay_seconds_sum 5.0075\n" in text

@@ -9,6 +9,7 @@ import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache, lru_cache
 from typing import Literal, Protocol
 
 from aiohttp import web
@@ -25,16 +26,23 @@ _NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 _LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 
 
+@cache
+def _is_label(name: str) -> bool:  # names stand in the code: there are few
+    return _LABEL.fullmatch(name) is not None
+
+
 @dataclass(frozen=True, slots=True)
 class Sample:
     """One value. Labels tell the samples of a metric apart; their values may be any text."""
 
     value: float
     labels: Mapping[str, str] = field(default_factory=dict)
+    suffix: str = ""
+    """Behind the name of the metric: `_bucket`, `_sum` and `_count` of a histogram."""
 
     def __post_init__(self) -> None:
         for label in self.labels:
-            if _LABEL.fullmatch(label) is None:
+            if not _is_label(label):
                 raise ValueError(f"{label!r} is no name of a label")
 
 
@@ -44,7 +52,7 @@ class Metric:
 
     name: str
     help: str
-    type: Literal["counter", "gauge"]
+    type: Literal["counter", "gauge", "histogram"]
     samples: Sequence[Sample]
 
     def __post_init__(self) -> None:
@@ -69,7 +77,8 @@ def render(metrics: Iterable[Metric]) -> Iterator[str]:
         family[1].extend(metric.samples)
     for metric, samples in families.values():
         lines = [f"# HELP {metric.name} {_escape(metric.help)}\n# TYPE {metric.name} {metric.type}\n"]
-        lines += [f"{metric.name}{_labels(sample.labels)} {_number(sample.value)}\n" for sample in samples]
+        name = metric.name
+        lines += [f"{name}{s.suffix}{_labels(s.labels)} {_number(s.value)}\n" for s in samples]
         yield "".join(lines)
 
 
@@ -116,17 +125,19 @@ class _Slices:
 def _labels(labels: Mapping[str, str]) -> str:
     if not labels:
         return ""
-    return "{" + ",".join(f'{name}="{_escape(value, quotes=True)}"' for name, value in labels.items()) + "}"
+    return "{" + ",".join([f'{name}="{_quoted(value)}"' for name, value in labels.items()]) + "}"
 
 
-def _escape(text: str, *, quotes: bool = False) -> str:
-    escaped = text.replace("\\", "\\\\").replace("\n", "\\n")
-    return escaped.replace('"', '\\"') if quotes else escaped
+@lru_cache(4096)  # the same tokens stand in dozens of metrics
+def _quoted(text: str) -> str:
+    return _escape(text).replace('"', '\\"')
+
+
+def _escape(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("\n", "\\n")
 
 
 def _number(value: float) -> str:
-    if math.isnan(value):
-        return "NaN"
-    if math.isinf(value):
-        return "+Inf" if value > 0 else "-Inf"
-    return str(int(value)) if value == int(value) and abs(value) < 2**53 else repr(value)
+    if math.isfinite(value):
+        return str(int(value)) if value == int(value) and abs(value) < 2**53 else repr(value)
+    return "NaN" if math.isnan(value) else "+Inf" if value > 0 else "-Inf"
