@@ -17,6 +17,7 @@ from nvr.auth.credentials import Vault
 from nvr.auth.lockout import Lockout
 from nvr.auth.users import REALM, UserStore
 from nvr.background import check_of_index, loop_probe, running
+from nvr.clock_evidence import ClockEvidence, synchronised
 from nvr.config import Endpoint, Settings
 from nvr.control.device import DeviceMemory
 from nvr.control.host_rules import NetworkProtocol
@@ -220,6 +221,7 @@ class Daemon:
         index = await asyncio.to_thread(SqlFootageIndex.open, self._directory.index)
         parts.started("index of footage", index.shut)
         storage = StorageEngine(self._settings.storage, index)
+        storage.retention.clock.evidence = synchronised
         await storage.start(recover=False)
         parts.started("volumes", storage.stop, VOLUMES_STOP_S)
         await asyncio.to_thread(configuration.write_snapshots)  # volumes are there now
@@ -233,6 +235,7 @@ class Daemon:
         """Nothing of it runs yet."""
         settings = self._settings
         ingest = IngestEngine(stores.storage, settings.ingest, memory=HeldMemory(stores.storage.memory))
+        stores.storage.retention.clock.evidence = ClockEvidence(ingest.clock_votes)
         state = await ControlState.load(stores.configuration, ingest, settings.control)
         control = RecordingControl(state, stores.storage)
 
@@ -341,6 +344,7 @@ class Daemon:
             health=lambda: [what for part in told for what in (*part.problems(), *part.warnings())],
             volumes=lambda: [(v.root, v.id) for v in storage.volumes() if v.state is not VolumeState.MISSING],
             oldest=storage.begin_of,
+            confirm_clock=lambda: storage.retention.clock.confirm("an operator says so"),
         )
         commands = ControlSocket(self._directory.path, operations)
         await commands.start()

@@ -117,6 +117,17 @@ def _parser() -> argparse.ArgumentParser:
     _config_argument(rebuild)
     rebuild.set_defaults(run=_catalog_rebuild)
 
+    clock = commands.add_parser("clock", help="the time of day").add_subparsers(required=True, metavar="ACTION")
+    confirm = clock.add_parser(
+        "confirm",
+        help="say that the time of day is right",
+        description="A time far ahead of what the recorder knew before is doubted, and nothing is deleted for its age "
+        "while it is. This ends the doubt: what is too old by the present time of this machine goes within seconds.",
+    )
+    _data_argument(confirm)
+    _config_argument(confirm)
+    confirm.set_defaults(run=_clock_confirm)
+
     add_check(commands)
 
     demo = commands.add_parser(
@@ -248,6 +259,16 @@ def _camera_list(arguments: argparse.Namespace) -> int:
     for row in wrong:
         print(f"nvr: {row['what']}", file=sys.stderr)
     return int(bool(wrong))
+
+
+def _clock_confirm(arguments: argparse.Namespace) -> int:
+    from nvr.commands import run_operation
+    from nvr.config import load
+
+    (answer,) = run_operation(arguments.data, load(arguments.config, arguments.data), "clock confirm", {})
+    doubted = answer["doubted"] == "yes"
+    print("the time of day is believed now" if doubted else "nobody doubted the time of day; nothing was changed")
+    return 0
 
 
 def _catalog_rebuild(arguments: argparse.Namespace) -> int:

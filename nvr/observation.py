@@ -59,6 +59,8 @@ class StorageObservation:
             for v in self._storage.volumes()
             if v.state is not VolumeState.ONLINE
         ]
+        if (doubt := self._storage.retention.clock.doubt) is not None:
+            found.append(doubt)
         for c in self._storage.checking():
             if c.pending > c.failed:
                 found.append(
@@ -152,6 +154,10 @@ class StorageObservation:
         yield Metric("nvr_retention_deleted_bytes_total", "Bytes of these files.", "counter", samples)
         text = "Sweeps of retention that could not do what they should."
         yield _single("nvr_retention_failures_total", text, "counter", retention.failures)
+        clock = retention.clock
+        text = "Whether the time of day is doubted, and nothing deleted for its age."
+        yield _single("nvr_clock_doubted", text, "gauge", clock.doubted)
+        yield _single("nvr_clock_doubts_total", "How often the time of day was doubted.", "counter", clock.doubts)
         yield _single("nvr_retention_holds", "Ranges of footage that are held now.", "gauge", len(retention.holds))
         yield _single("nvr_storage_queued_bytes", "Bytes that wait to be written.", "gauge", self._storage.queued_bytes)
         text = "Bytes that wait to be written, for an event, for a clock, or to be read."

@@ -73,10 +73,13 @@ class Operations:
         health: Callable[[], Iterable[str]] = tuple,
         volumes: Callable[[], Iterable[tuple[Path, str | None]]] = tuple,
         oldest: Callable[[RecordingToken], UtcNs | None] = lambda token: None,
+        confirm_clock: Callable[[], bool] | None = None,
     ) -> None:
         """`remark` says where the media of a receiver do not come as they were asked for; `mend` mends a track file;
         `health` tells what is wrong with the storage; `volumes` gives root and id of those in use; `oldest` the
-        beginning of the footage of a recording."""
+        beginning of the footage of a recording; `confirm_clock` ends a doubt about the time, and says whether there was
+        one."""
+        self._confirm_clock = confirm_clock
         self._health = health
         self._volumes = volumes
         self._oldest = oldest
@@ -134,6 +137,12 @@ class Operations:
         twins = [r.token for r in self._control.recordings() if r.configuration.source.name == name]
         warning = f"{len(twins)} recordings are named {name!r} now" if len(twins) > 1 else ""
         return CameraAdded(recording, job.token, receiver, warning)
+
+    async def confirm_clock(self) -> list[Row]:
+        """The operator says that the time of day is right. Raises Refused while no recorder runs."""
+        if self._confirm_clock is None:
+            raise Refused("the recorder does not run: it judges the time of day when it starts")
+        return [{"doubted": "yes" if self._confirm_clock() else "no"}]
 
     async def list_cameras(self) -> list[Row]:
         """One row a recording job: name of the source, state with the first reason, tokens, beginning of the footage,
@@ -194,6 +203,7 @@ class Operations:
             "user add": self.add_user,
             "camera add": self.add_camera,
             "camera list": self.list_cameras,
+            "clock confirm": self.confirm_clock,
             "health": self.health,
             "volumes": self.volumes,
             "check mend": self.mend,

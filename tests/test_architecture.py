@@ -24,6 +24,7 @@ ROWS = (
         "background",
         "check_command",
         "checking",
+        "clock_evidence",
         "commands",
         "config",
         "data_directory",

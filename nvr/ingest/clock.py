@@ -297,6 +297,8 @@ class SessionClock:
         self.overruled = False
         self.judgement: str | None = None
         """One sentence about a camera that is not believed; None while it is."""
+        self.agrees = False
+        """Whether the camera's wall clock, by its last report, is that of the daemon."""
         self.refused_reports = 0
         self._offset: Offset | None = None
         self._generation = 0
@@ -311,6 +313,7 @@ class SessionClock:
         """The daemon's own clock has jumped: what was measured against it is void."""
         self._generation += 1
         self._offset = None
+        self.agrees = False
 
     def sender_report(self, stream: StreamClock, ntp: int, rtp_time: int, now_ns: UtcNs) -> Verdict:
         """A sender report (RFC 3550 6.4.1) has arrived at `now_ns` of the daemon's clock.
@@ -325,11 +328,13 @@ class SessionClock:
         # Half the tolerance on the way back, so that a clock on the edge is not judged anew with every report.
         if abs(delay) <= self.settings.tolerance_ns // (2 if self.overruled else 1):
             self.overruled = False
+            self.agrees = True
             self.judgement = None
             self._offset = stream.offset = None
             stream.generation = self._generation
             return stream.correct(rtp_time, camera_ns, 0)
         self.overruled = True
+        self.agrees = False
         self.judgement = (
             f"the camera's clock says {format_iso(camera_ns, 0)}, {abs(delay) // NS} s "
             f"{'behind' if delay > 0 else 'ahead of'} this recorder's; it is overruled"

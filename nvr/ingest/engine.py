@@ -380,6 +380,11 @@ class IngestEngine:
                 found[source.token] = now if before is None else before + now
         return found
 
+    def clock_votes(self) -> tuple[int, int]:
+        """How many connected cameras have the time of this recorder, and how many another one."""
+        votes = [source.clock_agrees for source in self._sources.values()]
+        return votes.count(True), votes.count(False)
+
     @property
     def full_slices(self) -> int:
         """Slices of the drain that ended because their 5 ms were over; many of them mean too slow a machine."""

@@ -255,6 +255,14 @@ class Source:
             self._in_grace.discard(key)
         return state
 
+    @property
+    def clock_agrees(self) -> bool | None:
+        """Whether the camera's clock is that of the recorder; None while that is not known."""
+        clock = None if self._session is None else self._session.clock
+        if clock is None or not (clock.agrees or clock.overruled):
+            return None
+        return clock.agrees
+
     def counters(self) -> ReceiverCounters:
         """Since the daemon started."""
         total = self._counted + ReceiverCounters.of_session(self._session)

@@ -139,6 +139,7 @@ class StorageEngine:
                 if isinstance(outcome, BaseException):
                     raise outcome
             await self._load_tracks()
+            await self.retention.begin(self._newest())
             self._left_out = _left_out(registry, [t.writer.volume for t in self._threads])
         except BaseException:
             await asyncio.to_thread(self._stop_threads)
@@ -341,7 +342,14 @@ class StorageEngine:
         """For recorders."""
         return rotation_ns(self._settings.rotation_ns, self.retention_of(key.recording))
 
+    def _newest(self) -> UtcNs | None:
+        """The end of the newest footage."""
+        found = (track.extent() for track in self._tracks.values())
+        return max((extent.latest for extent in found if extent is not None), default=None)
+
     def _limit_ns(self, key: TrackKey) -> UtcNs | None:
+        if self.retention.clock.doubted:
+            return None  # nobody knows what is too old
         return time_limit(self._utc(), self.retention_of(key.recording))
 
     def _thread_of(self, volume_id: str | None) -> WriterThread:

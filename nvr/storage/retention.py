@@ -18,6 +18,7 @@ from typing import Protocol, TypeAlias
 from nvr.model.errors import StorageError
 from nvr.model.time import NS, UtcNs
 from nvr.model.tokens import RecordingToken, TrackKey
+from nvr.storage.clock_doubt import KEEP_NS, ClockDoubt, TimeMemory
 from nvr.storage.holds import Holds
 from nvr.storage.placement import Placement
 from nvr.storage.rows import FileState, FootageIndex, TrackFileRow
@@ -30,10 +31,6 @@ _SLICE = 200
 """Files of one transaction with tombstones."""
 _PAGE = 64
 _BEFORE_ALL_NS = -(1 << 62)
-_LEAP_NS = 600 * NS
-"""So far the clock may be set forward without doubt."""
-_DOUBT_NS = 3600 * NS
-
 
 Held: TypeAlias = Mapping[TrackKey, UtcNs]
 """From where on tracks are held."""
@@ -179,16 +176,15 @@ class Retention:
         self._placement = placement
         self._footage = footage
         self._retention_of = retention_of
-        self._utc = utc
         self._now = now
+        self.clock = ClockDoubt(utc, now, settings.clock_patience_ns)
+        """Says whether footage may be deleted for its age."""
+        self._time_memory = TimeMemory(settings.registry.with_name("clock.json"))
+        self._kept_at: int | None = None
         self._quotas = {r.recording: r.quota_bytes for r in settings.recordings if r.quota_bytes is not None}
         self._busy = asyncio.Lock()
         """Held from the choice of files to the end of their deletion."""
         self._failing = False
-        self._offset: int | None = None
-        """Between the time of day and the monotonic clock, as it is believed."""
-        self._doubted: tuple[int, int] | None = None
-        """Another offset, and when it will be believed."""
         self._counted: dict[RecordingToken, int] = {}
         """Bytes of the closed files of recordings with a quota; what is not in it is counted again."""
         self._told: dict[TrackKey, tuple[UtcNs, UtcNs]] = {}
@@ -200,6 +196,22 @@ class Retention:
         while True:
             await asyncio.sleep(self._settings.retention_interval_ns / NS)
             await self.sweep()
+            await self._keep_time()
+
+    async def begin(self, newest_ns: UtcNs | None) -> None:
+        """The recorder starts: the time is judged by the last one that was believed, or else by the newest footage."""
+        kept_ns = await asyncio.to_thread(self._time_memory.read)
+        self.clock.begin(newest_ns if kept_ns is None else kept_ns)
+        self.clock.believed_utc()  # before anything is hidden or deleted
+
+    async def _keep_time(self) -> None:
+        now = self._now()
+        if self._kept_at is not None and now - self._kept_at < KEEP_NS:
+            return
+        utc_ns = self.clock.believed_utc()
+        if utc_ns is not None:
+            self._kept_at = now
+            await asyncio.to_thread(self._time_memory.write, utc_ns)
 
     async def sweep(self) -> None:
         """Applies all rules once. What cannot be done is logged and left for the next sweep."""
@@ -232,29 +244,8 @@ class Retention:
         """Files of this recording have been closed, found or deleted otherwise: its bytes are another sum."""
         self._counted.pop(recording, None)
 
-    def _believed_utc(self) -> UtcNs | None:
-        """The time of day; None while it has lately been set forward: a clock that is wrong for a while must not cost
-        the footage of years."""
-        utc_ns, now = self._utc(), self._now()
-        offset = utc_ns - now
-        if self._offset is None or offset - self._offset <= _LEAP_NS:
-            if self._doubted is not None:
-                log.warning("the clock is back: footage that is too old is deleted again")
-            self._offset, self._doubted = offset, None
-        elif self._doubted is None or offset - self._doubted[0] > _LEAP_NS:
-            self._doubted = offset, now + _DOUBT_NS
-            log.error(
-                "the clock has been set forward by %d s: nothing is deleted for its age for %d s",
-                (offset - self._offset) // NS,
-                _DOUBT_NS // NS,
-            )
-        elif now >= self._doubted[1]:
-            self._offset, self._doubted = offset, None
-            log.warning("the clock is believed now: footage that is too old is deleted again")
-        return utc_ns if self._doubted is None else None
-
     async def _expire(self) -> None:
-        now_ns = self._believed_utc()
+        now_ns = self.clock.believed_utc()
         if now_ns is None:
             return
         for key in list(self._footage.tracks()):

@@ -11,7 +11,7 @@ from nvr.model.time import NS
 
 _POSITIVE = (
     *("rotation_ns", "queue_bytes", "memory_bytes", "fsync_interval_ns", "retention_interval_ns"),
-    *("retry_ns", "retry_limit_ns"),
+    *("clock_patience_ns", "retry_ns", "retry_limit_ns"),
 )
 
 
@@ -81,6 +81,9 @@ class StorageSettings:
     recording_quota_bytes: int = 0
     """What each recording may take unless `recordings` says otherwise; 0 for no limit."""
     recordings: tuple[RecordingSettings, ...] = ()
+    clock_patience_ns: int = 7 * 86_400 * NS
+    """So long a time of day that is far ahead at a start is doubted, and nothing deleted for its age, where nothing
+    confirms it."""
     retry_ns: int = 2 * NS
     """First pause before a volume that failed is tried again; doubled up to `retry_limit_ns`."""
     retry_limit_ns: int = 60 * NS
