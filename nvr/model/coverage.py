@@ -62,7 +62,7 @@ class CoverageOfTrack:
     """
 
     def __init__(self) -> None:
-        self._runs: tuple[Run, ...] = ()
+        self._runs: Sequence[Run] = ()
         self._coverage = EMPTY
         self._settled = 0
         """So many of the runs are in stretches that no later run can change, given by the next two."""

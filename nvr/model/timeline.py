@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from itertools import accumulate
 
+from nvr.model.joined import Joined
 from nvr.model.time import UtcNs
 
 
@@ -39,6 +41,11 @@ class Run:
             raise ValueError(f"run {self.run_id} ends at {self.end_ns}, before its start at {self.start_ns}")
 
 
+def in_order(run: Run) -> tuple[UtcNs, UtcNs]:
+    """The order of the runs of a track."""
+    return run.start_ns, run.end_ns
+
+
 @dataclass(frozen=True, slots=True)
 class Gap:
     """[start_ns, end_ns) without footage, and why."""
@@ -60,13 +67,23 @@ class Extent:
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
-    """The runs of one track, in ascending order of their start."""
+    """The runs of one track, in ascending order of their start. What is asked of it costs bisections, not a walk."""
 
-    runs: tuple[Run, ...] = ()
+    runs: Sequence[Run] = ()
+    reach: Sequence[UtcNs] = field(default=(), compare=False, repr=False)
+    """For each run the latest end of it and those before it. Who keeps it beside the runs gives it, and with it
+    `recording`; else both are found by a walk."""
+    recording: bool = field(default=False, compare=False)
+    """Whether a run is still being recorded."""
+
+    def __post_init__(self) -> None:
+        if self.runs and not self.reach:
+            object.__setattr__(self, "reach", tuple(accumulate((r.end_ns for r in self.runs), max)))
+            object.__setattr__(self, "recording", any(r.end_reason is None for r in self.runs))
 
     @classmethod
     def of(cls, runs: Iterable[Run]) -> Timeline:
-        return cls(tuple(sorted(runs, key=lambda r: (r.start_ns, r.end_ns))))
+        return cls(tuple(sorted(runs, key=in_order)))
 
     @property
     def earliest(self) -> UtcNs | None:
@@ -74,12 +91,7 @@ class Timeline:
 
     @property
     def latest(self) -> UtcNs | None:
-        return max((r.end_ns for r in self.runs), default=None)
-
-    @property
-    def recording(self) -> bool:
-        """Whether a run is still being recorded."""
-        return any(r.end_reason is None for r in self.runs)
+        return self.reach[-1] if self.runs else None
 
     @property
     def extent(self) -> Extent | None:
@@ -88,19 +100,27 @@ class Timeline:
         return None if earliest is None or latest is None else Extent(earliest, latest, self.recording)
 
     def run_at(self, at_ns: UtcNs) -> Run | None:
-        """The run that holds this instant, or None in a gap."""
-        i = bisect_right(self.runs, at_ns, key=lambda r: r.start_ns) - 1
-        while i >= 0:
+        """The run that holds this instant, of several the last; None in a gap."""
+        return next(self.runs_at(at_ns), None)
+
+    def runs_at(self, at_ns: UtcNs) -> Iterator[Run]:
+        """The runs that hold this instant, backwards. Where a clock was set back there are several."""
+        i = bisect_right(self.runs, at_ns, key=_start) - 1
+        while i >= 0 and self.reach[i] > at_ns:
             run = self.runs[i]
-            if at_ns < run.end_ns:
-                return run
+            if run.end_ns > at_ns:
+                yield run
             i -= 1
-        return None
 
     def since(self, limit_ns: UtcNs) -> Timeline:
         """What of it is not older than the limit."""
-        runs = [r for r in self.runs if r.end_ns > limit_ns]
-        return Timeline.of(r if r.start_ns >= limit_ns else replace(r, start_ns=limit_ns) for r in runs)
+        first = bisect_right(self.runs, limit_ns, key=_start)
+        over = sorted((replace(run, start_ns=limit_ns) for run in self.runs_at(limit_ns)), key=in_order)
+        runs = Joined.behind(over, self.runs, first)
+        reach = Joined.behind(list(accumulate((r.end_ns for r in over), max)), self.reach, first)
+        # The one that is being recorded is one of the last, where it is shown at all.
+        recording = self.recording and any(run.end_reason is None for run in reversed(runs))
+        return Timeline(runs, reach, recording)
 
     def gaps(self) -> tuple[Gap, ...]:
         """The gaps that no run covers; runs that touch or overlap leave none."""
@@ -114,3 +134,7 @@ class Timeline:
             if run.end_ns >= last.end_ns:
                 last = run
         return tuple(found)
+
+
+def _start(run: Run) -> UtcNs:
+    return run.start_ns

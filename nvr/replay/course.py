@@ -8,7 +8,7 @@ twice, and one instant may show two pictures, as it did happen twice.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -24,8 +24,6 @@ LONGEST_GROUP_NS: Final = 600 * NS
 REFRESHING_NS: Final = 10 * NS
 """A run of this length without any clean point comes from an encoder that refreshes its picture gradually. It is played
 without clean points: to hide it would be worse."""
-OVERLAPS: Final = 64
-"""How many runs back one is looked for that reaches over an instant: behind a clock set back there are a few."""
 
 Unreadable = Callable[[FragmentRef, StorageError], None]
 """Is told of each fragment that could not be read; the plan goes on behind it."""
@@ -68,9 +66,7 @@ def last_run_before(timeline: Timeline, at_ns: UtcNs) -> Run | None:
 
 def first_run_holding(timeline: Timeline, at_ns: UtcNs) -> Run | None:
     """The first run in the order of play that holds this instant, or None in a gap."""
-    at = bisect_right(timeline.runs, at_ns, key=_start)
-    holding = [run for run in timeline.runs[max(at - OVERLAPS, 0) : at] if run.end_ns > at_ns]
-    return min(holding, key=place, default=None)
+    return min(timeline.runs_at(at_ns), key=place, default=None)
 
 
 def first_run_behind(timeline: Timeline, at_ns: UtcNs) -> Run | None:
@@ -81,20 +77,22 @@ def first_run_behind(timeline: Timeline, at_ns: UtcNs) -> Run | None:
 
 
 def current(timeline: Timeline, run: Run) -> Run | None:
-    """The run as it is now; None when it has been deleted. Retention may have moved its start."""
+    """The run as it is now; None when it has been deleted. Retention may have moved its start, and pictures that are
+    shown before the first one may have."""
     runs = timeline.runs
-    at = bisect_left(runs, run.start_ns, key=_start)
-    for known in _while(runs, at, run.start_ns):
-        if known.run_id == run.run_id:
-            return known
-    return next((r for r in reversed(runs) if r.run_id == run.run_id), None)
+    at = bisect_left(runs, run.start_ns - REFRESHING_NS, key=_start)
+    while at < len(runs) and (runs[at].start_ns <= run.end_ns or run.end_reason is None):
+        if runs[at].run_id == run.run_id:
+            return runs[at]
+        at += 1
+    return None
 
 
 def _start(run: Run) -> UtcNs:
     return run.start_ns
 
 
-def _while(runs: tuple[Run, ...], at: int, start_ns: UtcNs) -> Iterator[Run]:
+def _while(runs: Sequence[Run], at: int, start_ns: UtcNs) -> Iterator[Run]:
     while at < len(runs) and runs[at].start_ns == start_ns:
         yield runs[at]
         at += 1

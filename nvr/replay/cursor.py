@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Final, Protocol
 
 from nvr.media.rtsp.play import FrameSet
 from nvr.media.unit import Sample
@@ -21,6 +21,9 @@ from nvr.replay import course
 from nvr.replay.course import Beginning, Course, Unreadable
 from nvr.replay.unit import Footage, Selection, Unit
 from nvr.storage.rows import FragmentRef
+
+LATELY: Final = 64
+"""Runs played last that are remembered: retention, which moves their starts, gives those that overlap another order."""
 
 
 class Cursor(Protocol):
@@ -84,7 +87,9 @@ class ForwardCursor:
         self._run_from_ns: UtcNs = from_ns
         self._live = False
         """The run was seen while it was being recorded: what is recorded next follows, whatever its time."""
-        self._played: set[str] = set()
+        self._played: deque[str] = deque(maxlen=LATELY)
+        self._passed: frozenset[str] = frozenset()
+        """Runs that are not wanted, whatever their place: what there was when a clock was set back."""
         self._fragments: Iterator[FragmentRef] | None = None
         self._last: FragmentRef | None = None
         self._samples: deque[tuple[Sample, int]] = deque()
@@ -149,7 +154,7 @@ class ForwardCursor:
         self._run_from_ns = from_ns
         self._fragments = None
         self._beyond = False
-        self._played.add(run.run_id)
+        self._played.append(run.run_id)
 
     def _next_run(self, timeline: Timeline) -> bool:
         """Nothing more of this run is to be read now. False: nothing else is there either (8.8, 8.9)."""
@@ -184,14 +189,17 @@ class ForwardCursor:
     def _following(self, timeline: Timeline) -> Run | None:
         assert self._run is not None
         following = course.next_run(timeline, self._run)
-        while following is not None and following.run_id in self._played:
+        while following is not None and self._is_known(following):
             following = course.next_run(timeline, following)
-        if following is None and self._live:
+        if following is None and self._live and timeline.recording:
             # The clock has been set back to before this run. What else there is lies in the past, and is not wanted.
-            following = next((r for r in timeline.runs if r.end_reason is None and r.run_id not in self._played), None)
+            following = next((r for r in timeline.runs if r.end_reason is None and not self._is_known(r)), None)
             if following is not None:
-                self._played.update(r.run_id for r in timeline.runs)
+                self._passed = frozenset(r.run_id for r in timeline.runs)
         return following
+
+    def _is_known(self, run: Run) -> bool:
+        return run.run_id in self._played or run.run_id in self._passed
 
     def _leaves_gap(self, following: Run) -> bool:
         return self._last is None or following.start_ns > self._last.end_ns

@@ -202,8 +202,7 @@ class RecordingMount:
         part = [key for i, key in keys.items() if not (request.reverse and kinds[i] is TrackType.AUDIO)]
         playing_time = None
         if isinstance(request.range, NptRange):
-            timelines = self._timelines(presentation.streams)
-            playing_time = await self._read(lambda: _since(presentation, timelines))
+            playing_time = self.playing_time(presentation)
         selection = self._selection(part, request, jump, playing_time)
         opening = PlanReader.open(self._store, list(keys.values()), tracks, selection, self._readers, self._edge_poll_s)
         reader = await _in_time(opening, self._recording.token)
@@ -269,12 +268,8 @@ class RecordingMount:
         return Pacing.PLAYING_TIME if request.rate_control else Pacing.UNTHROTTLED
 
     def playing_time(self, presentation: Presentation) -> PlayingTime | None:
-        return _since(presentation, self._timelines(presentation.streams))
-
-
-def _since(presentation: Presentation, timelines: Sequence[Timeline]) -> PlayingTime | None:
-    now, before = PlayingTime.of(timelines), presentation.playing_time
-    return now if now is None or before is None else now.since(before)
+        known = presentation.playing_time
+        return None if known is None else known.extended(self._timelines(presentation.streams))
 
 
 async def _in_time(reading: Awaitable[_T], token: RecordingToken) -> _T:

@@ -232,10 +232,10 @@ class StorageEngine:
         if track is None:
             return Timeline()
         limit_ns = self._limit_ns(key)
-        extent = track.extent() if limit_ns is not None else None
-        if limit_ns is None or extent is None or extent.earliest >= limit_ns:
-            return track.timeline()
-        return track.timeline().since(limit_ns)
+        timeline = track.timeline()
+        if limit_ns is None or timeline.earliest is None or timeline.earliest >= limit_ns:
+            return timeline
+        return timeline.since(limit_ns)
 
     def extent(self, key: TrackKey) -> Extent | None:
         """From the first to the last instant on the disk that is not too old; None without footage. From memory, and

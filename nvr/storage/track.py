@@ -20,6 +20,7 @@ from nvr.model.timeline import Extent, GapReason, Run, Timeline
 from nvr.model.tokens import TrackKey
 from nvr.storage.orders import Append, Close, CorrectEnd, GrowingFile, Order
 from nvr.storage.rows import FileState, FragmentRef, TrackFileRow
+from nvr.storage.runs import Runs
 from nvr.storage.track_file import track_directory, track_file_path
 from nvr.storage.volume import Volume, VolumeState
 
@@ -37,14 +38,7 @@ class TrackFootage:
         self.key = key
         self.configuration: CodecConfiguration | None = None
         self.callbacks: list[Callable[[FragmentRef], None]] = []
-        self._runs: dict[str, Run] = {}
-        # What follows from the runs, kept while they grow at their end and made anew after other changes: a camera that
-        # comes and goes leaves a hundred thousand runs, and is asked for them all the time.
-        self._ordered: list[Run] | None = None
-        self._timeline: Timeline | None = None
-        self._extent: Extent | None = None
-        self._open: set[str] = set()
-        """Ids of the runs that have not ended."""
+        self._runs = Runs()
         self._corrected: tuple[str, GapReason] = "", GapReason.UNKNOWN
         """A run whose end is still on its way here, and why it ended."""
         self.awaited: dict[str, UtcNs] = {}
@@ -52,52 +46,19 @@ class TrackFootage:
         been examined, and known to have ended with that daemon."""
 
     def timeline(self) -> Timeline:
-        if self._timeline is None:
-            if self._ordered is None:
-                self._ordered = list(Timeline.of(self._runs.values()).runs)
-            self._timeline = Timeline(tuple(self._ordered))
-        return self._timeline
+        return self._runs.timeline()
 
     def extent(self) -> Extent | None:
         """From the first to the last instant; None without footage."""
-        if self._extent is None and self._runs:
-            runs = self._runs.values()
-            self._open = {r.run_id for r in runs if r.end_reason is None}
-            self._extent = Extent(min(r.start_ns for r in runs), max(r.end_ns for r in runs), bool(self._open))
-        return self._extent
-
-    def _changed(self) -> None:
-        self._ordered = self._timeline = self._extent = None
-
-    def _changed_one(self, known: Run | None, run: Run) -> None:
-        """A run has come, grown or ended; its start has not moved behind what it was."""
-        self._runs[run.run_id] = run
-        self._timeline = None
-        if self._ordered is not None:
-            last = self._ordered[-1] if self._ordered else None
-            if known is None and (last is None or last.start_ns < run.start_ns):
-                self._ordered.append(run)
-            elif last is not None and last is known and last.start_ns == run.start_ns:
-                self._ordered[-1] = run
-            else:
-                self._ordered = None
-        extent = self._extent
-        if extent is not None:
-            if run.end_reason is None:
-                self._open.add(run.run_id)
-            else:
-                self._open.discard(run.run_id)
-            earliest, latest = min(extent.earliest, run.start_ns), max(extent.latest, run.end_ns)
-            self._extent = Extent(earliest, latest, bool(self._open))
+        return self.timeline().extent
 
     def settle(self, run_id: str, run: Run | None) -> None:
         """Recovery has found what is left of a run that had ended, or None when nothing is."""
         if run is not None:
-            self._runs[run_id] = run
+            self._runs.put(run)
         else:
-            self._runs.pop(run_id, None)
+            self._runs.cut({run_id: None})
         self.awaited.pop(run_id, None)
-        self._changed()
 
     def grow(self, run_id: str, start_ns: UtcNs, end_ns: UtcNs) -> bool:
         """A fragment of this run is on the disk. True where it is the first of the run."""
@@ -106,7 +67,7 @@ class TrackFootage:
             run = Run(run_id, start_ns, end_ns)
         else:
             run = Run(run_id, min(known.start_ns, start_ns), max(known.end_ns, end_ns))
-        self._changed_one(known, run)
+        self._runs.put(run)
         return known is None
 
     def end(self, run_id: str, reason: GapReason) -> Run | None:
@@ -117,7 +78,7 @@ class TrackFootage:
             return None
         corrected_id, corrected = self._corrected
         ended = Run(run_id, known.start_ns, known.end_ns, corrected if corrected_id == run_id else reason)
-        self._changed_one(known, ended)
+        self._runs.put(ended)
         return ended
 
     def correct(self, run_id: str, reason: GapReason) -> None:
@@ -126,28 +87,25 @@ class TrackFootage:
         if known is None or known.end_reason is None:
             self._corrected = run_id, reason
         else:
-            self._runs[run_id] = replace(known, end_reason=reason)
-            self._changed()
+            self._runs.put(replace(known, end_reason=reason))
 
     def cut(self, starts: Mapping[str, UtcNs | None]) -> None:
         """Footage has been deleted: where the runs with these ids begin now, None where nothing of one is left."""
+        left: dict[str, Run | None] = {}
         for run_id, start_ns in starts.items():
             known = self._runs.get(run_id)
-            if known is None:
-                continue
-            if start_ns is None:
-                del self._runs[run_id]
-            else:
-                self._runs[run_id] = replace(known, start_ns=min(max(known.start_ns, start_ns), known.end_ns))
-        self._changed()
+            if known is not None and start_ns is not None:
+                left[run_id] = replace(known, start_ns=min(max(known.start_ns, start_ns), known.end_ns))
+            elif known is not None:
+                left[run_id] = None
+        self._runs.cut(left)
         if not self._runs:
             self.configuration = None
 
     def keep(self, runs: Iterable[Run], growing: str | None) -> None:
         """These are all the runs that the index has; `growing` is the id of the one that is being recorded."""
         current = self._runs.get(growing) if growing is not None else None
-        self._runs = {r.run_id: r for r in (*runs, *((current,) if current is not None else ()))}
-        self._changed()
+        self._runs.replace((*runs, *((current,) if current is not None else ())))
         if not self._runs:
             self.configuration = None
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nvr.model.timeline import Gap, GapReason, Run, Timeline
+from nvr.model.timeline import Gap, GapReason, Run, Timeline, in_order
 
 
 def a_run(start: int, end: int, reason: GapReason | None = GapReason.SOURCE_LOST) -> Run:
@@ -69,3 +71,20 @@ def test_the_latest_instant_is_the_end_of_the_longest_run_not_of_the_last() -> N
 def test_a_run_cannot_end_before_it_starts() -> None:
     with pytest.raises(ValueError, match="before its start"):
         a_run(10, 9)
+
+
+@given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 20), st.booleans())), st.integers(-5, 80))
+def test_what_is_too_old_is_taken_away_as_if_each_run_were_looked_at(
+    found: list[tuple[int, int, bool]], limit: int
+) -> None:
+    runs = [
+        Run(str(n), start, start + length, None if growing else GapReason.STORAGE)
+        for n, (start, length, growing) in enumerate(found)
+    ]
+    shown = Timeline.of(runs).since(limit)
+    naive = Timeline.of(replace(r, start_ns=max(r.start_ns, limit)) for r in runs if r.end_ns > limit)
+    assert sorted(shown.runs, key=lambda r: r.run_id) == sorted(naive.runs, key=lambda r: r.run_id)
+    assert [in_order(r) for r in shown.runs] == [in_order(r) for r in naive.runs]
+    assert (shown.reach, shown.recording, shown.extent) == (naive.reach, naive.recording, naive.extent)
+    for instant in range(-5, 80):
+        assert set(shown.runs_at(instant)) == {r for r in naive.runs if r.start_ns <= instant < r.end_ns}

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import pairwise
+from typing import overload
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nvr.model.time import NS
 from nvr.model.timeline import GapReason, Run, Timeline
 from nvr.replay.playing_time import PlayingTime
 
@@ -43,10 +46,12 @@ class TestOneTrack:
         assert self.time.utc(0, ending=True) == 100
 
     def test_what_has_been_deleted_keeps_its_place(self) -> None:
-        now = playing_time(timeline((105, 110), (160, 200))).since(self.time)
+        now = self.time.extended([timeline((105, 110), (160, 200))])
         assert (now.npt(105), now.npt(160), now.length_ns) == (5, 10, 50)
         assert [now.utc(t) for t in (0, 5, 10)] == [105, 105, 160]
-        assert playing_time(timeline((165, 200))).since(self.time).npt(170) == 20
+        later = self.time.extended([Timeline.of([Run("run1", 165, 200, GapReason.SOURCE_LOST)])])
+        assert (later.npt(170), later.utc(0), later.utc(20)) == (20, 165, 170)
+        assert self.time.extended([Timeline()]) is self.time
 
 
 def test_without_footage_there_is_no_playing_time() -> None:
@@ -107,3 +112,80 @@ def test_without_overlaps_it_counts_the_footage_before_each_time(found: list[tup
     assert time.length_ns == len(covered)
     for t in covered:
         assert time.npt(t) == sum(other < t for other in covered)
+
+
+tracks = st.lists(st.lists(st.tuples(st.integers(-30, 90), st.integers(1, 100)), min_size=1, max_size=8), min_size=1)
+
+
+@given(tracks.map(lambda found: found[:3]), st.integers(1, 600))
+def test_what_is_recorded_later_is_counted_as_if_all_were_counted_again(
+    found: list[list[tuple[int, int]]], until: int
+) -> None:
+    """In seconds, each run so long after the end of the one before, or before it where a clock was set back."""
+    whole, known = [], []
+    for number, track in enumerate(found):
+        runs: list[Run] = []
+        played, end = 0, 1000
+        for i, (after, length) in enumerate(track):
+            start = max(end + after, runs[-1].start_ns // NS + 1 if runs else 0)
+            played = max(played, start)
+            runs.append(Run(f"{number}-{i}", start * NS, (start + length) * NS, None))
+            end = start + length
+        whole.append(runs)
+        placed = 0
+        part = []
+        for run in runs:  # what of it has been played at an instant has been recorded
+            place = max(placed, run.start_ns)
+            placed = place + run.end_ns - run.start_ns
+            if place < (1000 + until) * NS:
+                part.append(replace(run, end_ns=run.start_ns + min(placed, (1000 + until) * NS) - place))
+        known.append(part)
+    before = PlayingTime.of([Timeline.of(runs) for runs in known])
+    after_all = playing_time(*(Timeline.of(runs) for runs in whole))
+    if before is None:
+        return
+    now = before.extended([Timeline.of(runs) for runs in whole])
+    assert now.length_ns == after_all.length_ns
+    for at in range(960, 1800, 7):
+        assert now.npt(at * NS) == after_all.npt(at * NS)
+    for at in range(0, after_all.length_ns // NS + 30, 7):
+        assert now.utc(at * NS) == after_all.utc(at * NS)
+        assert now.utc(at * NS, ending=True) == after_all.utc(at * NS, ending=True)
+
+
+class Looked(Sequence[Run]):
+    """Runs that count how many of them are looked at."""
+
+    def __init__(self, runs: list[Run]) -> None:
+        self.runs = runs
+        self.count = 0
+
+    def __len__(self) -> int:
+        return len(self.runs)
+
+    @overload
+    def __getitem__(self, index: int) -> Run: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Run]: ...
+    def __getitem__(self, index: int | slice) -> Run | list[Run]:
+        found = self.runs[index]
+        self.count += len(found) if isinstance(found, list) else 1
+        return found
+
+
+def test_to_ask_and_to_go_on_counting_looks_at_few_of_many_runs() -> None:
+    """A recording by events has thousands; the answers to PLAY and PAUSE are made on the loop."""
+    runs = [Run(str(n), n * 60 * NS, (n * 60 + 10) * NS, GapReason.NO_EVENT) for n in range(10_000)]
+    time = playing_time(Timeline.of(runs))
+    runs.append(Run("new", 600_000 * NS, 600_010 * NS))
+    looked = Looked(runs)
+    now = Timeline(looked, [r.end_ns for r in runs], recording=True)
+    shown = now.since(300_005 * NS)
+    for timeline in (now, shown):
+        extended = time.extended([timeline])
+        assert extended.npt(600_005 * NS) == 100_005 * NS
+        assert extended.npt(300_005 * NS) == 50_005 * NS
+        assert extended.utc(100_001 * NS) == 600_001 * NS
+        assert timeline.run_at(300_005 * NS) == replace(runs[5000], start_ns=timeline.runs[0].start_ns or 300_000 * NS)
+        assert (timeline.latest, timeline.recording) == (600_010 * NS, True)
+    assert looked.count < 300
