@@ -74,7 +74,7 @@ from nvr.storage.configuration import ConfigurationStore
 from nvr.storage.engine import StorageEngine
 from nvr.storage.events import EventIndex
 from nvr.storage.index import SqlFootageIndex
-from nvr.storage.volume import VolumeState
+from nvr.storage.volume import VolumeState, VolumeStatus
 from nvr.storage.watcher import Watchers
 from nvr.web.health import Part
 
@@ -180,11 +180,12 @@ class Daemon:
         soap = soap_of(settings, recorder, player, (broker, deliveries), searches, memory, lockout, process)
         discovery = Discovery(settings.discovery, memory, UUID(hex=stores.configuration.installation), read_links)
         told_of_storage = StorageObservation(stores.storage, stores.configuration, stores.index)
+        told_of_searches = SearchObservation(searches, recorder.indexer)
         listener = Listener(
             settings.http,
             soap,
             Contract(contract_directory()),
-            parts=(told_of_storage, told_of_events),
+            parts=(told_of_storage, told_of_events, told_of_searches),
             sources=(
                 told_of_storage,
                 IngestObservation(recorder.ingest, recorder.receivers, recorder.control),
@@ -193,7 +194,7 @@ class Daemon:
                 DiscoveryObservation(discovery),
                 EventObservation(broker, deliveries),
                 told_of_events,
-                SearchObservation(searches, recorder.indexer),
+                told_of_searches,
                 CameraObservation(recorder.cameras),
                 LoopObservation(loop_delays),
             ),
@@ -207,7 +208,7 @@ class Daemon:
         recorder.control.start()
         await recorder.ingest.start()
         parts.started("receivers", recorder.ingest.stop)
-        await self._start_commands(parts, recorder, (told_of_storage, told_of_events))
+        await self._start_commands(parts, recorder, (told_of_storage, told_of_events, told_of_searches))
         stores.storage.recover()  # now that cameras are recorded
         await parts.enter("check of the index", check_of_index(stores.index))
         await discovery.start(self._served())  # its Hello says that everything else answers
@@ -292,7 +293,12 @@ class Daemon:
         state.watcher = changed
         recorder.ingest.watcher = publisher
         storage.watcher = Watchers(publisher, recorder.indexer)
-        storage.on_volume = publisher.volume_changed
+
+        def volume_changed(status: VolumeStatus) -> None:
+            publisher.volume_changed(status)
+            recorder.indexer.volume_changed(status)
+
+        storage.on_volume = volume_changed
         await parts.enter("job states", running(publisher.run(), "states of recording jobs"))
         await parts.enter("metadata indexer", running(recorder.indexer.run(), "the index of camera events"))
         return broker, deliveries, EventRecordingObservation(held, documents)

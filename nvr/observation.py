@@ -18,7 +18,7 @@ from nvr.ingest.engine import IngestEngine
 from nvr.ingest.event_documents import EventDocuments
 from nvr.ingest.memory import HeldMemory
 from nvr.model.receiver import ReceiverState
-from nvr.model.time import NS, UtcNs
+from nvr.model.time import NS, UtcNs, format_iso
 from nvr.replay.relay import RelayMounts
 from nvr.replay.server import RtspServer
 from nvr.search.indexer import MetadataIndexer
@@ -362,9 +362,29 @@ class EventObservation:
 class SearchObservation:
     """Searches that are open, and how the index of camera events keeps up."""
 
+    name = "search"
+
     def __init__(self, searches: SearchSessions, indexer: MetadataIndexer) -> None:
         self._searches = searches
         self._indexer = indexer
+
+    def problems(self) -> Sequence[str]:
+        return ()
+
+    def warnings(self) -> Sequence[str]:
+        """Events that are recorded and cannot be found."""
+        missed = self._indexer.completeness().missed
+        if not missed:
+            return ()
+        return (f"{missed} metadata tracks have files that cannot be read for now: their events are not found",)
+
+    def notes(self) -> Sequence[str]:
+        """Events that are not found yet."""
+        complete = self._indexer.completeness()
+        if complete.from_ns is None:
+            return ()
+        since = format_iso(max(complete.from_ns, 0), 0)
+        return (f"the index of camera events is being made: {complete.older} tracks are not complete before {since}",)
 
     def metrics(self) -> Iterator[Metric]:
         yield _single("nvr_searches", "Search sessions that are open.", "gauge", len(self._searches))
@@ -377,6 +397,21 @@ class SearchObservation:
             indexer.unreadable,
         )
         yield _single("nvr_metadata_tracks_behind", "Metadata tracks that wait to be indexed.", "gauge", indexer.lag)
+        yield _single(
+            "nvr_metadata_crowded_total",
+            "Events of sources or topics beyond those that are told apart for each track.",
+            "counter",
+            indexer.crowded,
+        )
+        complete = indexer.completeness()
+        for name, text, number in (
+            ("incomplete", "Metadata tracks whose older footage is still being indexed.", complete.older),
+            ("missed", "Metadata tracks with files that cannot be read for now.", complete.missed),
+        ):
+            yield _single(f"nvr_metadata_tracks_{name}", text, "gauge", number)
+        if complete.from_ns is not None:
+            text = "All metadata recorded since this time is indexed, older metadata not yet."
+            yield _single("nvr_metadata_complete_since_seconds", text, "gauge", complete.from_ns // NS)
 
 
 class CameraObservation:

@@ -22,7 +22,7 @@ from nvr.search.chosen import ChosenRecordings
 from nvr.search.history import BEFORE_ALL, BEHIND_ALL, CAMERA_EVENT, History, Key
 from nvr.search.shares import Share
 from nvr.search.steps import Reach, SteppedSearch, at_once
-from nvr.storage.event_rows import EventRow, Place, Stream
+from nvr.storage.event_rows import OTHER_TOPICS, EventRow, Place, Stream
 
 FEW_MESSAGES = 64
 """Where so few messages have the item that the filter asks for, their events are sought, not those of all streams."""
@@ -159,7 +159,7 @@ class EventSearch(SteppedSearch[FoundEvent]):
         """Takes in the streams, or the few messages, that have come up since."""
         for stream in self._archive.streams():
             is_new = stream.id not in self._streams and stream.key.recording in self._chosen.coverages
-            if is_new and self._filter.wants(stream.topic):
+            if is_new and (stream.topic == OTHER_TOPICS or self._filter.wants(stream.topic)):
                 self._streams[stream.id] = stream
         messages = self._archive.messages_with(*self._item, FEW_MESSAGES) if self._item is not None else None
         if self._walk is None or (self._by_message and messages is None):  # they may have become many
@@ -179,7 +179,7 @@ class EventSearch(SteppedSearch[FoundEvent]):
         if stream is None or self._coverage(stream.key).stretch_at(row.time_ns) is None:
             return None  # it is of another recording or topic, or its footage has gone
         message = self._archive.message(row.message)
-        if message is None:
+        if message is None or (stream.topic == OTHER_TOPICS and not self._filter.wants(message.topic)):
             return None
         found = FoundEvent(stream.key.recording, stream.key.track, row.time_ns, CameraEvent(message, row.utc_ns))
         return self._judge(found, row.message)

@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 
 HEADER = b"SQLite format 3\0"
 BUSY_TIMEOUT_MS = 5_000
+CLOSE_TIMEOUT_S = 2.0
+"""So long a write that is under way is waited for at a close."""
 WHOLE_CHECK_BYTES = 64 << 20
 """An index up to this size is checked as a whole when it is opened, which takes a tenth of a second. One of a million
 track files takes 12 s where the kernel has to read it from the disk: recording does not wait for that."""
@@ -45,7 +47,7 @@ class History(StrEnum):
     EVENTS = "events"
 
 
-HEADS = {History.CONFIGURATION: "c0005", History.INDEX: "i0006", History.EVENTS: "e0001"}
+HEADS = {History.CONFIGURATION: "c0005", History.INDEX: "i0006", History.EVENTS: "e0002"}
 """Newest revision of each history, so that a database that has it opens without loading Alembic. A test compares."""
 
 
@@ -68,6 +70,7 @@ class Database:
         self.path = path
         self.history = history
         self._write_lock = threading.Lock()
+        self._closed = False
         if read_only:
             self.unchecked = True
             self._engine = self._durable = _engine(path, synchronous, read_only=True)
@@ -89,13 +92,20 @@ class Database:
             raise
 
     def close(self) -> None:
-        """The last connection to close folds the write-ahead log into the file."""
+        """The last connection to close folds the write-ahead log into the file. What is asked afterwards is refused; a
+        write that is under way is waited for, unless the disk hangs."""
+        self._closed = True
+        if self._write_lock.acquire(timeout=CLOSE_TIMEOUT_S):
+            self._write_lock.release()
+        else:
+            log.error("%s is closed in the middle of a write that does not end", self.path)
         self._durable.dispose()
         self._engine.dispose()
 
     @contextlib.contextmanager
     def read(self) -> Iterator[sa.Connection]:
         """A consistent view of the database. Raises StorageError."""
+        self._require_open()
         with self._errors("read"), self._engine.begin() as connection:
             yield connection
 
@@ -108,9 +118,18 @@ class Database:
         with (
             self._write_lock,
             self._errors("write"),
-            (self._durable if durable else self._engine).begin() as connection,
+            self._begun(self._durable if durable else self._engine) as connection,
         ):
             yield connection
+
+    def _begun(self, engine: sa.Engine) -> contextlib.AbstractContextManager[sa.Connection]:
+        self._require_open()
+        return engine.begin()
+
+    def _require_open(self) -> None:
+        # An engine that has been disposed of would connect anew, behind whoever moves or removes the file.
+        if self._closed:
+            raise StorageError(f"{self.path} is closed")
 
     @contextlib.contextmanager
     def _errors(self, what: str) -> Iterator[None]:

@@ -11,6 +11,9 @@ from nvr.model.ptz import PtzVector
 from nvr.model.time import UtcNs
 from nvr.model.tokens import TrackKey
 
+OTHER_TOPICS: topics.Topic = ()
+"""Of a stream that events of further topics share, where a track has too many of them."""
+
 
 class Place(NamedTuple):
     """Where an event stands among all others: by time, then by file and by its place in the documents of that time."""

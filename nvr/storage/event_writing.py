@@ -1,19 +1,21 @@
-"""What changes the index of camera events: one transaction for what was read of a file, one to forget a file."""
+"""What is added to the index of camera events: one transaction for what was read of a file."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+import logging
+from collections import Counter, OrderedDict
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
+from nvr.media.onvif_metadata import ANY_WORD
 from nvr.model.ptz import PtzVector
 from nvr.model.recorded import RecordedMessage
 from nvr.model.time import UtcNs
 from nvr.model.tokens import TrackKey
-from nvr.storage.event_rows import Documents, Stream
+from nvr.storage.event_rows import OTHER_TOPICS, Documents, Stream
 from nvr.storage.message_bodies import (
     body_of,
     digest,
@@ -35,15 +37,26 @@ from nvr.storage.schema import (
     vocabularies,
 )
 
+log = logging.getLogger(__name__)
+
 K = TypeVar("K")
 V = TypeVar("V")
 
 MAX_SOURCES = 256
 """Sources of one topic on one track that are told apart; events of all others share a stream."""
+MAX_STREAMS = 1024
+"""Streams of one track; events of further topics share one."""
 OTHER_SOURCES = b""
+MAX_WORDS = 2000
+"""Of one file; one with more is taken to hold every word."""
+MAX_SPACES = 16
+"""Spaces of positions that are known of such a file."""
+MAX_TEXT = 64 << 10
+"""Characters of the words of one file."""
 BATCH = 500
 """Numbers in one statement: databases bound the parameters."""
 _REMEMBERED = 8192
+_VOCABULARIES = 256
 
 
 @dataclass(slots=True)
@@ -53,15 +66,36 @@ class Known:
     tracks: dict[TrackKey, int] = field(default_factory=dict)
     streams: dict[tuple[int, str, bytes], Stream] = field(default_factory=dict)
     """By track, topic and digest of the source."""
-    sources: dict[tuple[int, str], int] = field(default_factory=dict)
-    """How many streams a topic of a track has."""
+    streams_of: Counter[int | tuple[int, str]] = field(default_factory=Counter)
+    """How many streams a track has, and a topic of a track."""
     messages: OrderedDict[bytes, int] = field(default_factory=OrderedDict)
+    vocabularies: OrderedDict[int, frozenset[str]] = field(default_factory=OrderedDict)
     listed: tuple[Stream, ...] = ()
+    numbers: dict[str, int] = field(default_factory=dict)
+    """The last number that a table has given away. None is given twice while the process lasts: a search that stands at
+    what has gone must not take another thing for it."""
+    crowded: int = 0
+    """Events that share a stream with other sources or topics, since the start."""
 
-    def take(self, key: tuple[int, str, bytes], stream: Stream) -> None:
-        self.streams[key] = stream
-        self.sources[key[:2]] = self.sources.get(key[:2], 0) + 1
-        self.listed = (*self.listed, stream)
+    def take(self, streams: Mapping[tuple[int, str, bytes], Stream]) -> None:
+        for key, stream in streams.items():
+            self.streams[key] = stream
+            self.streams_of.update((key[0], key[:2]))
+        if streams:
+            self.listed = tuple(self.streams.values())
+
+    def drop(self, gone: Collection[int]) -> None:
+        """These streams have gone with the last of their events."""
+        for key in [key for key, stream in self.streams.items() if stream.id in gone]:
+            del self.streams[key]
+            self.streams_of.subtract((key[0], key[:2]))
+        self.streams_of = +self.streams_of  # without those that have none left
+        self.listed = tuple(self.streams.values())
+
+    def number(self, table: sa.Table) -> int:
+        """A new one for a row of this table."""
+        self.numbers[table.name] = self.numbers.get(table.name, 0) + 1
+        return self.numbers[table.name]
 
 
 class Writing:
@@ -71,15 +105,20 @@ class Writing:
         self._known = known
         self._connection = connection
         self.new_streams: dict[tuple[int, str, bytes], Stream] = {}
-        self.new_messages: dict[bytes, int] = {}
+        self._new_of: Counter[int | tuple[int, str]] = Counter()
+        """How many of the new streams a track has, and a topic of a track."""
         self.new_tracks: dict[TrackKey, int] = {}
+        self.new_messages: dict[bytes, int] = {}
+        self._bodies: list[dict[str, object]] = []
+        self._items: list[dict[str, object]] = []
+        self._crowded = 0
 
     def commit(self) -> None:
-        for key, stream in self.new_streams.items():
-            self._known.take(key, stream)
+        self._known.take(self.new_streams)
         for name, number in self.new_messages.items():
             remember(self._known.messages, name, number)
         self._known.tracks.update(self.new_tracks)
+        self._known.crowded += self._crowded
 
     def add(self, documents: Documents) -> None:
         track = self._track(documents.key)
@@ -102,8 +141,9 @@ class Writing:
                 )
             if content.position is not None:
                 found[time_ns] = content.position  # a track tells one position for one time: the last
-        if rows:
-            self._connection.execute(sa.insert(camera_events), rows)
+        for table, new in ((messages, self._bodies), (message_items, self._items), (camera_events, rows)):
+            if new:
+                self._connection.execute(sa.insert(table), new)
         if found:
             self._connection.execute(sa.insert(positions), [_position(track, file, t, p) for t, p in found.items()])
 
@@ -125,37 +165,66 @@ class Writing:
         values: dict[str, object] = {"upto": documents.upto, "done": documents.done}
         if known is None:
             values |= {"file_id": documents.file_id, "track": track, "start_ns": documents.start_ns}
-            values |= {"last_ns": last_ns, "told": told, "vocabulary": self._vocabulary(words)}
+            values |= {"last_ns": last_ns, "told": told, "vocabulary": self._vocabulary(bounded(words))}
             return self._insert(metadata_files, values), 0
-        if words:
-            stored = sa.select(vocabularies.c.words).where(vocabularies.c.id == known.vocabulary)
-            before = words_of(self._connection.execute(stored).scalar_one())
-            if not words <= before:
-                values["vocabulary"] = self._vocabulary(words | before)
+        before = self._words_of(known.vocabulary)
+        after = bounded(words | before)
+        if after != before:
+            values["vocabulary"] = self._vocabulary(after)
         values |= {"last_ns": max(last_ns, known.last_ns), "told": known.told + told}
         self._connection.execute(sa.update(metadata_files).where(c.id == known.id).values(**values))
+        if after != before:
+            forget_vocabulary(self._connection, known.vocabulary)
         return int(known.id), int(known.told)
+
+    def _words_of(self, vocabulary: int) -> frozenset[str]:
+        found = self._known.vocabularies.get(vocabulary)
+        if found is None:
+            stored = sa.select(vocabularies.c.words).where(vocabularies.c.id == vocabulary)
+            found = words_of(self._connection.execute(stored).scalar_one())
+            # Numbers are not given twice: what is remembered of a transaction that is undone harms nobody.
+            remember(self._known.vocabularies, vocabulary, found, _VOCABULARIES)
+        return found
 
     def _vocabulary(self, words: frozenset[str]) -> int:
         text = words_text(words)
-        return self._numbered(vocabularies, digest(text), {"words": text})
+        name = digest(text)
+        found = self._connection.execute(sa.select(vocabularies.c.id).where(vocabularies.c.digest == name)).scalar()
+        return int(found) if found is not None else self._insert(vocabularies, {"digest": name, "words": text})
 
     def _stream(self, key: TrackKey, track: int, message: RecordedMessage) -> int:
         topic, source = topic_text(message.topic), source_digest(message)
-        known, new = self._known.streams, self.new_streams
-        found = known.get((track, topic, source)) or new.get((track, topic, source))
+        found = self._known_stream(track, topic, source)
+        if found is None and self._streams_of((track, topic)) >= MAX_SOURCES:
+            source = OTHER_SOURCES
+            found = self._known_stream(track, topic, source)
+        told = message.topic
+        if found is None and self._streams_of(track) >= MAX_STREAMS - 1:
+            told, source = OTHER_TOPICS, OTHER_SOURCES
+            topic = topic_text(told)
+            found = self._known_stream(track, topic, source)
         if found is None:
-            there = sum(key[:2] == (track, topic) for key in new) + self._known.sources.get((track, topic), 0)
-            if there >= MAX_SOURCES:
-                source = OTHER_SOURCES
-                found = known.get((track, topic, source)) or new.get((track, topic, source))
-        if found is None:
+            if source == OTHER_SOURCES:
+                log.warning(
+                    "%s tells of more %s than are told apart: events of the others are found, and have no states",
+                    key,
+                    "sources of a topic" if told else "topics and sources",
+                )
             # Events of mixed sources are no property that has a state.
             is_property = message.operation is not None and source != OTHER_SOURCES
             values = {"track": track, "topic": topic, "source": source, "is_property": is_property}
-            found = Stream(self._insert(streams, values), key, message.topic, is_property)
+            found = Stream(self._insert(streams, values), key, told, is_property)
             self.new_streams[track, topic, source] = found
+            self._new_of.update((track, (track, topic)))
+        self._crowded += source == OTHER_SOURCES
         return found.id
+
+    def _streams_of(self, whose: int | tuple[int, str]) -> int:
+        return self._known.streams_of[whose] + self._new_of[whose]
+
+    def _known_stream(self, track: int, topic: str, source: bytes) -> Stream | None:
+        place = (track, topic, source)
+        return self._known.streams.get(place) or self.new_streams.get(place)
 
     def _message(self, message: RecordedMessage) -> int:
         body = body_of(message)
@@ -165,47 +234,31 @@ class Writing:
             query = sa.select(messages.c.id).where(messages.c.digest == name)
             known = self._connection.execute(query).scalar()
             if known is None:
-                known = self._insert(messages, {"digest": name, "body": body})
-                items = [{"item": item, "message": known} for item in item_digests(message)]
-                if items:
-                    self._connection.execute(sa.insert(message_items), items)
+                known = self._known.number(messages)
+                self._bodies.append({"id": known, "digest": name, "body": body})
+                self._items += ({"item": item, "message": known} for item in item_digests(message))
             self.new_messages[name] = known
         return int(known)
 
-    def _numbered(self, table: sa.Table, name: bytes, values: Mapping[str, object]) -> int:
-        known = self._connection.execute(sa.select(table.c.id).where(table.c.digest == name)).scalar()
-        return int(known) if known is not None else self._insert(table, {"digest": name, **values})
-
     def _insert(self, table: sa.Table, values: Mapping[str, object]) -> int:
-        key = self._connection.execute(sa.insert(table).values(**values)).inserted_primary_key
-        assert key is not None
-        return int(key[0])
+        number = self._known.number(table)
+        self._connection.execute(sa.insert(table).values(id=number, **values))
+        return number
 
 
-def forget(connection: sa.Connection, file_id: str) -> None:
-    """Everything that was read of a file is gone, and the messages that nothing else tells."""
-    c = metadata_files.c
-    file = connection.execute(sa.select(metadata_files).where(c.file_id == file_id)).mappings().one_or_none()
-    if file is None:
-        return
-    of_track = list(connection.execute(sa.select(streams.c.id).where(streams.c.track == file["track"])).scalars())
-    e = camera_events.c
-    gone: set[int] = set()
-    # By the streams of its track and its time: the index seeks there.
-    for batch in batches(of_track):
-        there = (e.stream.in_(batch), e.time_ns >= file["start_ns"], e.time_ns <= file["last_ns"], e.file == file["id"])
-        gone.update(connection.execute(sa.select(e.message).where(*there).distinct()).scalars())
-        connection.execute(sa.delete(camera_events).where(*there))
-    p = positions.c
-    inside = (p.time_ns >= file["start_ns"], p.time_ns <= file["last_ns"], p.file == file["id"])
-    connection.execute(sa.delete(positions).where(p.track == file["track"], *inside))
-    connection.execute(sa.delete(metadata_files).where(c.id == file["id"]))
-    for message_batch in batches(sorted(gone)):
-        used = sa.select(e.message).where(e.message.in_(message_batch)).distinct()
-        unused = sorted(set(message_batch) - set(connection.execute(used).scalars()))
-        if unused:
-            connection.execute(sa.delete(message_items).where(message_items.c.message.in_(unused)))
-            connection.execute(sa.delete(messages).where(messages.c.id.in_(unused)))
+def bounded(words: frozenset[str]) -> frozenset[str]:
+    """The words of a file, or what stands for them where they are too many."""
+    if ANY_WORD not in words and len(words) <= MAX_WORDS and sum(map(len, words)) <= MAX_TEXT:
+        return words
+    spaces = sorted(w for w in words if w.startswith("space=") and len(w) <= MAX_TEXT // MAX_SPACES)
+    return frozenset((ANY_WORD, *spaces[:MAX_SPACES]))
+
+
+def forget_vocabulary(connection: sa.Connection, number: int) -> None:
+    """It goes with the last file that has it."""
+    used = sa.select(metadata_files.c.id).where(metadata_files.c.vocabulary == number).limit(1)
+    if connection.execute(used).scalar() is None:
+        connection.execute(sa.delete(vocabularies).where(vocabularies.c.id == number))
 
 
 def _position(track: int, file: int, time_ns: UtcNs, position: PtzVector) -> dict[str, object]:
@@ -222,10 +275,10 @@ def _position(track: int, file: int, time_ns: UtcNs, position: PtzVector) -> dic
     }
 
 
-def remember(known: OrderedDict[K, V], key: K, value: V) -> None:
+def remember(known: OrderedDict[K, V], key: K, value: V, most: int = _REMEMBERED) -> None:
     """The oldest goes when there are too many."""
     known[key] = value
-    if len(known) > _REMEMBERED:
+    if len(known) > most:
         known.popitem(last=False)
 
 

@@ -23,8 +23,9 @@ from nvr.model.search import SearchInterval
 from nvr.model.time import UtcNs
 from nvr.model.tokens import RecordingToken, TrackKey, TrackToken
 from nvr.storage.database import Database, DatabaseDamaged, History, keep_aside
+from nvr.storage.event_forgetting import forget_some
 from nvr.storage.event_rows import Documents, EventRow, IndexedFile, Place, PositionRow, Stream
-from nvr.storage.event_writing import BATCH, Known, Writing, batches, forget, remember
+from nvr.storage.event_writing import BATCH, Known, Writing, batches, remember
 from nvr.storage.message_bodies import item_digest, message_of, topic_of, words_of
 from nvr.storage.schema import (
     camera_events,
@@ -83,9 +84,13 @@ class EventIndex:
             for number, recording, track in connection.execute(sa.select(metadata_tracks)):
                 self._known.tracks[TrackKey(RecordingToken(recording), TrackToken(track))] = number
             keys = {number: key for key, number in self._known.tracks.items()}
+            found = {}
             for row in connection.execute(sa.select(streams).order_by(streams.c.id)).mappings():
                 stream = Stream(row["id"], keys[row["track"]], topic_of(row["topic"]), row["is_property"])
-                self._known.take((row["track"], row["topic"], row["source"]), stream)
+                found[row["track"], row["topic"], row["source"]] = stream
+            self._known.take(found)
+            for table in (metadata_tracks, metadata_files, vocabularies, streams, messages):
+                self._known.numbers[table.name] = connection.execute(sa.select(sa.func.max(table.c.id))).scalar() or 0
 
     # What has been read
 
@@ -126,14 +131,30 @@ class EventIndex:
             writing.commit()
 
     def forget(self, file_ids: Sequence[str]) -> None:
-        """Everything that was read of these files is gone, each in a transaction of its own."""
+        """Everything that was read of these files is gone, in slices."""
         for file_id in file_ids:
-            with self._lock:
-                with self._database.write() as connection:
-                    forget(connection, file_id)
-                # Messages may have gone with the last of their events.
-                self._known.messages.clear()
-                self._contents.clear()
+            while not self._forget_some(file_id):
+                pass
+
+    def _forget_some(self, file_id: str) -> bool:
+        """Whether nothing is left."""
+        with self._lock:
+            with self._database.write() as connection:
+                gone = forget_some(connection, file_id)
+            if gone.streams:
+                self._known.drop(gone.streams)
+            for number, name in gone.messages:
+                self._known.messages.pop(name, None)
+                self._contents.pop(number, None)
+            if gone.track is not None:
+                self._known.tracks = {key: n for key, n in self._known.tracks.items() if n != gone.track}
+        return gone.whole
+
+    @property
+    def crowded(self) -> int:
+        """Events since the start that share a stream with other sources or topics: they are found as all others, and
+        are no properties with states."""
+        return self._known.crowded
 
     # What searches ask
 

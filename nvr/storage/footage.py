@@ -44,6 +44,16 @@ class Section(NamedTuple):
     size: int
 
 
+class WholeFile(NamedTuple):
+    """What one file holds, for who must not miss any of it."""
+
+    row: TrackFileRow | None
+    """As it is in the index now; None when the file has gone."""
+    growing: bool
+    """Whether more will come. A file that is OPEN and does not grow has not been examined yet, and shows nothing."""
+    refs: Iterable[FragmentRef]
+
+
 class FootageReader:
     """What all readers share: where volumes stand, which files grow, and the heads of files. Safe on any thread."""
 
@@ -84,9 +94,11 @@ class FootageReader:
         try:
             head = read_head(fd)
             if head is None:
-                raise StorageError(f"{where} is cut off before its first fragment")
+                raise FootageDamaged(f"{where} is cut off before its first fragment")
             return FileHead(head.identity.start_ns, head.timescale, self._decode(head.sample_entry))
-        except (FormatError, OSError) as e:
+        except FormatError as e:
+            raise FootageDamaged(f"{where} is damaged: {e}") from e
+        except OSError as e:
             raise StorageError(f"{where} cannot be read: {e}") from e
         finally:
             os.close(fd)
@@ -208,6 +220,31 @@ class Footage:
         growing = self._reader.growing.get(row.file_id)
         return iter(_GrowingWalk(growing)) if growing is not None else self._stored(row)
 
+    def whole_file(self, row: TrackFileRow) -> WholeFile:
+        """As `of_file`, but nothing is passed over.
+
+        Raises FootageDamaged when the file is not as it was written, StorageError when it cannot be read now.
+        """
+        reader = self._reader
+        growing = reader.growing.get(row.file_id)
+        if growing is not None:
+            return WholeFile(growing.row, True, _GrowingWalk(growing))
+        now = reader.index.file(row.file_id)
+        if now is None or now.state is FileState.DELETING:
+            return WholeFile(None, False, ())
+        if now.state is FileState.OPEN:
+            return WholeFile(now, False, ())
+        try:
+            head = reader.head(now.volume_id, now.path)
+            entries = _entries(reader.path(now.volume_id, now.path))
+        except FileNotFoundError as e:
+            later = reader.index.file(row.file_id)
+            if later is None or later.state is FileState.DELETING:
+                return WholeFile(None, False, ())
+            raise StorageError(f"{now.path} is in the index and not on volume {now.volume_id}") from e
+        refs = [fragment_ref(now, e, head.configuration, first_of_file=i == 0) for i, e in enumerate(entries)]
+        return WholeFile(now, False, refs)
+
     def read(self, ref: FragmentRef) -> list[Sample]:
         """The samples of a fragment, their UTC times as they were written.
 
@@ -293,7 +330,9 @@ def _entries(path: Path) -> Sequence[FragmentEntry]:
             return closing.entries
         head = read_head(fd)
         return list(scan(fd, head.size, verify_from_ns=_NEVER_NS)) if head is not None else ()
-    except (FormatError, OSError) as e:
+    except FormatError as e:
+        raise FootageDamaged(f"{path} is damaged: {e}") from e
+    except OSError as e:
         raise StorageError(f"{path} cannot be read: {e}") from e
     finally:
         os.close(fd)

@@ -211,6 +211,7 @@ metadata_files = sa.Table(
     sa.Column("told", sa.Integer, nullable=False),  # number of events
     sa.Column("vocabulary", sa.Integer, nullable=False),
     sa.Index("metadata_files_by_time", "track", "start_ns", "id"),
+    sa.Index("metadata_files_by_vocabulary", "vocabulary"),
 )
 
 streams = sa.Table(

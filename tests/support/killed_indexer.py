@@ -12,7 +12,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from nvr.search import indexer
+from nvr.search import reading
 from tests.support.recorded import opened
 
 
@@ -38,7 +38,7 @@ def kill_at(place: str, number: int) -> None:
 
 
 async def main(where: Path, place: str, number: int) -> None:
-    indexer._BATCH = 2
+    reading._BATCH = 2
     async with opened(where) as store:
         kill_at(place, number)
         await store.indexer._look_at_everything()

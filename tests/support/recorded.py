@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,11 +52,14 @@ class Store:
 
 
 @asynccontextmanager
-async def opened(where: Path, events: str = "events.db") -> AsyncIterator[Store]:
+async def opened(
+    where: Path, events: str = "events.db", monotonic: Callable[[], float] = time.monotonic
+) -> AsyncIterator[Store]:
+    """`monotonic` is the indexer's clock, in seconds."""
     files = await asyncio.to_thread(SqlFootageIndex.open, where / "index.db")
     index = await asyncio.to_thread(EventIndex.open, where / events)
     storage = StorageEngine(settings_in(where), files)
-    indexer = MetadataIndexer(storage, files, index)
+    indexer = MetadataIndexer(storage, files, index, monotonic)
     storage.watcher = Watchers(indexer)
     await storage.start()
     await storage.settled()
