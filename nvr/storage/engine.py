@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from functools import partial
 from pathlib import Path
 
@@ -41,16 +41,17 @@ from nvr.storage.orders import (
     Mend,
     Order,
     Recovered,
-    Unlink,
     VolumeChanged,
 )
 from nvr.storage.placement import MostFree, Placement
 from nvr.storage.removal import Removal
 from nvr.storage.retention import Retention, rotation_ns, time_limit
-from nvr.storage.rows import FootageIndex, FragmentRef
+from nvr.storage.rows import FootageIndex, FragmentRef, TrackFileRow
 from nvr.storage.settings import StorageSettings
 from nvr.storage.track import TrackFootage, TrackRecorder
-from nvr.storage.volume import Volume, VolumeRegistry, VolumeState, VolumeStatus
+from nvr.storage.unlinking import hide_track
+from nvr.storage.volume import Volume, VolumeHangs, VolumeRegistry, VolumeState, VolumeStatus
+from nvr.storage.volume_watch import VolumeWatch
 from nvr.storage.watcher import Watcher
 from nvr.storage.writer import VolumeWriter
 from nvr.storage.writer_thread import MemoryCeiling, WriterThread
@@ -102,30 +103,34 @@ class StorageEngine:
         self._tracks: dict[TrackKey, TrackFootage] = {}
         self._recorders: dict[TrackKey, TrackRecorder] = {}
         self._reader = FootageReader(index, self._growing, self._root_of, decode)
-        removal = Removal(index, self._tracks, self._growing, self._threads, self._done, self._deleted)
+        self.watch = VolumeWatch(self._threads, self._recoveries, settings.hang_ns, now, self._tell_volume)
+        removal = Removal(index, self._tracks, self._growing, self._threads, self.watch.done, self._deleted)
         self.retention = Retention(
             settings, index, self._placement, removal, lambda recording: self.retention_of(recording), utc, now
         )
-        self._waiting: dict[Delete | Unlink | Barrier | Mend, asyncio.Future[Exception | None]] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._left_out: list[VolumeStatus] = []
         self.memory = MemoryCeiling(settings.memory_bytes)
         self._sweeping: asyncio.Task[None] | None = None
+        self._watching: asyncio.Task[None] | None = None
 
     async def start(self, *, recover: bool = True) -> None:
         """Opens the volumes and loads the runs of all tracks. From then on footage is taken; files that were open when
         the daemon before this one died are examined meanwhile (`checking`, `settled`), and shown when they have been;
-        without `recover` only once that is called for.
+        without `recover` only once that is called for. A volume that hangs while it is opened is not waited for: it
+        joins when it is open.
 
         Raises OperatorError when a volume is in use by another process or the registry is damaged, StorageError when
         the index cannot be read. A volume with another fault does not hinder the start: `volumes()` says what it has.
         """
         self._loop = asyncio.get_running_loop()
         registry = await asyncio.to_thread(VolumeRegistry, self._settings.registry, self._disk)
+        # What waits for one that hangs must leave the others their part of the memory.
+        queue_bytes = min(self._settings.queue_bytes, self._settings.memory_bytes // len(self._settings.volumes))
         for volume_settings in self._settings.volumes:
             volume = Volume(volume_settings, registry, self._disk, self._settings.reserve_bytes)
             writer = VolumeWriter(volume, self._index, self._settings, self._growing, self._now, self._utc)
-            thread = WriterThread(writer, self._settings.queue_bytes, self._publish, self._now, self.memory)
+            thread = WriterThread(writer, queue_bytes, self._publish, self._now, self.memory)
             self._threads.append(thread)
             later = LaterRecovery(volume, self._index, thread.order, partial(_is_busy, thread, self._settings))
             writer.later = later.take_up
@@ -133,11 +138,7 @@ class StorageEngine:
         for thread in self._threads:
             thread.start()
         try:
-            for outcome in await asyncio.gather(
-                *(asyncio.wrap_future(t.ready) for t in self._threads), return_exceptions=True
-            ):
-                if isinstance(outcome, BaseException):
-                    raise outcome
+            await self.watch.until_open()
             await self._load_tracks()
             await self.retention.begin(self._newest())
             self._left_out = _left_out(registry, [t.writer.volume for t in self._threads])
@@ -145,6 +146,7 @@ class StorageEngine:
             await asyncio.to_thread(self._stop_threads)
             raise
         self._sweeping = asyncio.create_task(self.retention.run(), name="retention")
+        self._watching = asyncio.create_task(self.watch.run(), name="volumes that hang")
         if recover:
             self.recover()
 
@@ -167,7 +169,7 @@ class StorageEngine:
         self._loading = None
 
     async def settled(self) -> None:
-        """Returns when all that can be recovered now is, or the engine stops."""
+        """Returns when all that can be recovered now is, or the engine stops. A volume that hangs is not waited for."""
         await self.flush()  # a volume that is back has been opened before this
         for recovery in self._recoveries:
             await asyncio.to_thread(recovery.wait_until_done)
@@ -186,7 +188,7 @@ class StorageEngine:
         except (OSError, FormatError) as e:
             raise StorageError(f"{repair.path} cannot be mended: {e}") from e
         order = Mend(repair, examined)
-        error = await self._done(thread, order)
+        error = await self.watch.done(thread, order)
         if error is not None:
             raise StorageError(f"{repair.path} cannot be mended: {error}") from error
         return order.mended
@@ -200,17 +202,19 @@ class StorageEngine:
 
         A volume whose disk hangs is left behind when the time is over, and logged; the next start recovers it.
         """
-        if self._sweeping is not None:
-            self._sweeping.cancel()
-            await asyncio.wait([self._sweeping])
+        for task in (self._sweeping, self._watching):
+            if task is not None:
+                task.cancel()
+                await asyncio.wait([task])
         for recorder in self._recorders.values():
             recorder.end_run(GapReason.DAEMON_STOPPED)
         await asyncio.to_thread(self._stop_threads)
         await asyncio.sleep(0)  # the last events are in the loop's queue before this
 
     async def flush(self) -> None:
-        """Returns when everything appended so far is written, or lost and told so."""
-        await asyncio.gather(*(self._done(thread, Barrier()) for thread in self._threads))
+        """Returns when everything appended so far is written, or lost and told so. A volume that hangs is not waited
+        for."""
+        await asyncio.gather(*(self.watch.done(thread, Barrier()) for thread in self._threads))
 
     def recorder(self, key: TrackKey, track_type: TrackType) -> TrackRecorder:
         """The one recorder of this track. Raises ValueError for tokens that cannot be names of directories."""
@@ -284,12 +288,12 @@ class StorageEngine:
 
     def volumes(self) -> list[VolumeStatus]:
         """Those configured, then those that the registry knows and that are not."""
-        return [*(t.status for t in self._threads), *self._left_out]
+        return [*map(self.watch.status, self._threads), *self._left_out]
 
     @property
     def refused(self) -> int:
-        """Fragments refused since the start, because a queue was full or no volume took footage."""
-        return self._refused + sum(t.refused for t in self._threads)
+        """Fragments refused since the start, because queues were full or no volume took footage."""
+        return self._refused
 
     @property
     def queued_bytes(self) -> int:
@@ -298,7 +302,8 @@ class StorageEngine:
 
     async def delete_track(self, key: TrackKey) -> None:
         """All footage of a track: unlinked before this returns where the volume can be reached; where not, it is only
-        hidden, and unlinked when the volume is back. Raises StorageError when the index cannot be written.
+        hidden, and unlinked when the volume is back, or answers again. Raises StorageError when the index cannot be
+        written.
         """
         if not self._threads:
             raise StorageError("footage can be deleted only while the daemon runs")
@@ -306,7 +311,7 @@ class StorageEngine:
         recorder = self._recorders.get(key)
         if recorder is not None:
             recorder.end_run(GapReason.JOB_STOPPED)
-        outcomes = await asyncio.gather(*(self._done(thread, Delete(key)) for thread in self._threads))
+        outcomes = await asyncio.gather(*(self._delete_on(thread, key) for thread in self._threads))
         for error in outcomes:
             if error is not None:
                 raise StorageError(f"footage of {key} is not deleted: {error}") from error
@@ -318,6 +323,27 @@ class StorageEngine:
         if start_ns is not None and end_ns is not None:
             self._deleted(key, start_ns, end_ns)
 
+    async def _delete_on(self, thread: WriterThread, key: TrackKey) -> Exception | None:
+        """What went wrong. On a volume that hangs the footage is hidden, and unlinked when it answers again."""
+        order = Delete(key)
+        error = await self.watch.done(thread, order)
+        if not isinstance(error, VolumeHangs):
+            return error
+        order.hidden = True  # it stays in the queue
+        thread.abandon(order)
+
+        def is_old(row: TrackFileRow) -> bool:
+            """What has been begun behind the order is kept: the volume may answer just now."""
+            growing = self._growing.get(row.file_id)
+            return growing is None or growing.abandoned
+
+        try:
+            await asyncio.to_thread(hide_track, self._index, key, thread.writer.volume.id, is_old)
+        except StorageError as e:
+            return e
+        log.warning("footage of %s on %s: hidden, and unlinked later", key, thread.writer.volume.root)
+        return None
+
     async def delete_recording(self, token: RecordingToken) -> None:
         """All footage of all tracks of a recording, and its directories. Raises as `delete_track`."""
         keys = {k for k in (*self._tracks, *self._recorders) if k.recording == token}
@@ -326,17 +352,22 @@ class StorageEngine:
             self._recorders.pop(key, None)
             self._tracks.pop(key, None)
 
-    def place(self, key: TrackKey, current: Volume | None) -> Volume | None:
-        """For recorders, as `offer` and `order`."""
-        found = self._placement.place(key, [t.writer.volume for t in self._threads], current)
-        self._refused += found is None
-        return found
+    def place(self, key: TrackKey, current: Volume | None, without: Collection[Volume] = ()) -> Volume | None:
+        """For recorders, as the following."""
+        volumes = [t.writer.volume for t in self._threads if t.writer.volume not in without]
+        return self._placement.place(key, volumes, current) if volumes else None
 
     def offer(self, volume: Volume, order: Append) -> bool:
         return self._thread_of(volume.id).offer(order)
 
     def order(self, volume_id: str, order: Order) -> None:
         self._thread_of(volume_id).order(order)
+
+    def left(self, file: GrowingFile) -> None:
+        self._end_run(file, GapReason.STORAGE)
+
+    def refuse(self) -> None:
+        self._refused += 1
 
     def rotation_ns(self, key: TrackKey) -> int:
         """For recorders."""
@@ -356,7 +387,11 @@ class StorageEngine:
         return next(t for t in self._threads if t.writer.volume.id == volume_id)
 
     def _root_of(self, volume_id: str) -> Path | None:
-        return next((t.writer.volume.root for t in self._threads if t.writer.volume.id == volume_id), None)
+        """On any thread. Raises VolumeHangs: a read there would hold the thread for as long."""
+        volume = next((t.writer.volume for t in self._threads if t.writer.volume.id == volume_id), None)
+        if volume is not None and volume.hangs:
+            raise VolumeHangs(f"volume {volume.root} hangs: {volume.hangs}")
+        return volume.root if volume is not None else None
 
     def _track(self, key: TrackKey) -> TrackFootage:
         found = self._tracks.get(key)
@@ -369,15 +404,27 @@ class StorageEngine:
         there without its configuration."""
         runs = self._index.all_runs()
         awaited: dict[TrackKey, dict[str, UtcNs]] = {}
-        for row in (row for thread in self._threads for row in list(thread.writer.pending.values())):
-            awaited.setdefault(row.key, {})[row.run_id] = row.start_ns
+        for volume_id in (thread.writer.volume.id for thread in self._threads):
+            for row in self._index.open_files(volume_id) if volume_id is not None else ():
+                awaited.setdefault(row.key, {})[row.run_id] = row.start_ns
         keys = sorted(runs.keys() | awaited.keys())
-        with ThreadPoolExecutor(_HEADS_AT_ONCE, "heads") as pool:
-            configurations = list(pool.map(self._newest_configuration, keys))
-        return [
-            (key, runs.get(key, []), configuration, awaited.get(key, {}))
-            for key, configuration in zip(keys, configurations, strict=True)
-        ]
+        configurations = self._newest_configurations(keys)
+        return [(key, runs.get(key, []), configurations.get(key), awaited.get(key, {})) for key in keys]
+
+    def _newest_configurations(self, keys: Sequence[TrackKey]) -> dict[TrackKey, CodecConfiguration | None]:
+        """Blocking, but not for a disk that hangs: what has not been read by then is not in it."""
+        pool = ThreadPoolExecutor(_HEADS_AT_ONCE, "heads")
+        reading = {pool.submit(self._newest_configuration, key): key for key in keys}
+        found: dict[TrackKey, CodecConfiguration | None] = {}
+        waiting = set(reading)
+        while waiting:
+            done, waiting = wait(waiting, self._settings.hang_ns / NS, FIRST_COMPLETED)
+            if not done:
+                log.error("the encodings of %d tracks are not known: a disk hangs", len(waiting))
+                break
+            found.update((reading[future], future.result()) for future in done)
+        pool.shutdown(wait=False, cancel_futures=True)
+        return found
 
     def _newest_configuration(self, key: TrackKey) -> CodecConfiguration | None:
         try:
@@ -406,12 +453,6 @@ class StorageEngine:
         for recovery in self._recoveries:
             recovery.wait(max(end - self._now(), 0) / NS)
 
-    async def _done(self, thread: WriterThread, order: Delete | Unlink | Barrier | Mend) -> Exception | None:
-        """Waits until the writer has done the order; what went wrong."""
-        self._waiting[order] = asyncio.get_running_loop().create_future()
-        thread.order(order)
-        return await self._waiting[order]
-
     def _publish(self, events: list[Event]) -> None:
         """On a writer thread."""
         assert self._loop is not None
@@ -421,10 +462,12 @@ class StorageEngine:
             log.error("the event loop is closed; %d events of a writer are not told", len(events))
 
     def _on_events(self, events: list[Event]) -> None:
+        self.watch.look_again()
         for event in events:
             match event:
                 case Appended(file, entry):
-                    self._on_appended(file, file.ref(entry))
+                    if not file.abandoned:
+                        self._on_appended(file, file.ref(entry))
                 case Closed(file, reason):
                     self.retention.changed(file.row.recording)
                     if reason is not None:
@@ -437,19 +480,18 @@ class StorageEngine:
                 case Lost(file, _):
                     self.lost += 1
                     if file.row.key in self._recorders:
-                        self._recorders[file.row.key].on_lost()
+                        self._recorders[file.row.key].on_lost(file)
                 case Done(order, error):
-                    waiting = self._waiting.pop(order)
-                    if not waiting.cancelled():
-                        waiting.set_result(error)
+                    self.watch.is_done(order, error)
                 case Recovered(runs):
                     for key, run_id, run in runs:
                         self.retention.changed(key.recording)
                         self._track(key).settle(run_id, run)
                         if self._loading is not None:
                             self._loading.add(key)
-                case VolumeChanged(status):
-                    self._tell_volume(status)
+                case VolumeChanged(volume):
+                    thread = next(t for t in self._threads if t.writer.volume is volume)
+                    self._tell_volume(self.watch.status(thread))
 
     def _on_appended(self, file: GrowingFile, ref: FragmentRef) -> None:
         track = self._track(file.row.key)

@@ -126,11 +126,20 @@ class LaterRecovery:
         if self._thread.ident is not None:
             self._thread.join(timeout_s)
 
+    def wake(self) -> None:
+        """The volume hangs, or answers again: who waits looks anew."""
+        with self._changed:
+            self._changed.notify_all()
+
     def wait_until_done(self) -> None:
-        """Blocks until there is nothing left that can be done now, or the recovery is stopped."""
+        """Blocks until there is nothing left that can be done now, the recovery is stopped or the volume hangs."""
         with self._changed:
             self._changed.wait_for(
-                lambda: self._stopping.is_set() or not (self._pending or self._at_hand or self._look or self._days)
+                lambda: (
+                    self._stopping.is_set()
+                    or bool(self._volume.hangs)
+                    or not (self._pending or self._at_hand or self._look or self._days)
+                )
             )
 
     def _run(self) -> None:

@@ -17,7 +17,7 @@ from nvr.storage.findings import Repair
 from nvr.storage.mending import Mended
 from nvr.storage.rows import FragmentRef, TrackFileRow
 from nvr.storage.settling import Examined
-from nvr.storage.volume import VolumeStatus
+from nvr.storage.volume import Volume
 
 
 @dataclass(slots=True, eq=False)
@@ -31,6 +31,8 @@ class GrowingFile:
     """The file before it in its run."""
     entries: list[FragmentEntry] = field(default_factory=list)
     failed: bool = False
+    abandoned: bool = False
+    """Its footage has been deleted while its volume hung: nothing of it is written, told or closed any more."""
 
     def ref(self, entry: FragmentEntry) -> FragmentRef:
         return fragment_ref(self.row, entry, self.configuration, first_of_file=entry is self.entries[0])
@@ -78,11 +80,13 @@ class CorrectEnd:
     end_reason: GapReason
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Delete:
     """All files of a track on this volume."""
 
     key: TrackKey
+    hidden: bool = False
+    """They have their tombstones already: the volume hung when they were to be deleted."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -172,9 +176,9 @@ class Recovered:
 
 @dataclass(frozen=True, slots=True)
 class VolumeChanged:
-    """The volume has another state."""
+    """The volume has another state, which may be yet another by now."""
 
-    status: VolumeStatus
+    volume: Volume
 
 
 Event: TypeAlias = Appended | Closed | Failed | Lost | Done | Recovered | VolumeChanged

@@ -14,7 +14,8 @@ class Placement(Protocol):
     """Decides which volume a new file goes to."""
 
     def place(self, key: TrackKey, volumes: Sequence[Volume], current: Volume | None) -> Volume | None:
-        """One of `volumes` that is ONLINE, or None when none is. `current` holds the file before of the same run."""
+        """One of `volumes` that is ONLINE, or None when none is; one that hangs or refuses only where no other takes
+        footage. `current` holds the file before of the same run."""
 
     def pools(self, volumes: Sequence[Volume]) -> list[list[Volume]]:
         """The sets of volumes between which recordings may choose, each once."""
@@ -22,20 +23,24 @@ class Placement(Protocol):
 
 class MostFree:
     """A run stays on a volume of its pool until that is tight; else a file goes where most room is. Of tight volumes it
-    leaves one for another with more than twice the room. With all of the pool gone it goes wherever it can."""
+    leaves one for another with more than twice the room. With all of the pool gone it goes wherever it can; and where
+    no volume takes footage, into the queue of one that hangs, as long as that takes it."""
 
     def __init__(self, recordings: Sequence[RecordingSettings] = ()) -> None:
         self._pinned = {r.recording: {root.absolute() for root in r.volumes} for r in recordings if r.volumes}
 
     def place(self, key: TrackKey, volumes: Sequence[Volume], current: Volume | None) -> Volume | None:
         online = [v for v in volumes if v.state is VolumeState.ONLINE]
-        pool = [v for v in online if v in self._pool(key, volumes)]
-        open_to_all = [v for v in online if not v.dedicated]
+        answering = [v for v in online if v.takes_footage]
+        pool = [v for v in answering if v in self._pool(key, volumes)]
+        open_to_all = [v for v in answering if not v.dedicated]
         for choice in (
             [v for v in pool if not v.tight],
             [v for v in open_to_all if not v.tight],
             pool,
             open_to_all,
+            answering,
+            [v for v in online if not v.queue_refuses()],
             online,
         ):
             if choice:

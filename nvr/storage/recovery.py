@@ -54,13 +54,18 @@ class Begun:
 
 
 def begin_recovery(
-    disk: Disk, volume: Volume, index: FootageIndex, corrections: Mapping[str, GapReason] | None = None
+    disk: Disk,
+    volume: Volume,
+    index: FootageIndex,
+    corrections: Mapping[str, GapReason] | None = None,
+    beat: Callable[[], None] = lambda: None,
 ) -> Begun:
     """Looks at every file of a volume that the index believes open: head, tail and first fragment, nothing else.
 
     A file with a good tail gets its row closed, one without a whole fragment is removed, one whose head is destroyed is
     set aside. `corrections`: closed files with which a run ended, and why, as in `finish`. Errors of single files are
-    logged and leave their rows; StorageError of the index is raised. May be repeated, and cut short anywhere.
+    logged and leave their rows; StorageError of the index is raised. May be repeated, and cut short anywhere. `beat` is
+    called after each file.
     """
     assert volume.id is not None
     begun = Begun()
@@ -74,6 +79,7 @@ def begin_recovery(
             begun.changed.add((row.key, row.run_id))
         else:
             begun.pending.append(row)
+        beat()
     return begun
 
 

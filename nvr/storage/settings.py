@@ -11,7 +11,7 @@ from nvr.model.time import NS
 
 _POSITIVE = (
     *("rotation_ns", "queue_bytes", "memory_bytes", "fsync_interval_ns", "retention_interval_ns"),
-    *("clock_patience_ns", "retry_ns", "retry_limit_ns"),
+    *("clock_patience_ns", "retry_ns", "retry_limit_ns", "hang_ns"),
 )
 
 
@@ -87,6 +87,8 @@ class StorageSettings:
     retry_ns: int = 2 * NS
     """First pause before a volume that failed is tried again; doubled up to `retry_limit_ns`."""
     retry_limit_ns: int = 60 * NS
+    hang_ns: int = 10 * NS
+    """A volume that a call has not come back from for so long counts as hanging: others take its footage."""
 
     def __post_init__(self) -> None:
         for name in _POSITIVE:

@@ -4,7 +4,8 @@ A change of the configuration is safe when its transaction is committed; the sna
 so that no client waits for it. Changes that come while it writes share the next one, and between two it rests for a
 multiple of the time that the last has taken: each holds the whole configuration, and a thousand changes in a row must
 not become a thousand snapshots that take the interpreter from everybody else. What could not be written is counted,
-logged, and written with the next change or the next start.
+logged, and written with the next change or the next start. A volume that does not answer in time is left to its own
+thread and passed over until that has come back, so that the others have theirs and nobody waits for it.
 
 A directory without the identity of a volume gets none: it may be the place of a mount that is missing, or a place that
 is to become a volume and must be empty for that.
@@ -16,6 +17,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from nvr.model.errors import FormatError, NvrError
@@ -29,16 +31,21 @@ REST = 9
 """Rest between two snapshots in times of the last one's writing: at most a tenth of one core goes into them ..."""
 LONGEST_REST_S = 2.0
 """... unless writing is slow because of the disk."""
+PATIENCE_S = 10.0
+"""How long a volume may take for its snapshot before the others go on without it."""
 
 
 class SnapshotWriter:
     """Safe to call from several threads. `take` gives the present state; it may raise NvrError."""
 
-    def __init__(self, take: Callable[[], Snapshot], roots: Sequence[Path]) -> None:
+    def __init__(self, take: Callable[[], Snapshot], roots: Sequence[Path], patience_s: float = PATIENCE_S) -> None:
         self.failures = 0
         """Snapshots that could not be written since the start."""
         self._take = take
         self._roots = tuple(roots)
+        self._patience_s = patience_s
+        self._late: set[Path] = set()
+        """Roots whose volumes have not answered; a thread of its own waits for each."""
         self._examined: set[Path] = set()
         """Roots whose earlier snapshot is known to be ours and not newer."""
         self._changed = threading.Condition()
@@ -87,7 +94,7 @@ class SnapshotWriter:
                 asked, roots = self._asked, self._roots
             begin = time.monotonic()
             try:
-                self._write([root for root in roots if (root / IDENTITY_FILE).is_file()])
+                self._write(roots)
             except NvrError as e:
                 self.failures += 1
                 log.error("the configuration snapshots cannot be written: %s", e)
@@ -102,21 +109,51 @@ class SnapshotWriter:
                     self._changed.wait_for(lambda: self._closing or self._hurried > self._written, rest)
 
     def _write(self, roots: Sequence[Path]) -> None:
-        if not roots:
-            return
         taken = self._take()
         data = bytes(taken)
-        self._examined &= set(roots)  # a volume that went away may come back with another's snapshot
-        for root in roots:
-            try:
-                if root not in self._examined:
-                    _examine(root, taken)
-                    self._examined.add(root)
-                snapshot.write(data, root)
-            except OSError as e:
-                self.failures += 1
-                self._examined.discard(root)
-                log.error("the configuration snapshot %s cannot be written: %s", root / snapshot.NAME, e)
+        waiting = {root: threading.Event() for root in roots if root not in self._late}
+        for root, done in waiting.items():
+            work = partial(self._write_one, root, taken, data, done)
+            threading.Thread(target=work, name=f"configuration-snapshot {root.name}", daemon=True).start()
+        patience_s = self._patience_s
+        for root, done in waiting.items():
+            if done.wait(patience_s):
+                continue
+            patience_s = 0  # the others have had as long
+            with self._changed:
+                if done.is_set():
+                    continue
+                self._late.add(root)
+            log.error(
+                "the configuration snapshot %s is not written: the volume has not answered for %g s",
+                root / snapshot.NAME,
+                self._patience_s,
+            )
+            self.failures += 1
+
+    def _write_one(self, root: Path, taken: Snapshot, data: bytes, done: threading.Event) -> None:
+        try:
+            if not (root / IDENTITY_FILE).is_file():
+                self._examined.discard(root)  # a volume that went away may come back with another's snapshot
+                return
+            if root not in self._examined:
+                _examine(root, taken)
+                self._examined.add(root)
+            snapshot.write(data, root)
+        except OSError as e:
+            self.failures += 1
+            self._examined.discard(root)
+            log.error("the configuration snapshot %s cannot be written: %s", root / snapshot.NAME, e)
+        except Exception:
+            self.failures += 1
+            log.exception("fault while the configuration snapshot %s is written", root / snapshot.NAME)
+        finally:
+            with self._changed:
+                done.set()
+                late = root in self._late
+                self._late.discard(root)
+            if late:
+                self.request()  # the configuration may have changed meanwhile
 
 
 def _examine(root: Path, ours: Snapshot) -> None:

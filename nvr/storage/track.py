@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Protocol
 from zlib import crc32
@@ -22,7 +22,7 @@ from nvr.storage.orders import Append, Close, CorrectEnd, GrowingFile, Order
 from nvr.storage.rows import FileState, FragmentRef, TrackFileRow
 from nvr.storage.runs import Runs
 from nvr.storage.track_file import track_directory, track_file_path
-from nvr.storage.volume import Volume, VolumeState
+from nvr.storage.volume import Volume
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +66,8 @@ class TrackFootage:
         if known is None:
             run = Run(run_id, start_ns, end_ns)
         else:
-            run = Run(run_id, min(known.start_ns, start_ns), max(known.end_ns, end_ns))
+            # A run that has ended elsewhere may still get what waited for its volume; it has ended all the same.
+            run = replace(known, start_ns=min(known.start_ns, start_ns), end_ns=max(known.end_ns, end_ns))
         self._runs.put(run)
         return known is None
 
@@ -125,14 +126,20 @@ class TrackFootage:
 class Writers(Protocol):
     """What a recorder needs of the engine."""
 
-    def place(self, key: TrackKey, current: Volume | None) -> Volume | None:
-        """Where the next file goes, or None when no volume takes footage."""
+    def place(self, key: TrackKey, current: Volume | None, without: Collection[Volume] = ()) -> Volume | None:
+        """Where the next file goes, or None when no volume takes footage; `without`: those that have refused it."""
 
     def offer(self, volume: Volume, order: Append) -> bool:
         """False when the queue of the volume is full."""
 
     def order(self, volume_id: str, order: Order) -> None:
         """Queues what is not footage."""
+
+    def left(self, file: GrowingFile) -> None:
+        """The run of this file has ended with it, and its volume may tell so only much later."""
+
+    def refuse(self) -> None:
+        """A fragment was not accepted."""
 
     def rotation_ns(self, key: TrackKey) -> int:
         """How long a file of the track may be."""
@@ -161,6 +168,8 @@ class TrackRecorder:
         self._gap_before: GapReason | None = None
         self._gap_before_run: GapReason | None = None
         """The `gap_before` of the run under way."""
+        self._ended_run: str | None = None
+        """The run before, while none is under way."""
         self._broken = False
         """Something of ours was lost: what follows depends on it up to the next clean point."""
         self._refusing = False
@@ -171,10 +180,11 @@ class TrackRecorder:
         return self._file.row.run_id if self._file is not None else None
 
     def append(self, fragment: Fragment) -> bool:
-        """Hands a fragment to the writer of its volume.
+        """Hands a fragment to the writer of its volume; where that hangs or its queue is full, to that of another one,
+        as the beginning of a new run: what went before it may never come to the disk.
 
-        False: it was not accepted, because the queue is full or no volume takes footage. It is counted, the run has
-        ended with reason STORAGE, and the next `append` tries a new run.
+        False: no volume has accepted it. It is counted, the run has ended with reason STORAGE, and the next `append`
+        tries a new run.
         """
         if fragment.configuration.track_type is not self.track_type:
             raise ValueError(f"{self.key} has type {self.track_type}, not {fragment.configuration.track_type}")
@@ -184,32 +194,66 @@ class TrackRecorder:
         elif file is not None and fragment.start_ns < self._last_start_ns - _REORDERING_NS:
             log.error("%s: a fragment at %d follows one at %d", self.key, fragment.start_ns, self._last_start_ns)
             self.end_run(GapReason.CLOCK_JUMP)
+        self._leave_hanging()
         file, volume = self._file, self._volume
-        begin = file is None or self._due(file, fragment)
-        if begin:
-            volume = self._writers.place(self.key, volume if file is not None else None)
-            if volume is None:
-                self._refuse("no volume takes footage")
+        if file is None or volume is None or self._due(file, fragment):
+            return self._offer_new(fragment, [])
+        if self._offer(file, volume, fragment):
+            return True
+        self._interrupt()
+        return self._offer_new(fragment, [volume])
+
+    def _leave_hanging(self) -> None:
+        """A run does not wait for a volume that hangs while another one takes footage."""
+        if self._file is None or self._volume is None or not self._volume.hangs:
+            return
+        elsewhere = self._writers.place(self.key, self._volume)
+        if elsewhere is not None and elsewhere is not self._volume and elsewhere.takes_footage:
+            file = self._file
+            log.error("%s: the run ends, and goes on on %s: %s", self.key, elsewhere.root, self._volume.hangs)
+            self._interrupt()
+            self._writers.left(file)
+
+    def _offer_new(self, fragment: Fragment, tried: list[Volume]) -> bool:
+        """As the first fragment of a new file, to one volume after the other. `tried`: those that have refused it."""
+        while True:
+            before = self._file
+            volume = self._writers.place(self.key, self._volume if before is not None else None, tried)
+            if volume is None or volume in tried:
+                self._refuse(f"the queue of volume {tried[0].root} is full" if tried else "no volume takes footage")
                 return False
-            file = self._next_file(file, volume, fragment)
-        assert file is not None
-        assert volume is not None
+            here = self._volume
+            if before is not None and here is not None and here is not volume and not here.takes_footage:
+                self._interrupt()
+                before = None
+            file = self._next_file(before, volume, fragment)
+            if self._offer(file, volume, fragment):
+                self._begin(file, volume)
+                return True
+            tried.append(volume)
+            if before is not None and volume is self._volume:
+                self._interrupt()
+
+    def _offer(self, file: GrowingFile, volume: Volume, fragment: Fragment) -> bool:
         damaged_start = self._broken and not fragment.clean_point
         if not self._writers.offer(volume, Append(file, fragment, damaged_start)):
-            self._refuse(f"the queue of volume {volume.root} is full")
             return False
-        if begin:
-            self._begin(file, volume)
         self._refusing = False
         self._broken = damaged_start and not any(s.clean_point for s in fragment.samples)
         self._last_start_ns = fragment.start_ns
         return True
+
+    def _interrupt(self) -> None:
+        """The run ends, because what has been handed over of it may be lost; so what follows may build on a loss."""
+        self._broken = True
+        self.end_run(GapReason.STORAGE)
 
     def end_run(self, reason: GapReason) -> None:
         """The next `append` starts a new run. Without a run under way nothing happens: a gap has the reason that it
         began with."""
         if self._file is not None:
             self._writers.order(self._file.row.volume_id, Close(self._file, reason))
+            self._ended_run = self._file.row.run_id
             self._last, self._file = self._file.row, None
             self._gap_before = reason
 
@@ -224,12 +268,14 @@ class TrackRecorder:
         self._writers.order(last.volume_id, CorrectEnd(last.file_id, reason))
 
     def on_failed(self, file: GrowingFile) -> None:
-        """The writer gave this file up. The fragments behind it are lost up to the next `append`."""
+        """The writer gave this file up, be its run under way or ended. The fragments behind it are lost up to the next
+        `append`."""
         current = self._file
-        if current is not None and current.row.run_id == file.row.run_id:
-            if current is not file:
+        run_id = self._ended_run if current is None else current.row.run_id
+        if run_id == file.row.run_id:
+            if current is not None and current is not file:
                 self._writers.order(current.row.volume_id, Close(current, GapReason.STORAGE))
-            self._file = None
+            self._file, self._ended_run, self._last = None, run_id, None
             if self._footage.has(file.row.run_id):
                 self._gap_before = GapReason.STORAGE
             else:  # a run of which nothing is shown has interrupted nothing: the gap keeps the reason it began with
@@ -239,17 +285,19 @@ class TrackRecorder:
         if not file.entries and file.previous is not None:
             self._writers.order(file.previous.volume_id, CorrectEnd(file.previous.file_id, GapReason.STORAGE))
 
-    def on_lost(self) -> None:
+    def on_lost(self, file: GrowingFile) -> None:
+        """A fragment of this file could not be written."""
         self.lost += 1
-        self._broken = True
+        if self._file is None or self._file.row.run_id == file.row.run_id:  # a later run has begun with that knowledge
+            self._broken = True
 
     def _refuse(self, why: str) -> None:
         self.refused += 1
         if not self._refusing:
             log.error("%s: a fragment is not recorded: %s", self.key, why)
         self._refusing = True
-        self._broken = True
-        self.end_run(GapReason.STORAGE)
+        self._writers.refuse()
+        self._interrupt()
 
     def _due(self, file: GrowingFile, fragment: Fragment) -> bool:
         """Whether a rotation is due: at a clean point from the first boundary on, anywhere from the second; and as soon
@@ -260,12 +308,12 @@ class TrackRecorder:
         if passed >= 2 or (passed == 1 and fragment.clean_point):
             return True
         here = self._volume
-        if here is None or here.state is not VolumeState.ONLINE or not here.tight:
+        if here is None or not here.takes_footage or not here.tight:
             return False
         if self.track_type is TrackType.VIDEO and not fragment.clean_point:
             return False
         elsewhere = self._writers.place(self.key, here)
-        return elsewhere is not None and elsewhere is not here and not elsewhere.tight
+        return elsewhere is not None and elsewhere is not here and elsewhere.takes_footage and not elsewhere.tight
 
     def _next_file(self, before: GrowingFile | None, volume: Volume, fragment: Fragment) -> GrowingFile:
         assert volume.id is not None

@@ -161,6 +161,12 @@ class TrackFileWriter:
         finally:
             self._disk.close(fd)
 
+    def abandon(self) -> None:
+        """Lets go of a file that is to be unlinked."""
+        fd, self._fd = self._fd, None
+        if fd is not None:
+            self._disk.close(fd)
+
     def _cut(self, cause: OSError) -> None:
         """Back to the last whole fragment. A failure leaves a torn tail, which recovery cuts off by its checksums."""
         assert self._fd is not None

@@ -50,15 +50,8 @@ class Unlinker:
         self._work.append(_Work(list(rows), order))
 
     def hide_track(self, key: TrackKey) -> list[TrackFileRow]:
-        """Tombstones for all files of a track on this volume. Raises StorageError."""
-        rows: list[TrackFileRow] = []
-        after: tuple[UtcNs, str] | None = None
-        while page := self._index.files(key, _BEFORE_ALL_NS, after=after, limit=_PAGE):
-            rows += [r for r in page if r.volume_id == self._volume.id]
-            after = (page[-1].start_ns, page[-1].file_id)
-        for i in range(0, len(rows), _PAGE):
-            self._index.mark_deleting([r.file_id for r in rows[i : i + _PAGE]])
-        return rows
+        """As the function of that name, on this volume."""
+        return hide_track(self._index, key, self._volume.id)
 
     def unlink_some(self) -> Delete | Unlink | None:
         """One slice. The order that is done with it, if one is. Raises OSError or StorageError: `postpone` then."""
@@ -104,3 +97,23 @@ class Unlinker:
             if path.is_dir() and not any(path.iterdir()):
                 self._volume.disk.remove_directory(path)
                 self._volume.disk.sync_directory(path.parent)
+
+
+def hide_track(
+    index: FootageIndex,
+    key: TrackKey,
+    volume_id: str | None,
+    chosen: Callable[[TrackFileRow], bool] = lambda row: True,
+) -> list[TrackFileRow]:
+    """Tombstones for the chosen files of a track on a volume; their rows. On any thread, touching no file.
+
+    Raises StorageError.
+    """
+    rows: list[TrackFileRow] = []
+    after: tuple[UtcNs, str] | None = None
+    while page := index.files(key, _BEFORE_ALL_NS, after=after, limit=_PAGE):
+        rows += [r for r in page if r.volume_id == volume_id and chosen(r)]
+        after = (page[-1].start_ns, page[-1].file_id)
+    for i in range(0, len(rows), _PAGE):
+        index.mark_deleting([r.file_id for r in rows[i : i + _PAGE]])
+    return rows

@@ -9,7 +9,7 @@ import logging
 import os
 import threading
 import uuid
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -35,6 +35,8 @@ class VolumeState(StrEnum):
     READ_ONLY = "read-only"
     FAILED = "failed"
     MISSING = "missing"
+    HANGING = "hanging"
+    """A call to it has not come back for `hang_ns`; judged from outside, as its writer cannot tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +71,15 @@ class WrongVolume(StorageError):
     """The directory is not the volume that stood there before: a mount is missing, or another disk is in its place."""
 
 
+class VolumeHangs(StorageError):
+    """A call to the volume has not come back; nobody knows whether it will."""
+
+
 class Volume:
-    """One volume. Its writer thread calls the methods; state, id, room and status may be read anywhere."""
+    """One volume. Its writer thread calls the methods; state, id, room and status may be read anywhere.
+
+    `state` is what its writer has found; the writer of a volume that hangs finds nothing, so that is told apart.
+    """
 
     def __init__(self, settings: VolumeSettings, registry: VolumeRegistry, disk: Disk, reserve: int = 0) -> None:
         """`reserve`: with less room than this the volume is tight; a quota shrinks it to its eighth, and so does a
@@ -86,6 +95,10 @@ class Volume:
         self.failures = 0
         self._promised = 0
         self._promised_until = 0
+        self.hangs = ""
+        """What has not come back, and for how long; empty while it answers. Written by the event loop only."""
+        self.queue_refuses: Callable[[], bool] = lambda: False
+        """Whether the queue in front of it takes nothing at present; set by who has the queue."""
         self.state = VolumeState.MISSING
         self.why = _NOT_OPENED
         self.free: int | None = None
@@ -96,12 +109,18 @@ class Volume:
 
     @property
     def status(self) -> VolumeStatus:
+        state, why = (VolumeState.HANGING, self.hangs) if self.hangs else (self.state, self.why)
         return VolumeStatus(
-            *(self.id, self.root, self.state, self.why, self.free, self.minimum_free),
+            *(self.id, self.root, state, why, self.free, self.minimum_free),
             used=self.used,
             quota=self.quota,
             failures=self.failures,
         )
+
+    @property
+    def takes_footage(self) -> bool:
+        """It is online, it answers, and its queue is not full."""
+        return self.state is VolumeState.ONLINE and not self.hangs and not self.queue_refuses()
 
     @property
     def room(self) -> int:

@@ -74,6 +74,8 @@ class VolumeWriter:
         """Files that were open and wait to be examined; none of them is shown."""
         self.later: Callable[[list[TrackFileRow]], None] = lambda rows: None
         """Told of `pending` when the volume has been opened or is back (`LaterRecovery.take_up`)."""
+        self.beat: Callable[[], None] = lambda: None
+        """Called where an order that takes long has come a step further."""
         self._now = now
         self._utc = utc
         self._files: dict[str, TrackFileWriter] = {}
@@ -98,7 +100,7 @@ class VolumeWriter:
         except OperatorError:
             raise
         except (OSError, StorageError) as e:
-            self._lose_volume(e)
+            self.lose_volume(e)
             if self.volume.state is VolumeState.FULL and self.volume.id is not None:
                 self._recover_full()
         self._told_state = self.volume.state, self.volume.id  # who wants to know asks, now that it is there
@@ -177,6 +179,8 @@ class VolumeWriter:
 
     def _append(self, order: Append) -> None:
         file = order.file
+        if file.abandoned:
+            return
         if file.failed:
             self.events.append(Lost(file, order.fragment.start_ns))
             return
@@ -192,7 +196,7 @@ class VolumeWriter:
                 log.error("%s: %s: raise the limit of open files", file.row.path, e)
                 self._fail_file(file, str(e))
             else:
-                self._lose_volume(e)
+                self.lose_volume(e)
                 if not file.failed:
                     self._fail_file(file, str(e))
             return
@@ -208,7 +212,7 @@ class VolumeWriter:
                 self._files[file.row.file_id].sync()
             except OSError as e:
                 # The fragment can be read, but nobody knows for how long: what recovery finds of it will be told.
-                self._lose_volume(e)
+                self.lose_volume(e)
 
     def _write(self, file: GrowingFile, order: Append) -> FragmentEntry:
         self.volume.check_space(order.fragment.size)
@@ -230,6 +234,11 @@ class VolumeWriter:
         writer = self._files.pop(file_id, None)
         if writer is None:
             return  # failed before, which was told then; or nothing was ever written
+        self.beat()
+        if file.abandoned:  # its row has its tombstone, and what unlinks it is in the queue
+            writer.abandon()
+            self._growing.pop(file_id, None)
+            return
         try:
             figures = writer.close(end_reason)
             if figures is None:
@@ -246,10 +255,13 @@ class VolumeWriter:
                     end_reason=end_reason,
                 )
         except (OSError, StorageError) as e:
+            if file.abandoned and isinstance(e, StorageError):  # deleted while it was being closed
+                self._growing.pop(file_id, None)
+                return
             # Its entries stay in `growing`: it can be read until it is settled.
             self._left[file_id] = end_reason or GapReason.STORAGE
             log.error("%s could not be closed and is left for recovery: %s", file.row.path, e)
-            self._lose_volume(e)
+            self.lose_volume(e)
             self.events.append(Closed(file, end_reason))
             return
         self._growing.pop(file_id, None)
@@ -260,7 +272,7 @@ class VolumeWriter:
         self.events.append(Failed(file, cause))
         self._close(file, GapReason.STORAGE)
 
-    def _lose_volume(self, cause: OSError | StorageError) -> None:
+    def lose_volume(self, cause: OSError | StorageError | OperatorError) -> None:
         """The volume is not to be written for now: every open file ends, and the next try is set."""
         self.volume.fail(cause)
         if self._retry_at_ns is None:
@@ -288,13 +300,13 @@ class VolumeWriter:
         try:
             self.volume.look()
         except (OSError, StorageError) as e:
-            self._lose_volume(e)
+            self.lose_volume(e)
 
     def _tell_state(self) -> None:
         state = self.volume.state, self.volume.id
         if state != self._told_state:
             self._told_state = state
-            self.events.append(VolumeChanged(self.volume.status))
+            self.events.append(VolumeChanged(self.volume))
 
     def _retry(self) -> None:
         try:
@@ -310,7 +322,7 @@ class VolumeWriter:
         log.warning("volume %s (%s) takes footage again", self.volume.id, self.volume.root)
 
     def _recover(self) -> None:
-        begun = begin_recovery(self.volume.disk, self.volume, self._index, self._uncorrected)
+        begun = begin_recovery(self.volume.disk, self.volume, self._index, self._uncorrected, self.beat)
         self.pending = {row.file_id: row for row in begun.pending}
         self._uncorrected = {f: r for f, r in self._uncorrected.items() if f in self.pending}
         for file_id in [f for f in self._left if f not in self.pending]:
@@ -364,6 +376,7 @@ class VolumeWriter:
                 if row is not None:
                     self.volume.count(row.size)
                     changed.add((row.key, row.run_id))
+                self.beat()
         except (OSError, StorageError) as e:
             log.error("files without a row on %s are not adopted now: %s", self.volume.root, e)
         self._tell_recovered(changed)
@@ -412,8 +425,9 @@ class VolumeWriter:
         try:
             for writer in list(self._files.values()):
                 writer.sync()
+                self.beat()
         except OSError as e:
-            self._lose_volume(e)
+            self.lose_volume(e)
 
     def _correct_end(self, order: CorrectEnd) -> None:
         """The row is OPEN until the file says the same: whatever cuts this short, recovery brings both together."""
@@ -434,7 +448,7 @@ class VolumeWriter:
         except (OSError, StorageError, FormatError) as e:
             log.error("file %s does not say yet that its run ended with it (%s): %s", file_id, reason, e)
             if isinstance(e, OSError):
-                self._lose_volume(e)
+                self.lose_volume(e)
 
     def _delete(self, order: Delete) -> None:
         try:
@@ -442,6 +456,8 @@ class VolumeWriter:
                 if file.row.key == order.key and file.row.volume_id == self.volume.id:
                     self._close(file, GapReason.JOB_STOPPED)
             rows = self._unlinker.hide_track(order.key)
+            if order.hidden:
+                rows += [r for r in self._index.deleting_files(self.volume.id or "") if r.key == order.key]
         except Exception as e:
             log.exception("footage of %s on %s cannot be deleted", order.key, self.volume.root)
             self.events.append(Done(order, e))
@@ -455,7 +471,7 @@ class VolumeWriter:
             done = self._unlinker.unlink_some()
         except (OSError, StorageError) as e:
             log.error("files on %s are not unlinked yet: %s", self.volume.root, e)
-            self._lose_volume(e)
+            self.lose_volume(e)
             self._postpone_unlinking()
             return
         if self.volume.state is VolumeState.FULL and not self._unlinker:

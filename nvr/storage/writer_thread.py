@@ -10,8 +10,9 @@ from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
 
+from nvr.model.errors import OperatorError
 from nvr.model.time import NS
-from nvr.storage.orders import Append, Event, Order
+from nvr.storage.orders import Adopt, Append, Close, CorrectEnd, Delete, Event, Mend, Order, Settle, Unlink
 from nvr.storage.volume import VolumeStatus
 from nvr.storage.writer import VolumeWriter
 
@@ -19,6 +20,17 @@ log = logging.getLogger(__name__)
 
 _BATCH = 32
 """Orders between two reports to the loop."""
+_WORDS: dict[type, str] = {
+    Append: "writing a fragment",
+    Close: "closing a file",
+    CorrectEnd: "closing a file anew",
+    Delete: "deleting the footage of a track",
+    Unlink: "unlinking files",
+    Settle: "recovering a file",
+    Adopt: "recovering files without a row",
+    Mend: "mending a file",
+}
+"""What an order does, for who is told that it does not come back."""
 
 
 class MemoryCeiling:
@@ -83,9 +95,16 @@ class WriterThread:
         self._publish = publish
         self._now = now
         self._orders: deque[tuple[Order, int]] = deque()
+        self._at_hand: list[tuple[Order, int]] = []
+        """Those that have been taken from the queue last; some may be done."""
+        self._late = False
         self._wake = threading.Condition()
         self._refusing = 0
         self._resume_at = 0
+        self._busy: tuple[int, Order | str] | None = (now(), "opening it")
+        """What the thread is doing, and since when; None while it waits for orders. Replaced as a whole."""
+        writer.beat = self._beat
+        writer.volume.queue_refuses = self._refuses
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name=f"writer {writer.volume.root.name}", daemon=True)
 
@@ -96,6 +115,7 @@ class WriterThread:
 
     def start(self) -> None:
         self.ready.set_running_or_notify_cancel()  # whoever waits for it may be cancelled; it may not
+        self._begin("opening it")
         self._thread.start()
 
     def offer(self, order: Append) -> bool:
@@ -125,6 +145,37 @@ class WriterThread:
             self._wake.notify()
         return True
 
+    def _refuses(self) -> bool:
+        return self._refusing > 0 and self.queued_bytes > self._resume_at
+
+    def leave_behind(self) -> bool:
+        """The start goes on without this volume: it joins when it is open, and whatever hinders it then is tried again
+        later. False: it is open by now, or has said why it may not be."""
+        with self._wake:
+            if self.ready.done():
+                return False
+            self._late = True
+            return True
+
+    def stalled(self, now: int) -> tuple[int, str]:
+        """For how many nanoseconds what the thread is doing has been going on without a step, and what it is; 0 while
+        it waits for orders. From any thread."""
+        busy = self._busy
+        if busy is None:
+            return 0, ""
+        since, doing = busy
+        return now - since, doing if isinstance(doing, str) else _WORDS.get(type(doing), "an order")
+
+    def abandon(self, deletion: Delete) -> None:
+        """What waits here of a track before the order to delete it shall not be written any more."""
+        with self._wake:
+            waiting = [order for order, _ in (*self._at_hand, *self._orders)]
+        if deletion not in waiting:
+            return  # done by now
+        for order in waiting[: waiting.index(deletion)]:
+            if isinstance(order, Append | Close) and order.file.row.key == deletion.key:
+                order.file.abandoned = True
+
     def order(self, order: Order) -> None:
         """Queues what is not footage; it is never refused."""
         with self._wake:
@@ -148,23 +199,39 @@ class WriterThread:
         try:
             writer.open()
         except BaseException as e:
-            writer.volume.close()
-            self.ready.set_exception(e)
-            return
+            with self._wake:
+                if not self._late or not isinstance(e, OperatorError):
+                    writer.volume.close()
+                    self.ready.set_exception(e)
+                    return
+            writer.lose_volume(e)
         self._flush()
-        self.ready.set_result(None)
+        with self._wake:
+            if not self.ready.done():
+                self.ready.set_result(None)
         while batch := self._take():
             for order, size in batch:
                 if order is not None:
+                    self._begin(order)
                     self._guarded(partial(writer.handle, order))
                 with self._wake:
                     self.queued_bytes -= size
                 if size:
                     self._memory.give(size)
+            self._begin("looking after it")
             self._guarded(writer.tick)
             self._flush()
+        self._begin("closing its files")
         self._guarded(writer.shut_down)
         self._flush()
+
+    def _begin(self, doing: Order | str) -> None:
+        self._busy = self._now(), doing
+
+    def _beat(self) -> None:
+        """What the thread is doing has come a step further."""
+        if self._busy is not None:
+            self._begin(self._busy[1])
 
     def _guarded(self, work: Callable[[], None]) -> None:
         """A fault of ours must not end the thread: the other tracks of the volume go on."""
@@ -176,11 +243,14 @@ class WriterThread:
     def _take(self) -> list[tuple[Order | None, int]]:
         """The next orders, or one empty order when the clock asks for work. Empty: the end."""
         with self._wake:
+            self._at_hand = []
             if not self._orders and not self._stopping:
+                self._busy = None
                 self._wake.wait(max(self.writer.next_due_ns() - self._now(), 0) / NS)
             if not self._orders:
                 return [] if self._stopping else [(None, 0)]
-            return [self._orders.popleft() for _ in range(min(len(self._orders), _BATCH))]
+            self._at_hand = [self._orders.popleft() for _ in range(min(len(self._orders), _BATCH))]
+            return [*self._at_hand]
 
     def _flush(self) -> None:
         events, self.writer.events = self.writer.events, []

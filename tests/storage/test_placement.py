@@ -36,6 +36,15 @@ class Shelf:
     state: VolumeState = VolumeState.ONLINE
     tight: bool = False
     dedicated: bool = False
+    hangs: bool = False
+    full_queue: bool = False
+
+    @property
+    def takes_footage(self) -> bool:
+        return self.state is VolumeState.ONLINE and not self.hangs and not self.full_queue
+
+    def queue_refuses(self) -> bool:
+        return self.full_queue
 
     @property
     def root(self) -> Path:
@@ -45,7 +54,11 @@ class Shelf:
 @st.composite
 def shelves(draw: st.DrawFn) -> list[Shelf]:
     states = st.sampled_from([VolumeState.ONLINE, VolumeState.ONLINE, VolumeState.FULL, VolumeState.MISSING])
-    return [Shelf(n, draw(st.integers(0, 9)), draw(states), draw(st.booleans()), draw(st.booleans())) for n in "abc"]
+    rarely = st.sampled_from([False, False, True])
+    return [
+        Shelf(n, draw(st.integers(0, 9)), draw(states), *(draw(s) for s in (*[st.booleans()] * 2, rarely, rarely)))
+        for n in "abc"
+    ]
 
 
 @given(shelves(), st.sampled_from([None, "a", "b", "c"]), st.booleans())
@@ -65,9 +78,12 @@ def test_a_file_goes_to_the_first_volume_in_the_order_of_preference(
             v.dedicated,
         )
 
-    online = [v for v in volumes if v.state is VolumeState.ONLINE]
+    online = [v for v in volumes if v.takes_footage]
     if not online:
-        assert chosen is None
+        queues = [v for v in volumes if v.state is VolumeState.ONLINE]
+        assert (chosen is None) == (not queues)
+        assert chosen is None or not chosen.queue_refuses() or all(v.full_queue for v in queues)
+        assert current not in queues or current.full_queue or chosen is current or current.tight
         return
     best = min(preference(v) for v in online)
     equals = [v for v in online if preference(v)[0] == best[0]] if not best[0] else None

@@ -36,6 +36,11 @@ class Room:
     reserve: int
     state: VolumeState
     dedicated: bool = False
+    hangs: bool = False
+
+    @property
+    def takes_footage(self) -> bool:
+        return self.state is VolumeState.ONLINE and not self.hangs
 
     @property
     def root(self) -> Path:

@@ -74,3 +74,38 @@ def test_whoever_waits_for_a_snapshot_ends_the_rest(root: Path, slow: Callable[[
         writer.flush()
         assert taken.serial == expected
     writer.close()
+
+
+def test_a_volume_that_does_not_answer_holds_neither_the_snapshots_of_the_others_nor_the_end(
+    root: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hung = tmp_path_factory.mktemp("hung")
+    (hung / IDENTITY_FILE).touch()
+    met, released, write = threading.Event(), threading.Event(), snapshot.write
+
+    def write_or_hang(data: bytes, to: Path) -> None:
+        if to == hung:
+            met.set()
+            released.wait()
+        write(data, to)
+
+    monkeypatch.setattr(snapshot, "write", write_or_hang)
+    monkeypatch.setattr(snapshot_writer, "LONGEST_REST_S", 0)
+    taken = Taken()
+    writer = SnapshotWriter(taken, [hung, root], patience_s=0.05)
+    for serial in (1, 2):
+        writer.request()
+        writer.flush()
+        found = snapshot.read(root)
+        assert found is not None
+        assert found.serial == serial
+    assert met.is_set()
+    assert snapshot.read(hung) is None
+    released.set()
+    for _ in range(3):  # what comes back late, what follows it, and what was asked for before
+        taken.asked.acquire(timeout=20)
+    writer.flush()
+    writer.close()
+    found = snapshot.read(hung)
+    assert found is not None
+    assert found.serial >= 2

@@ -36,7 +36,7 @@ def test_timeline_and_extent_are_always_those_of_the_runs(changes: list[tuple]) 
                 known = runs.get(run_id)
                 grown = Run(run_id, start, end)
                 if known is not None:
-                    grown = Run(run_id, min(start, known.start_ns), max(end, known.end_ns))
+                    grown = replace(known, start_ns=min(start, known.start_ns), end_ns=max(end, known.end_ns))
                 assert footage.grow(run_id, start, end) is (known is None)
                 runs[run_id] = grown
             case "end", run_id:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,7 +11,7 @@ import pytest
 from nvr.model.recording import TrackType
 from nvr.model.time import NS
 from nvr.model.tokens import AUDIO001, TrackKey
-from nvr.storage.orders import Append, Appended, Closed, Delete, Done, Failed, Lost, Order
+from nvr.storage.orders import Append, Appended, Closed, Delete, Done, Failed, GrowingFile, Lost, Order
 from nvr.storage.settings import StorageSettings, VolumeSettings
 from nvr.storage.track import TrackFootage, TrackRecorder
 from nvr.storage.volume import Volume, VolumeRegistry, VolumeState
@@ -39,7 +39,7 @@ class Desk:
         )
         self.writer.open()
 
-    def place(self, key: TrackKey, current: Volume | None) -> Volume | None:
+    def place(self, key: TrackKey, current: Volume | None, without: Collection[Volume] = ()) -> Volume | None:
         return self.volume if self.volume.state is VolumeState.ONLINE else None
 
     def offer(self, volume: Volume, order: Append) -> bool:
@@ -48,6 +48,10 @@ class Desk:
 
     def order(self, volume_id: str, order: Order) -> None:
         self.writer.handle(order)
+
+    def left(self, file: GrowingFile) -> None: ...
+
+    def refuse(self) -> None: ...
 
     def rotation_ns(self, key: TrackKey) -> int:
         return self.settings.rotation_ns
