@@ -275,6 +275,7 @@ async def test_a_start_does_not_wait_for_a_volume_that_hangs_and_takes_it_in_whe
     pair.index.reopen(newest.file_id)  # as a crash leaves it
     hang = pair.disk.hang(kind, under=hung)
     starting = asyncio.create_task(pair.start())
+    await asyncio.sleep(0)  # `pair.engine` is the new one now
     # the other one is open: a clock that leaps would find it hanging too
     await until(lambda: hang.begun.is_set() and any(t.ready.done() for t in pair.engine._threads))
     pair.now_ns += 10 * NS
@@ -307,6 +308,7 @@ async def test_a_volume_that_another_process_uses_is_tried_again_when_the_start_
 
     monkeypatch.setattr(Volume, "_is_there", hangs_before_it_is_locked)
     starting = asyncio.create_task(pair.start())
+    await asyncio.sleep(0)  # `pair.engine` is the new one now
     await until(lambda: hang.begun.is_set() and any(t.ready.done() for t in pair.engine._threads))
     pair.now_ns += 10 * NS
     engine = await starting
