@@ -91,7 +91,8 @@ class TrackFileWriter:
         self.size = 0
         """Bytes up to the end of the last whole fragment."""
         self.entries: list[FragmentEntry] = [] if entries is None else entries
-        self.unsynced = False
+        self.unsynced_since_ns: int | None = None
+        """Since when there is something that was not forced to the disk, on the clock of `append`."""
         self._disk = disk
         self._configuration = configuration
         self._builder = FragmentBuilder(row.start_ns, configuration.clock_rate)
@@ -99,7 +100,7 @@ class TrackFileWriter:
         self._root = root
         self._name_synced = False
 
-    def append(self, fragment: Fragment, *, damaged_start: bool = False) -> FragmentEntry:
+    def append(self, fragment: Fragment, *, damaged_start: bool = False, now_ns: int = 0) -> FragmentEntry:
         """Writes one fragment; the first one makes the file, and its head goes with it in the same write.
 
         Raises OSError, or ValueError for a fragment that cannot stand in this file.
@@ -113,7 +114,8 @@ class TrackFileWriter:
             head = build_head(self._configuration, identity_of(self.row))
             parts.insert(0, head)
             offset = len(head)
-        self.unsynced = True
+        if self.unsynced_since_ns is None:
+            self.unsynced_since_ns = now_ns
         try:
             self._disk.write(self._fd, parts, self.size)
         except OSError as e:
@@ -126,9 +128,9 @@ class TrackFileWriter:
 
     def sync(self) -> None:
         """Forces what was written to the disk, and the first time the name of the file too."""
-        if self._fd is not None and self.unsynced:
+        if self._fd is not None and self.unsynced_since_ns is not None:
             self._disk.sync(self._fd)
-            self.unsynced = False
+            self.unsynced_since_ns = None
             if not self._name_synced:
                 self._disk.sync_directory(self.path.parent)
                 self._name_synced = True

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import logging
 from collections.abc import Callable
+from operator import itemgetter
 
 from nvr.media.bmff.fragment import FragmentEntry
 from nvr.model.errors import FormatError, OperatorError, StorageError
@@ -86,7 +87,6 @@ class VolumeWriter:
         self._unlinker = Unlinker(volume, index, now)
         self._looked_ns = now()
         self._told_state: tuple[VolumeState, str | None] | None = None
-        self._synced_ns = now()
         self._retry_at_ns: int | None = None
         self._pause_ns = settings.retry_ns
         self._losing = False
@@ -141,9 +141,8 @@ class VolumeWriter:
         now = self._now()
         if self._takes_looks and now - self._looked_ns >= _LOOK_NS:
             self._look()
-        if self._settings.fsync is FsyncPolicy.INTERVAL and now - self._synced_ns >= self._settings.fsync_interval_ns:
-            self._sync_all()
-            self._synced_ns = now
+        if self._settings.fsync is FsyncPolicy.INTERVAL:
+            self._sync_one(now)
         if self._retry_at_ns is not None and now >= self._retry_at_ns:
             self._retry()
         if self._unlinker:
@@ -155,8 +154,8 @@ class VolumeWriter:
         if self._unlinker:
             return self._now()
         due = self._now() + 60 * NS
-        if self._settings.fsync is FsyncPolicy.INTERVAL and any(f.unsynced for f in self._files.values()):
-            due = min(due, self._synced_ns + self._settings.fsync_interval_ns)
+        if self._settings.fsync is FsyncPolicy.INTERVAL and (unsynced := self._longest_unsynced()) is not None:
+            due = min(due, unsynced[0] + self._settings.fsync_interval_ns)
         if self._retry_at_ns is not None:
             due = min(due, self._retry_at_ns)
         if self._takes_looks:
@@ -224,7 +223,7 @@ class VolumeWriter:
             self._index.insert_open(file.row)
             self._files[file.row.file_id] = writer
             self._growing[file.row.file_id] = file
-        entry = writer.append(order.fragment, damaged_start=order.damaged_start)
+        entry = writer.append(order.fragment, damaged_start=order.damaged_start, now_ns=self._now())
         self.volume.count(writer.size - before)
         return entry
 
@@ -421,11 +420,17 @@ class VolumeWriter:
         except (OSError, StorageError) as e:
             log.error("volume %s is not recovered yet: %s", self.volume.root, e)
 
-    def _sync_all(self) -> None:
+    def _longest_unsynced(self) -> tuple[int, TrackFileWriter] | None:
+        waiting = [(f.unsynced_since_ns, f) for f in self._files.values() if f.unsynced_since_ns is not None]
+        return min(waiting, key=itemgetter(0), default=None)
+
+    def _sync_one(self, now: int) -> None:
+        """One file at a time, between the appends: a hundred in a row would stop them for seconds."""
+        unsynced = self._longest_unsynced()
+        if unsynced is None or now - unsynced[0] < self._settings.fsync_interval_ns:
+            return
         try:
-            for writer in list(self._files.values()):
-                writer.sync()
-                self.beat()
+            unsynced[1].sync()
         except OSError as e:
             self.lose_volume(e)
 

@@ -10,7 +10,7 @@ import pytest
 
 from nvr.model.recording import TrackType
 from nvr.model.time import NS
-from nvr.model.tokens import AUDIO001, TrackKey
+from nvr.model.tokens import AUDIO001, TrackKey, TrackToken
 from nvr.storage.orders import Append, Appended, Closed, Delete, Done, Failed, GrowingFile, Lost, Order
 from nvr.storage.settings import StorageSettings, VolumeSettings
 from nvr.storage.track import TrackFootage, TrackRecorder
@@ -163,3 +163,19 @@ def test_a_fault_of_ours_in_one_file_costs_no_other_track(
     assert desk.volume.state is VolumeState.ONLINE
     a_track(PCMU, START + NS).with_gop().feed(sound)
     assert [type(e) for e in desk.writer.events[3:]] == [Appended, Closed], "the next file of its rotation"
+
+
+def test_files_are_forced_to_the_disk_one_at_a_time_between_appends(desk: Desk) -> None:
+    keys = [TrackKey(CAMERA.recording, TrackToken(f"AUDIO00{n}")) for n in (1, 2, 3)]
+    for key in keys:
+        a_track(PCMU).with_gop(count=1).feed(desk.recorder(key, TrackType.AUDIO))
+        desk.now_ns += NS
+    before = desk.disk.counts["fsync"]
+    desk.writer.tick()
+    assert desk.disk.counts["fsync"] == before, "no file has waited for the interval"
+    desk.now_ns += desk.settings.fsync_interval_ns
+    for forced in (1, 2, 3):
+        assert desk.writer.next_due_ns() <= desk.now_ns, "the next one is due at once"
+        desk.writer.tick()
+        assert desk.disk.counts["fsync"] == before + forced
+    assert desk.writer.next_due_ns() > desk.now_ns
