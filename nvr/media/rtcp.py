@@ -135,6 +135,17 @@ def is_rtcp(buffer: _Buffer, start: int, end: int) -> bool:
     return end - start >= 4 and buffer[start] >> 6 == 2 and 192 <= buffer[start + 1] <= 223
 
 
+def is_receiver_there(data: _Buffer) -> bool:
+    """Whether this is RTCP of a receiver that goes on receiving: a report or a description, and no BYE."""
+    if not is_rtcp(data, 0, len(data)):
+        return False
+    try:
+        packets = parse_compound(data)
+    except FormatError:
+        return False
+    return bool(packets) and not any(isinstance(packet, Bye) for packet in packets)
+
+
 def parse_compound(data: _Buffer) -> list[RtcpPacket]:
     """The packets of a compound packet; types that are not known are left out. Raises FormatError."""
     return list(iter_compound(data))

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Collection
 from typing import Final
 
-from nvr.media.rtcp import is_rtcp
+from nvr.media.rtcp import is_receiver_there
 from nvr.media.rtsp.headers import Headers
 from nvr.media.rtsp.message import Event, Interleaved, Limits, MessageError, MessageParser, Request, Response
 from nvr.model.errors import NvrError
@@ -101,8 +101,8 @@ class Connection:
                     elif isinstance(event, MessageError):
                         self._write_refusal(event)
                         await self._drain()
-                    elif isinstance(event, Interleaved) and is_rtcp(event.payload, 0, len(event.payload)):
-                        self._heard()  # what a receiver report says is of no use on a reliable transport
+                    elif isinstance(event, Interleaved) and is_receiver_there(event.payload):
+                        self._heard()  # what a report says of losses is of no use on a reliable transport
         except MessageError as e:
             # Where the next message begins is not known any more: answer, and end the connection.
             self._write_refusal(e)
@@ -157,16 +157,19 @@ class Connection:
         self._stream.write(bytes(response))
 
     async def _watch(self) -> None:
-        """Sessions end when nothing was heard for the timeout; a connection without sessions ends then, too (8.7)."""
+        """Each session ends when nothing was heard for its time-out; a connection that has none, behind that of a
+        connection without any (8.7)."""
         while True:
-            timeout_ns = self._methods.timeout_ns
-            wait = self._heard_ns + timeout_ns - self._clock.monotonic_ns()
+            silent_ns = self._clock.monotonic_ns() - self._heard_ns
+            wait = self._methods.remaining_ns(silent_ns)
             if wait > 0:
                 await self._clock.sleep(min(wait, LOOK_NS))
                 continue
+            silent_s = silent_ns // NS
             if not self._methods.sessions:
-                log.info("%s: nothing was heard for %d s, the connection ends", self._stream.peer, timeout_ns // 10**9)
+                log.info("%s: nothing was heard for %d s, the connection ends", self._stream.peer, silent_s)
                 return
-            log.info("%s: nothing was heard for %d s, its sessions end", self._stream.peer, timeout_ns // 10**9)
-            await self._methods.close_sessions()
-            self._heard()
+            ended = await self._methods.expire(silent_ns)
+            log.info("%s: nothing was heard for %d s, %d of its sessions end", self._stream.peer, silent_s, ended)
+            if not self._methods.sessions:
+                self._heard()

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 from nvr.media.rtsp.range import ClockRange
 from nvr.media.unit import CodecConfiguration, Sample
@@ -21,6 +22,9 @@ from nvr.replay.status import RequestRefused
 from nvr.replay.unit import Position, Unit
 
 log = logging.getLogger(__name__)
+
+HANDED_BYTES: Final = 64 * 1024
+"""What a player takes at once: the rest counts for the limit of the queue until it is taken."""
 
 LiveSink: TypeAlias = Callable[[str, Sample, CodecConfiguration], None]
 """Takes the name of a stream and an access unit of it. Never blocks, never raises."""
@@ -131,7 +135,7 @@ class LiveViewer:
         self.dropped = 0
         self._mount = mount
         self._limit = queue_bytes
-        self._queue: list[Unit] = []
+        self._queue: deque[Unit] = deque()
         self._queued = 0
         self._ready = asyncio.Event()
         self._waiting_for_clean = {i for i, c in described.items() if c.track_type is TrackType.VIDEO}
@@ -148,7 +152,14 @@ class LiveViewer:
     async def units(self) -> Sequence[Unit]:
         await self._ready.wait()
         self._ready.clear()
-        units, self._queue, self._queued = self._queue, [], 0
+        units, size = [], 0
+        while self._queue and size < HANDED_BYTES:
+            unit = self._queue.popleft()
+            units.append(unit)
+            size += len(unit.data)
+        self._queued -= size
+        if self._queue:
+            self._ready.set()
         return units
 
     @property

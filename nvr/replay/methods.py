@@ -17,7 +17,7 @@ from nvr.media.rtsp.play import format_scale, format_tags
 from nvr.media.rtsp.rtp_info import RtpInfo, format_rtp_info
 from nvr.media.rtsp.session import Session
 from nvr.model.time import NS
-from nvr.replay import requests
+from nvr.replay import audit, requests
 from nvr.replay.authentication import Authenticator
 from nvr.replay.clock import Clock
 from nvr.replay.description import describe, payload_types
@@ -69,6 +69,8 @@ class Methods:
         self.sessions: dict[str, RtspSession] = {}
         self.users: set[str] = set()
         """Whose credentials were taken on this connection."""
+        self._user: str | None = None
+        """Who makes the request that is being answered."""
         self._given: GivenNonces = deque(maxlen=MAX_GIVEN)
         self._described: OrderedDict[str, Presentation] = OrderedDict()
         self._around = surroundings
@@ -90,7 +92,8 @@ class Methods:
         """Raises NvrError for a refusal; nothing has been changed then."""
         requests.check_head(request)
         if request.method != "OPTIONS" and self._around.authenticator is not None:
-            self.users.add(self._around.authenticator.check(request, self._peer_address, self._given))
+            self._user = self._around.authenticator.check(request, self._peer_address, self._given)
+            self.users.add(self._user)
         return await self._methods[request.method](request)
 
     def common_headers(self, asked: Headers) -> Headers:
@@ -105,10 +108,18 @@ class Methods:
             headers.add("Session", self._session_header(session))
         return headers
 
-    @property
-    def timeout_ns(self) -> int:
-        """How long the client may be silent: the longest time that was stated to it."""
-        return max((s.timeout_ns for s in self.sessions.values()), default=self._around.session_timeout_ns)
+    def remaining_ns(self, silent_ns: int) -> int:
+        """How much longer a client may be silent, who has been so long, until something is to be ended."""
+        times = [s.timeout_ns for s in self.sessions.values()] or [self._around.session_timeout_ns]
+        return min(times) - silent_ns
+
+    async def expire(self, silent_ns: int) -> int:
+        """End the sessions whose time-out, which was stated to the client, is over. Returns their number."""
+        over = [s for s in self.sessions.values() if s.timeout_ns <= silent_ns]
+        for session in over:
+            self._forget(session)
+            await session.close()
+        return len(over)
 
     async def close_sessions(self) -> None:
         sessions, self.sessions = list(self.sessions.values()), {}
@@ -273,7 +284,11 @@ class Methods:
         # Before the playing changes: a URI that cannot be answered must not stop what is being played.
         base = self._base(request.uri, target)
         base = _SEPARATORS.sub(lambda m: quote(m[0]), base)
+        is_first = session.last_request is None
         started = await session.play(wanted, request.cseq)
+        if is_first:
+            tracks = [session.presentation.streams[i].name for i in sorted(session.streams)]
+            audit.begins(self._user, self._peer_address, session.path, tracks, started.start_ns)
         session.knows_onvif |= requests.asks_for_extension(request)
         info = tuple(RtpInfo(base + quote(s.name), s.sequence, s.rtp_time) for s in started.streams)
         headers = [("RTP-Info", format_rtp_info(info))]

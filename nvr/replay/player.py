@@ -225,19 +225,26 @@ class Player:
         return due + TOGETHER_NS
 
     async def _report(self) -> None:
-        """Sender reports where their time says something; with Rate-Control no there is none to say (8.11)."""
+        """Sender reports (8.11): the first before the first packet. They tie RTP time to the present; with Rate-Control
+        no there is no such tie, and both times are zero."""
         now = self._clock.monotonic_ns()
-        if self.pacing is Pacing.UNTHROTTLED or now < self._report_due_ns:
+        if now < self._report_due_ns:
             return
         self._report_due_ns = now + REPORT_NS
         utc = self._clock.utc_ns()
         for stream in self._streams.values():
-            if self.pacing is Pacing.LIVE:
-                elapsed = utc - self._reference_ns
-            else:
-                assert self._anchor_ns is not None
-                elapsed = self.line.played(now - self._anchor_ns)
-            rtp_time = (stream.base_rtp_time + ticks_from_ns(elapsed, stream.clock_rate)) & 0xFFFF_FFFF
-            report = SenderReport(stream.ssrc, ntp_from_utc(utc), rtp_time, stream.packets, stream.octets & 0xFFFF_FFFF)
+            ntp, rtp_time = 0, 0
+            if self.pacing is not Pacing.UNTHROTTLED:
+                elapsed = self._played_ns(utc, now)
+                ntp = ntp_from_utc(utc)
+                rtp_time = (stream.base_rtp_time + ticks_from_ns(elapsed, stream.clock_rate)) & 0xFFFF_FFFF
+            report = SenderReport(stream.ssrc, ntp, rtp_time, stream.packets, stream.octets & 0xFFFF_FFFF)
             name = SourceDescription.cname(stream.ssrc, self._cname)
             await self._transport.send_report(stream, bytes(report) + bytes(name))
+
+    def _played_ns(self, utc_ns: UtcNs, monotonic_ns: int) -> int:
+        """What RTP time counts, at this moment."""
+        if self.pacing is Pacing.LIVE:
+            return utc_ns - self._reference_ns
+        assert self._anchor_ns is not None
+        return self.line.played(monotonic_ns - self._anchor_ns)

@@ -16,7 +16,7 @@ from nvr.media.rtsp.range import ClockRange, NptRange, Range, parse_range
 from nvr.media.rtsp.session import parse_session
 from nvr.media.rtsp.transport import TransportSpec, parse_transport
 from nvr.model.errors import FormatError
-from nvr.model.time import NS, NTP_EPOCH_OFFSET_S, UtcNs
+from nvr.model.time import NS, NTP_EPOCH_OFFSET_S
 from nvr.replay.mounts import PlayRequest
 from nvr.replay.status import RequestRefused
 
@@ -116,15 +116,15 @@ def _bounded(ratio: Fraction) -> Fraction:
     return min(max(ratio, SLOWEST), FASTEST)
 
 
-def pause_point(headers: Headers) -> UtcNs | None:
-    """The pause point of PAUSE (8.5.1), or None: at once."""
+def pause_point(headers: Headers) -> Range | None:
+    """The pause point of PAUSE (8.5.1), its start, or None: at once. Raises RequestRefused (457)."""
     value = headers.get("Range")
     if value is None:
         return None
-    wanted = _read(457, parse_range, value)
-    if isinstance(wanted, NptRange) or wanted.start_ns is None or wanted.end_ns is not None:
-        raise RequestRefused(457, f"{value[:80]!r} is no pause point: one clock time is expected")
-    return wanted.start_ns
+    wanted = _range(value)
+    if wanted.start_ns is None or wanted.end_ns is not None:
+        raise RequestRefused(457, f"{value[:80]!r} is no pause point: one time is expected")
+    return wanted
 
 
 def _read(status: int, parse: Callable[..., _T], value: str | None) -> _T:

@@ -197,21 +197,25 @@ class RtspSession:
         if player is not None:
             self._task = asyncio.create_task(self._run(player), name=f"replay {self.path}")
 
-    async def pause(self, at_ns: UtcNs | None) -> UtcNs | None:
-        """Stop now, or at the pause point `at_ns` (RFC 2326 10.6). Returns the position, None for a live source.
+    async def pause(self, point: Range | None) -> UtcNs | None:
+        """Stop now, or at the pause point that `point` starts with (RFC 2326 10.6). Returns the position, None for a
+        live source.
 
         What is queued is discarded; behind a pause point only what is queued behind the range that holds it.
         """
         state = next_state(self.state, "PAUSE")
         playback, player = self._playback, self._player
-        if at_ns is not None and self.state is SessionState.PLAYING and playback is not None and player is not None:
+        if point is not None and self.state is SessionState.PLAYING and playback is not None and player is not None:
+            at_ns = self._instant(point, player, playback)
             if not playback.exhausted and _holds(playback, at_ns):
                 player.pause_at_ns = at_ns
+                self._in_npt = isinstance(point, NptRange)
                 self._drop_queue()
                 return at_ns
             for place, queued in enumerate(self._queue):
                 if _holds(queued.playback, at_ns):
                     queued.pause_at_ns = at_ns
+                    self._in_npt = isinstance(point, NptRange)
                     self._drop_queue(place + 1)
                     return at_ns
             raise RequestRefused(457, f"the pause point {format_clock(at_ns)} lies outside of what is played")
@@ -226,6 +230,17 @@ class RtspSession:
             return None
         await self._settle(playback)
         return playback.position.utc_ns
+
+    def _instant(self, point: Range, player: Player, playback: Playback) -> UtcNs:
+        """The recorded time of a pause point. Raises RequestRefused (457)."""
+        start_ns = point.start_ns
+        if isinstance(point, NptRange):
+            playing_time = self.mount.playing_time(self.presentation)
+            ending = not playback.reverse
+            start_ns = None if playing_time is None or start_ns is None else playing_time.utc(start_ns, ending=ending)
+        if start_ns is None or player.pacing is Pacing.LIVE:
+            raise RequestRefused(457, "a live stream has no pause points")
+        return start_ns
 
     def told(self, start_ns: UtcNs, end_ns: UtcNs | None = None) -> Range:
         """The Range of an answer: in normal play time to a plain client that asks in it, else in absolute times."""
@@ -260,6 +275,7 @@ class RtspSession:
         self._queue.append(_Queued(request, cseq, playback))
         if self._task is None or self._task.done():  # the range before it has ended while this one was prepared
             self._to_begin = self._next_player()
+            self.state = SessionState.PLAYING  # it may have ended at a pause point
         streams = tuple(StreamStart(self.presentation.streams[i].name) for i in sorted(self.streams))
         return Started(_start_of(playback), playback.end_ns, streams)
 
@@ -302,7 +318,8 @@ class RtspSession:
     async def _run(self, player: Player) -> None:
         try:
             await player.run()
-            while self._queue and not player.paused:
+            # Behind a pause point as well: PAUSE has dropped what was queued, so this was asked for behind it.
+            while self._queue:
                 player = self._next_player()
                 await player.run()
         except ConnectionError:

@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from nvr.media.rtcp import Bye, ReceiverReport, parse_compound
+from nvr.media.rtcp import Bye, ReceiverReport, is_receiver_there
 from nvr.media.rtsp.transport import PortPair
-from nvr.model.errors import FormatError, LimitReached, SourceError
+from nvr.model.errors import LimitReached, SourceError
 from nvr.model.time import NS
 from nvr.replay.clock import Clock
 from nvr.replay.sender import Buffer, RtpStream
@@ -32,7 +32,7 @@ READS: Final = 8
 """Datagrams of a client that are read in one turn of the loop."""
 DATAGRAM: Final = 2048
 WRITABLE_S: Final = 1.0
-"""How long a full send buffer is waited for; then the packet is lost, as the network would have lost it."""
+"""How long a full send buffer is waited for; then what waits for it is lost, as the network would have lost it."""
 UNREACHABLE_NS: Final = 10 * NS
 """So long a client's port may be without anybody behind it."""
 CALM_NS: Final = 2 * NS
@@ -203,7 +203,11 @@ class UdpTransport:
         try:
             await asyncio.shield(rest)
         except asyncio.CancelledError:
-            await asyncio.wait({rest})
+            try:
+                await asyncio.wait({rest})
+            except asyncio.CancelledError:
+                rest.cancel()  # whoever waits for this session waits no longer: what is left is lost
+                raise
             if not rest.cancelled() and (error := rest.exception()) is not None:
                 log.info("%s: %s", self._peer, error)
             raise
@@ -218,8 +222,9 @@ class UdpTransport:
             if self._credit <= 0:
                 await self._clock.sleep((BURST_BYTES - self._credit) * NS // self._rate)
             elif not await self._until_writable(packets[done]):
-                self._lose("its send buffer stays full")
-                done += 1
+                # All of them, and not one a wait: PAUSE and TEARDOWN are answered when this is over.
+                self._lose("its send buffer stays full", len(packets) - done)
+                return
             done = self._send_now(packets, done)
 
     def _send_now(self, packets: Sequence[Buffer], done: int) -> int:
@@ -304,9 +309,9 @@ class UdpTransport:
                 loop.remove_writer(pair.rtp)
         return True
 
-    def _lose(self, why: str) -> None:
-        self.lost += 1
-        if self.lost.bit_count() == 1:
+    def _lose(self, why: str, packets: int = 1) -> None:
+        before, self.lost = self.lost, self.lost + packets
+        if before.bit_length() != self.lost.bit_length():
             log.info("%s: %d datagrams are lost: %s", self._peer, self.lost, why)
 
     def _unreachable(self) -> None:
@@ -327,14 +332,11 @@ class UdpTransport:
             except OSError as e:  # an ICMP error for a report of ours; media tell whether it lasts
                 log.debug("%s: RTCP: %s", self._peer, e)
                 continue
-            try:
-                if not parse_compound(data):
-                    continue
-            except FormatError as e:
-                log.debug("%s: %s", self._peer, e)
-                continue
-            self._refused_since_ns = None
-            self._heard()
+            if is_receiver_there(data):
+                self._refused_since_ns = None
+                self._heard()
+            else:
+                log.debug("%s: %s is no report of a receiver", self._peer, data[:16].hex(" "))
 
     def _drop(self, index: int) -> None:
         found = self._pairs.pop(index, None)

@@ -245,3 +245,27 @@ async def test_what_a_live_stream_has_not_is_refused_whenever_it_is_asked_for(
         assert (await client.request("PLAY", "/live/camera")).status == 200
     source.emit("I1")
     assert (await client.packet()).payload == b"I1"
+
+
+async def test_a_live_stream_has_no_pause_points(client: RtspClient, source: Source) -> None:
+    await client.set_up("/live/camera", "video")
+    await client.request("PLAY", "/live/camera")
+    for point in ("npt=5", "clock=20260101T100000Z"):
+        assert (await client.request("PAUSE", "/live/camera", Range=point)).status == 457
+    source.emit("I1")
+    assert (await client.packet()).payload == b"I1"
+
+
+async def test_what_a_viewer_was_handed_is_little_and_the_rest_counts_for_its_limit(source: Source) -> None:
+    mount = LiveMount(source, 1 << 20)
+    playback = await mount.play(await mount.present(), [0, 1], PlayRequest(), False)
+    for _ in range(20):
+        source.emit("I".ljust(100_000))
+    assert mount.dropped == 10
+    handed = [u for _ in range(3) for u in await playback.source.units()]
+    assert len(handed) == 3
+    for _ in range(20):
+        source.emit("I".ljust(100_000))
+    assert mount.dropped == 10 + 17
+    assert [len(await playback.source.units()) for _ in range(10)] == [1] * 10
+    playback.source.close()

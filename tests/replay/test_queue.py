@@ -171,3 +171,39 @@ async def test_what_cannot_be_played_is_refused_whenever_it_is_asked_for(serve: 
     hands.advance(10**9)
     wanted = "I0..:C .." if moment == "fresh" else "P1:"
     assert flags_of(await client.packets(2 if moment == "fresh" else 1)) == wanted
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"), [("npt=1.5", "npt=1.500-"), ("npt=0:00:02-", "npt=2-"), ("npt=3.5-", "npt=3.500-")]
+)
+async def test_a_pause_point_may_be_given_in_normal_play_time(serve: Serve, asked: str, told: str) -> None:
+    client, hands = await playing_slowly(serve, Range="npt=0-")
+    answer = await client.request("PAUSE", PATH, Range=asked)
+    assert (answer.status, answer["Range"]) == (200, told)
+    for _ in range(5):
+        hands.advance(10**9)
+        for _ in range(20):
+            await client.request("OPTIONS", "*")
+    played = [e for e in client.log if isinstance(e, Packet)]
+    assert played[-1].payload == {"npt=1.5": b"P1", "npt=0:00:02-": b"P1", "npt=3.5-": b".."}[asked]
+    after = {"npt=1.5": "P2:", "npt=0:00:02-": "P2:", "npt=3.5-": "P4:"}[asked]
+    assert (await client.request("PLAY", PATH, Rate_Control="no")).status == 200
+    assert flags_of(await client.packets(1)) == after
+
+
+@pytest.mark.parametrize("point", ["npt=now-", "npt=1-2", "npt=-3", "smpte=0:00:01"])
+async def test_what_is_no_pause_point_is_refused_and_the_playing_goes_on(serve: Serve, point: str) -> None:
+    client, hands = await playing_slowly(serve)
+    assert (await client.request("PAUSE", PATH, Range=point)).status == 457
+    hands.advance(10**9)
+    assert flags_of(await client.packets(1)) == "P1:"
+
+
+async def test_a_play_behind_a_pause_point_begins_when_that_is_reached(serve: Serve) -> None:
+    client, hands = await playing_slowly(serve)
+    assert (await client.request("PAUSE", PATH, Range=clock("0002"))).status == 200
+    assert (await client.request("PLAY", PATH, Range=clock("0104"), Rate_Control="no")).status == 200
+    for _ in range(2):
+        hands.advance(10**9)
+    assert flags_of(await client.packets(5)) == "P1: I9..:CD .. P10: P11:ET"
+    assert (await client.request("SETUP", f"{PATH}/VIDEO001", Transport="RTP/AVP/TCP")).status == 455

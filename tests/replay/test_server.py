@@ -435,6 +435,41 @@ class TestTime:
         assert (await after.request("PLAY", PATH)).status == 454
         assert (await before.request("GET_PARAMETER", PATH)).status == 200
 
+    @pytest.mark.requirement("PB-8.7-06")
+    async def test_each_session_of_a_connection_has_its_own_timeout(self, serve: Serve) -> None:
+        clock, timeout_ns = ManualClock(), [30 * NS]
+        served = await serve({VIDEO001: worked_example()}, clock=clock, replay_timeout_ns=lambda: timeout_ns[0])
+        client = await served.client()
+        sessions = []
+        for seconds in (30, 60):
+            timeout_ns[0] = seconds * NS
+            client.session = None
+            await client.set_up(PATH, VIDEO001)
+            await client.request("PLAY", PATH, Rate_Control="no")
+            sessions.append(client.session)
+        clock.advance(31 * NS)
+        await until(lambda: sum(served.store.subscriptions.values()) == 1)
+        client.session = sessions[0]
+        assert (await client.request("PAUSE", PATH)).status == 454
+        client.session = sessions[1]
+        assert (await client.request("PAUSE", PATH)).status == 200
+
+    @pytest.mark.parametrize("data", ["80c90001 00000007 81cb0001 00000007", "80c90009 00000007", "80000001 00000000"])
+    async def test_a_goodbye_and_what_is_no_report_keeps_nothing(self, serve: Serve, data: str) -> None:
+        clock = ManualClock()
+        served = await serve({VIDEO001: worked_example()}, clock=clock)
+        client = await served.client()
+        await client.set_up(PATH, VIDEO001)
+        clock.advance(40 * NS)
+        payload = bytes.fromhex(data)
+        client.send(b"$\1" + len(payload).to_bytes(2, "big") + payload + b"RTSP/1.0 200 OK\r\n\r\n")
+        for _ in range(20):  # the server reads it; an answer there is none
+            await asyncio.sleep(0)
+        clock.advance(21 * NS)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert (await client.request("PLAY", PATH)).status == 454
+
     @pytest.mark.requirement("PB-8.7-04", "PB-8.7-05", "PB-8.7-07")
     @pytest.mark.parametrize("sign", ["OPTIONS", "GET_PARAMETER", "SET_PARAMETER", "PLAY", "PAUSE", "RTCP"])
     async def test_any_request_and_any_receiver_report_keeps_the_session(self, serve: Serve, sign: str) -> None:
@@ -689,3 +724,24 @@ async def test_a_host_with_separators_is_quoted_in_rtp_info(serve: Serve, host: 
     quoted = host.replace(",", "%2C").replace(";", "%3B")
     assert answer["RTP-Info"].startswith(f"url=rtsp://{quoted}{PATH}/VIDEO001;seq=")
     assert len(await client.packets(2)) == 2
+
+
+class TestAudit:
+    async def test_one_line_tells_who_begins_to_see_what_from_where(
+        self, serve: Serve, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level("INFO", "nvr.audit")
+        served = await serve({VIDEO001: worked_example()}, authenticator=DigestAuthenticator(Accounts(), "nvr"))
+        client = await served.client()
+        client.credentials = ("watcher", "secret")
+        await client.request("DESCRIBE", PATH)
+        await client.set_up(PATH, VIDEO001)
+        assert (await client.request("PLAY", PATH, Range="clock=19990101T000000Z-19990101T000001Z")).status == 457
+        assert caplog.messages == []
+        for start in ("100101", "100000"):
+            wanted = {"Range": f"clock=20260101T{start}Z-", "Rate_Control": "no", "Immediate": "yes"}
+            assert (await client.request("PLAY", PATH, **wanted)).status == 200
+        await client.request("PAUSE", PATH)
+        await client.request("PLAY", PATH)
+        (line,) = [r.getMessage() for r in caplog.records if r.name == "nvr.audit"]
+        assert line == f"user 'watcher' at 127.0.0.1: PLAY {PATH} (VIDEO001) from 20260101T100100Z"

@@ -187,3 +187,35 @@ async def test_footage_that_cannot_be_read_does_not_refuse_the_pause() -> None:
     assert await session.pause(None) == 20
     assert session.state is SessionState.READY
     await session.close()
+
+
+async def test_a_range_that_is_prepared_while_the_pause_point_is_reached_is_played() -> None:
+    """The first range is paused when the plan for the second is there: it plays all the same, and the state says so."""
+    first, second = Batches(units(10, 20, 30)), Batches(units(50))
+    mount = SlowMount()
+    sources = [first, second]
+
+    async def play(presentation: Presentation, streams: Sequence[int], request: PlayRequest, jump: bool) -> Playback:
+        await mount.plans.wait()
+        return Playback(sources.pop(0), Position.at(0))
+
+    mount.play = play  # type: ignore[method-assign]
+    mount.plans.set()
+    session = RtspSession(
+        "/replay/rec-1", mount, Presentation((), 0), NoTransport(), SystemClock(), "nvr@here", lambda _: None
+    )
+    session.state = SessionState.READY
+    await session.play(PlayRequest(), 1)
+    session.begin()
+    assert await session.pause(ClockRange(30)) == 30
+    mount.plans.clear()
+    queued = asyncio.create_task(session.play(PlayRequest(range=ClockRange(50)), 2))
+    async with asyncio.timeout(5):
+        while session.state is not SessionState.READY:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+    mount.plans.set()
+    await queued
+    assert session.state is SessionState.PLAYING
+    session.begin()
+    await second.asked.get()
+    await session.close()
