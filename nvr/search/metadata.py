@@ -3,16 +3,15 @@
 The index of camera events knows the words of each file: names of elements and attributes, and classes of objects. A
 file without a word that every match must have is passed over unread; all others are read, a fragment at a time.
 
-Files are taken up in the order of time, each with a bound: nothing that it may still yield lies before it (backward:
-behind it). The one with the least bound is worked on next, so that results come in order from any number of tracks.
+A forward search finds what is recorded while it runs, as long as it has not passed it: a track that seems to be at its
+end is looked at once more when the search has come to what may have been added since, and again at the very end.
 """
 
 from __future__ import annotations
 
 import heapq
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterator
 
 from nvr.media import onvif_metadata
 from nvr.media.onvif_metadata import ANY_WORD
@@ -24,9 +23,10 @@ from nvr.model.time import UtcNs
 from nvr.model.tokens import TrackKey
 from nvr.search.archive import Archive
 from nvr.search.chosen import ChosenRecordings
+from nvr.search.documents import LAST_NS, Files, FilesOfTrack, Source
 from nvr.search.scope import Footage as Recorded
 from nvr.search.shares import Share
-from nvr.search.steps import SteppedSearch
+from nvr.search.steps import EDGE_NS, SteppedSearch
 from nvr.storage.rows import FileState, FragmentRef, TrackFileRow
 
 log = logging.getLogger(__name__)
@@ -34,42 +34,6 @@ log = logging.getLogger(__name__)
 MAX_VISITS = 1_000_000
 """Elements that a filter may come upon in one document, which takes some tenths of a second: crowds make documents of
 ten thousand elements."""
-_PAGE = 64
-_MOST_NS = (1 << 63) - 1
-
-
-class Files(Protocol):
-    """The index of footage (`nvr.storage.rows.FootageIndex`). Blocking."""
-
-    def files(
-        self,
-        key: TrackKey,
-        from_ns: UtcNs,
-        until_ns: UtcNs | None = None,
-        *,
-        after: tuple[UtcNs, str] | None = None,
-        limit: int = 64,
-    ) -> list[TrackFileRow]: ...
-
-    def files_before(self, key: TrackKey, before: tuple[UtcNs, str], *, limit: int = 64) -> list[TrackFileRow]: ...
-
-
-class NoFiles:
-    """Without an index of footage."""
-
-    def files(
-        self,
-        key: TrackKey,
-        from_ns: UtcNs,
-        until_ns: UtcNs | None = None,
-        *,
-        after: tuple[UtcNs, str] | None = None,
-        limit: int = 64,
-    ) -> list[TrackFileRow]:
-        return []
-
-    def files_before(self, key: TrackKey, before: tuple[UtcNs, str], *, limit: int = 64) -> list[TrackFileRow]:
-        return []
 
 
 class MetadataSearch(SteppedSearch[FoundMetadata]):
@@ -91,12 +55,20 @@ class MetadataSearch(SteppedSearch[FoundMetadata]):
         self._recorded = recorded
         self._files = files
         self._archive = archive
-        self._sources: list[tuple[int, int, _Source]] = []
+        self._sources: list[tuple[int, int, Source]] = []
         """A heap: the bound, turned so that the next one is the least, and a number that tells equal ones apart."""
         self._numbers = 0
-        self._known: dict[TrackKey, _Track] = {}
+        self._dry: list[Source] = []
+        """Those in which nothing more is to be found, unless it comes while the others are looked through."""
+        self._known: set[TrackKey] = set()
         self._keys: list[TrackKey] = []
         self._last: dict[TrackKey, UtcNs] = {}
+        self._latest_ns = interval.latest_ns
+        """Nothing later is looked for; where the search has come to the end of what there was, nothing that was
+        recorded later than that."""
+        self._passed_ns: UtcNs | None = None
+        """The time of the last result."""
+        self.backward = interval.backward
         super().__init__(chosen, share, interval, now)
 
     def _look_around(self) -> None:
@@ -106,55 +78,91 @@ class MetadataSearch(SteppedSearch[FoundMetadata]):
 
     def _begin_step(self) -> None:
         for key in self._keys:
-            if key not in self._known:
-                # A track whose first data come while the search runs is not gone back for.
-                track = self._known[key] = _Track(self, key)
-                self._push(track)
+            if key not in self._known:  # also a track whose first data come while the search runs
+                self._known.add(key)
+                self._push(FilesOfTrack(self, key, self._reached_ns))
 
     def _is_metadata(self, key: TrackKey) -> bool:
         configuration = self._recorded.configuration(key)
         return configuration is not None and configuration.track_type is TrackType.METADATA
 
-    def _push(self, source: _Source) -> None:
+    def _push(self, source: Source) -> None:
         self._numbers += 1
         bound = source.bound_ns
-        heapq.heappush(self._sources, (-bound if self._backward else bound, self._numbers, source))
+        heapq.heappush(self._sources, (-bound if self.backward else bound, self._numbers, source))
 
     def _all(self) -> Iterator[FoundMetadata | None]:
-        while self._sources:
+        while self._sources or self._look_again():
             source = heapq.heappop(self._sources)[2]
             self._reached_ns = self._inside(source.bound_ns)
             match = source.match()
             if match is not None:
                 yield self._found(source.key, match)
             else:
+                self._pace.keep()
                 for more in source.work():
                     self._push(more)
                 yield None
             if not source.at_end:
                 self._push(source)
+            elif source.may_grow and not self.backward:
+                self._put_off(source)
+
+    def _put_off(self, source: Source) -> None:
+        """What has come to it since it was looked at is not older than this: until the search gets there, there is
+        nothing to look for."""
+        not_before_ns = source.looked_ns - EDGE_NS
+        if self._latest_ns < not_before_ns:
+            return  # the interval is over: nothing comes to it any more
+        if not_before_ns > max(source.bound_ns, self._reached_ns) + EDGE_NS:
+            source.bound_ns = not_before_ns
+            self._push(source)
+        elif source.looked_ns < self._now() - EDGE_NS:
+            self._push(source)
+        else:
+            self._dry.append(source)
+
+    def _look_again(self) -> bool:
+        """At the end, once: what has come up to now to the sources that seemed to be at theirs."""
+        now_ns = self._now()
+        if not self._dry or self._latest_ns <= now_ns:
+            return False
+        self._latest_ns = now_ns  # else a search beside a hundred cameras would never come to its end
+        dry, self._dry = self._dry, []
+        for source in dry:
+            self._push(source)
+        return True
 
     def _inside(self, at_ns: UtcNs) -> UtcNs:
         return max(self._interval.earliest_ns, min(at_ns, self._interval.latest_ns))
 
     def _found(self, key: TrackKey, time_ns: UtcNs) -> FoundMetadata | None:
         gone = self._coverage(key).stretch_at(time_ns) is None
-        if gone or self._last.get(key) == time_ns:
+        if gone or self._last.get(key) == time_ns or self._has_passed(time_ns):
             return None
-        self._last[key] = time_ns
+        self._last[key] = self._passed_ns = time_ns
         return FoundMetadata(key.recording, key.track, time_ns)
+
+    def _has_passed(self, time_ns: UtcNs) -> bool:
+        """Results come in the order of time (6.13): what has come too late for that is not gone back for."""
+        passed_ns = self._passed_ns
+        return passed_ns is not None and (time_ns > passed_ns if self.backward else time_ns < passed_ns)
 
     # For the sources
 
-    def rows(self, key: TrackKey, after: tuple[UtcNs, str] | None) -> tuple[list[TrackFileRow], list[TrackFileRow]]:
-        """The next files of a track in the direction of the search: all of a page, and those that can have a match."""
-        low, high = self._interval.earliest_ns, self._interval.latest_ns
-        if self._backward:
+    def now(self) -> UtcNs:
+        return self._now()
+
+    def rows(
+        self, key: TrackKey, from_ns: UtcNs, after: TrackFileRow | None, limit: int
+    ) -> tuple[list[TrackFileRow], list[TrackFileRow]]:
+        low, high = self._interval.earliest_ns, min(self._latest_ns, LAST_NS - 1)
+        place = None if after is None else (after.start_ns, after.file_id)
+        if self.backward:
             # The bound is above all names: a file that starts at the last instant belongs to the interval.
-            before = after if after is not None else (min(high, _MOST_NS), "~")
-            page = self._files.files_before(key, before, limit=_PAGE)
+            page = self._files.files_before(key, place or (min(from_ns, LAST_NS), "~"), limit=limit)
         else:
-            page = self._files.files(key, low, min(high, _MOST_NS - 1) + 1, after=after, limit=_PAGE)
+            page = self._files.files(key, max(low, from_ns), high + 1, after=place, limit=limit)
         touching = [row for row in page if row.state is FileState.OPEN or row.end_ns >= low]
         if not touching:
             return [], []  # backward: a whole page has ended before the interval
@@ -167,116 +175,26 @@ class MetadataSearch(SteppedSearch[FoundMetadata]):
         return words is None or ANY_WORD in words or self._words <= words
 
     def fragments(self, row: TrackFileRow) -> list[FragmentRef]:
-        """In the direction of the search, those that touch its interval."""
-        low, high = self._interval.earliest_ns, self._interval.latest_ns
+        low, high = self._interval.earliest_ns, self._latest_ns
         found = [r for r in self._recorded.footage(row.key).of_file(row) if r.start_ns <= high and r.end_ns >= low]
-        return found[::-1] if self._backward else found
+        return found[::-1] if self.backward else found
 
     def matches(self, key: TrackKey, ref: FragmentRef) -> list[UtcNs]:
-        """Times of the documents that match, in the direction of the search. Raises BadFilter."""
         try:
             samples = self._recorded.footage(key).read(ref)
         except StorageError as e:
             log.error("a search passes over metadata of %s: %s", key, e)
             return []
         found = [s.utc_ns for s in samples if self._interval.holds(s.utc_ns) and self._matches_document(s.data)]
-        return sorted(found, reverse=self._backward)
+        return sorted(found, reverse=self.backward)
 
     def _matches_document(self, data: bytes) -> bool:
+        self._pace.keep()
         try:
             document = onvif_metadata.node_of(onvif_metadata.root_of(data))
         except FormatError:
             return False  # the indexer has counted and told it
         return xpath.matches(self._wanted, document, MAX_VISITS)
-
-    @property
-    def backward(self) -> bool:
-        return self._backward
-
-    @property
-    def start_ns(self) -> UtcNs:
-        return self._interval.start_ns
-
-
-class _Source(Protocol):
-    key: TrackKey
-    bound_ns: UtcNs
-    at_end: bool
-
-    def match(self) -> UtcNs | None:
-        """The next match, if there is one in hand; its time is the bound."""
-
-    def work(self) -> Sequence[_Source]:
-        """Goes on by one read; gives the sources that it has come upon."""
-
-
-class _Track:
-    """The files of a track, page by page."""
-
-    def __init__(self, search: MetadataSearch, key: TrackKey) -> None:
-        self.key = key
-        self.bound_ns = search.start_ns
-        self.at_end = False
-        self._search = search
-        self._after: tuple[UtcNs, str] | None = None
-
-    def match(self) -> UtcNs | None:
-        return None
-
-    def work(self) -> Sequence[_Source]:
-        page, chosen = self._search.rows(self.key, self._after)
-        if not page:
-            self.at_end = True
-            return ()
-        self._after = (page[-1].start_ns, page[-1].file_id)
-        if self._search.backward:
-            # What follows has begun before; it may end later only where a clock was set back, by one file at most.
-            self.bound_ns = min(self.bound_ns, max(row.end_ns for row in page[-2:]))
-        else:
-            self.bound_ns = max(self.bound_ns, page[-1].start_ns)
-        return [_File(self._search, row) for row in chosen]
-
-
-class _File:
-    """The fragments of a file, one read at a time."""
-
-    def __init__(self, search: MetadataSearch, row: TrackFileRow) -> None:
-        self.key = row.key
-        self.at_end = False
-        ends_ns = row.end_ns if row.state is not FileState.OPEN else _MOST_NS
-        self.bound_ns = min(ends_ns, search.start_ns) if search.backward else max(row.start_ns, search.start_ns)
-        self._search = search
-        self._row = row
-        self._refs: list[FragmentRef] | None = None
-        """What has not been read, the next one last; None before the first look."""
-        self._times: list[UtcNs] = []
-        """Matches in hand, the next one last."""
-
-    def match(self) -> UtcNs | None:
-        if not self._times or self._times[-1] != self.bound_ns:
-            return None
-        found = self._times.pop()
-        self._look_ahead()
-        return found
-
-    def work(self) -> Sequence[_Source]:
-        if self._refs is None:
-            self._refs = self._search.fragments(self._row)[::-1]
-        elif self._refs and not self._times:
-            self._times = self._search.matches(self.key, self._refs.pop())[::-1]
-        self._look_ahead()
-        return ()
-
-    def _look_ahead(self) -> None:
-        if self._times:
-            self.bound_ns = self._times[-1]
-        elif self._refs:
-            ref = self._refs[-1]
-            nearest_ns = ref.end_ns if self._search.backward else ref.start_ns
-            closer = min if self._search.backward else max
-            self.bound_ns = closer(self.bound_ns, nearest_ns)
-        else:
-            self.at_end = True
 
 
 def required_words(expression: xpath.Expression) -> frozenset[str]:

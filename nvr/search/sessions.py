@@ -40,9 +40,10 @@ from nvr.model.tokens import RecordingToken, SearchToken, new_search_token
 from nvr.search.archive import Archive, NoArchive
 from nvr.search.attributes import media_attributes
 from nvr.search.chosen import ChosenRecordings, Coverages
+from nvr.search.documents import Files, NoFiles
 from nvr.search.events import EventSearch
 from nvr.search.information import SourceOf, configured_source
-from nvr.search.metadata import Files, MetadataSearch, NoFiles
+from nvr.search.metadata import MetadataSearch
 from nvr.search.positions import PositionSearch
 from nvr.search.scope import Catalogue, Footage, Recordings, scope_filter
 from nvr.search.session import Looks, Search, Session
