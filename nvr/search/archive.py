@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Generic, Protocol, TypeVar
 
@@ -79,7 +78,8 @@ class Walk(Generic[R]):
         self._fetch = fetch
         self._number_of = number_of
         self._sign = -1 if backward else 1
-        self._pages: dict[int, deque[R]] = {}
+        self._pages: dict[int, list[R]] = {}
+        """Of each sequence the rows in hand, the next one last."""
         self._heads: list[tuple[int, int, int, int]] = []
         """Of each sequence with a page in hand: where its next row stands, so that the first in order is the least."""
         self._dry: set[int] = set()
@@ -90,7 +90,7 @@ class Walk(Generic[R]):
         """Takes in sequences that it does not have, from behind `after` on."""
         new = [number for number in numbers if number not in self._pages]
         if new:
-            self._pages.update((number, deque()) for number in new)
+            self._pages.update((number, []) for number in new)
             self._fill(new, after, max(self.FIRST, self.PAGE // len(new)))
 
     def look_again(self, after: Place | None) -> None:
@@ -101,24 +101,29 @@ class Walk(Generic[R]):
 
     def peek(self) -> R | None:
         """The next row; None at the end."""
-        return self._pages[self._heads[0][3]][0] if self._heads else None
+        return self._pages[self._heads[0][3]][-1] if self._heads else None
 
     def take(self) -> R:
         """Takes the next row away. There must be one."""
         number = heapq.heappop(self._heads)[3]
         page = self._pages[number]
-        row = page.popleft()
+        row = page.pop()
         if page:
-            self._push(number, page[0])
+            self._push(number, page[-1])
         elif number not in self._dry:
             # Among many sequences few are read far: a whole page of each would be read in vain.
             self._fill([number], row.where, min(self.PAGE, 4 * self._sizes[number]))
         return row
 
+    @property
+    def held(self) -> int:
+        """Sequences, and rows in hand."""
+        return len(self._pages) + sum(map(len, self._pages.values()))
+
     def next_of(self, number: int) -> R | None:
         """The next row of one sequence."""
         page = self._pages[number]
-        return page[0] if page else None
+        return page[-1] if page else None
 
     def _fill(self, numbers: Sequence[int], after: Place | None, each: int) -> None:
         if not numbers:
@@ -132,8 +137,9 @@ class Walk(Generic[R]):
                 self._dry.add(number)
             else:
                 self._dry.discard(number)
+            page.reverse()
             if page:
-                self._push(number, page[0])
+                self._push(number, page[-1])
 
     def _push(self, number: int, row: R) -> None:
         sign, (time_ns, file, place) = self._sign, row.where

@@ -65,3 +65,7 @@ class ChosenRecordings:
         if recording is None:
             return token, None
         return token, tuple((t.token, self._coverages.of(recording.key(t))) for t in recording.tracks)
+
+    def let_go(self) -> None:
+        """Until the next refresh."""
+        self.coverages = {}

@@ -65,6 +65,17 @@ class EventSearch(SteppedSearch[FoundEvent]):
         self._reached_ns = self._position[0]
         return super().endpoint()
 
+    @property
+    def held(self) -> int:
+        walk = self._walk.held if self._walk is not None else 0
+        return super().held + len(self._streams) + len(self._judged) + walk
+
+    def let_go(self) -> None:
+        super().let_go()
+        self._walk = None
+        self._streams = {}
+        self._judged = {}
+
     def _begin_step(self) -> None:
         self._include_streams().look_again(self._place)
 

@@ -71,6 +71,18 @@ class MetadataSearch(SteppedSearch[FoundMetadata]):
         self.backward = interval.backward
         super().__init__(chosen, share, interval, now)
 
+    @property
+    def held(self) -> int:
+        sources = (*(source for _, _, source in self._sources), *self._dry)
+        return super().held + sum(source.held for source in sources)
+
+    def let_go(self) -> None:
+        """Every track is taken up again where the search stands; what has been found there is remembered."""
+        super().let_go()
+        self._sources, self._dry = [], []
+        self._known = set()
+        self._keys = []
+
     def _look_around(self) -> None:
         recordings = self._chosen.coverages.items()
         keys = (TrackKey(token, track) for token, tracks in recordings for track, _ in tracks)

@@ -37,8 +37,20 @@ class PositionSearch(SteppedSearch[FoundPosition]):
         self._inside: dict[int, bool] = {}
         """Forward: whether the last update of a track was inside."""
         self._after: Place | None = None
-        self._walk: Walk[PositionRow] = Walk(self._fetch, lambda row: row.track, interval.backward)
         super().__init__(chosen, share, interval, now, reach)
+        self._walk = self._new_walk()
+
+    @property
+    def held(self) -> int:
+        return super().held + len(self._keys) + self._walk.held
+
+    def let_go(self) -> None:
+        super().let_go()
+        self._walk = self._new_walk()
+        self._keys = {}
+
+    def _new_walk(self) -> Walk[PositionRow]:
+        return Walk(self._fetch, lambda row: row.track, self._backward)
 
     def _fetch(self, numbers: Sequence[int], after: Place | None, each: int) -> list[PositionRow]:
         return self._archive.positions(numbers, self._interval, after, each)
@@ -75,8 +87,8 @@ class PositionSearch(SteppedSearch[FoundPosition]):
             yield self._judge(row)
 
     def _judge(self, row: PositionRow) -> FoundPosition | None:
-        key = self._keys[row.track]
-        if self._coverage(key).stretch_at(row.time_ns) is None:
+        key = self._keys.get(row.track)
+        if key is None or self._coverage(key).stretch_at(row.time_ns) is None:
             return None  # its footage has gone
         inside = self._wanted.holds(row.position)
         if self._wanted.enter_or_exit:

@@ -40,6 +40,9 @@ class Search(Protocol[T]):
     def endpoint(self) -> UtcNs:
         """Where the search stands in time (6.15)."""
 
+    def close(self) -> None:
+        """It is over; a step that works is cancelled."""
+
 
 class Session(Generic[T]):
     """`monotonic` is a clock in nanoseconds. `user` is who has opened the session; `max_matches` None is no limit;
@@ -102,6 +105,7 @@ class Session(Generic[T]):
         if self._step is not None:
             self._step.cancel()
             self._step.add_done_callback(self._tell_failure)
+        self.search.close()
         if self._over is not None and not self._over.done():
             self._over.set_result(None)
 
@@ -203,6 +207,9 @@ class Looks(Generic[T]):
 
     def endpoint(self) -> UtcNs:
         return self._endpoint()
+
+    def close(self) -> None:
+        """It holds nothing that others wait for."""
 
     async def step(self, wanted: int) -> None:
         async with self._share.slice() as is_over:

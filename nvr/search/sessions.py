@@ -227,10 +227,13 @@ class SearchSessions:
 
     def _open(self, kind: Kind, search: Search[Any], limits: SearchLimits, *, begin: bool = False) -> SearchToken:
         settings, user = self._settings, limits.user
-        self._drop_expired()
+        if len(self._sessions) >= settings.sessions:
+            self._drop_expired()
         if len(self._sessions) >= settings.sessions:
             raise LimitReached("Search", settings.sessions)
-        if sum(session.user == user for _, session in self._sessions.values()) >= settings.sessions_per_user:
+        if self._number_of(user) >= settings.sessions_per_user:
+            self._drop_expired()
+        if self._number_of(user) >= settings.sessions_per_user:
             raise LimitReached("Search", settings.sessions_per_user, user)
         keep_alive_ns = min(limits.keep_alive_ns, settings.longest_keep_alive_ns) if limits.keep_alive_ns > 0 else NS
         session = Session(
@@ -247,6 +250,9 @@ class SearchSessions:
             session.begin()
         self._set_alarm()
         return token
+
+    def _number_of(self, user: str | None) -> int:
+        return sum(session.user == user for _, session in self._sessions.values())
 
     # What a session has found. All raise UnknownToken when it is over, of another kind or of another user.
 
@@ -294,9 +300,8 @@ class SearchSessions:
         return session.endpoint
 
     def _session(self, token: SearchToken, user: str | None) -> tuple[Kind, Session[Any]]:
-        self._drop_expired()
         found = self._sessions.get(token)
-        if found is None or found[1].user != user:
+        if found is None or found[1].user != user or found[1].expired:
             raise UnknownToken("Search", token)
         return found
 

@@ -1,4 +1,4 @@
-"""The time of the machine that searches may take, shared by users in turn.
+"""What searches may take of the machine: its time, shared by users in turn, and memory.
 
 A search works in slices: on two threads of its own, where it reads a database or files, and on the event loop. Slices
 are given to one user after the other, however many searches each has open; on the threads a user has one at a time, so
@@ -15,6 +15,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TypeVar
+
+from nvr.search.in_hand import InHand
 
 T = TypeVar("T")
 
@@ -83,6 +85,7 @@ class Shares:
         self.monotonic = monotonic
         self.on_loop = Turns(1)
         self.on_threads = Turns(THREADS)
+        self.in_hand = InHand()
         self.pool = ThreadPoolExecutor(THREADS, thread_name_prefix="search")
 
     def of(self, user: str | None) -> Share:
@@ -97,6 +100,7 @@ class Share:
     """What one user gets of it."""
 
     def __init__(self, shares: Shares, user: str | None) -> None:
+        self.in_hand = shares.in_hand
         self._shares = shares
         self._user = user
 

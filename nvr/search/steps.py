@@ -67,12 +67,26 @@ class SteppedSearch(Generic[T]):
         return end_ns if end_ns is not None else max(self._interval.start_ns, self._now())
 
     async def step(self, wanted: int) -> None:
+        self._share.in_hand.take(self)
         if self._stands or (self._backward and self._edge_ns is not None):  # backward the edge comes first
             await self._reach()
             self._edge_ns, self._stands = None, False
         await self._chosen.refresh()
         self._look_around()
         await self._share.thread(lambda: self._go_on(wanted))
+        self._share.in_hand.put(self)
+
+    def close(self) -> None:
+        self._share.in_hand.take(self)
+
+    @property
+    def held(self) -> int:
+        """Rows and places in hand."""
+        return len(self._chosen.coverages)
+
+    def let_go(self) -> None:
+        """Forgets what can be read again. Not while a step works."""
+        self._chosen.let_go()
 
     def _go_on(self, wanted: int) -> None:
         """Blocking."""

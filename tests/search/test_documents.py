@@ -60,16 +60,17 @@ def test_every_search_finds_what_a_naive_reference_finds(
     growing: bool,
     page: int | None,
     max_matches: int | None,
-    under_pressure: bool,
+    forgetful: bool,
 ) -> None:
     async def main() -> None:
         recorder = a_recorder()
+        recorder.forgetful = forgetful
         for key, files in ((ONE, one), (TWO, two)):
             for n, fragments in enumerate(files):
                 recorder.add_file(key, fragments, growing=growing and n == len(files) - 1)
         expected = recorder.matching(start, end)
         token = await recorder.find(start, end, max_matches)
-        found = told(await fetched(recorder.searches.metadata_results, token, page))
+        found = told(await fetched(recorder.searches.metadata_results, token, page, recorder.between))
         backward = SearchInterval(start, end).backward
         assert [t for t, _ in found] == [t for t, _ in expected][:max_matches], "in the order of time"
         if max_matches is None:

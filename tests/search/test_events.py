@@ -170,12 +170,13 @@ def reference(world: World, interval: SearchInterval) -> list[tuple[int, str, st
 @settings(max_examples=60, deadline=None)
 @given(
     WORLDS, st.integers(-1, 37), st.one_of(st.none(), st.integers(-1, 37)),
-    st.one_of(st.none(), st.integers(1, 5)), st.one_of(st.none(), st.integers(1, 9)),
+    st.one_of(st.none(), st.integers(1, 5)), st.one_of(st.none(), st.integers(1, 9)), st.booleans(),
 )  # fmt: skip
 def test_every_search_finds_what_a_naive_reference_finds(
-    world: World, start: int, end: int | None, page: int | None, max_matches: int | None
+    world: World, start: int, end: int | None, page: int | None, max_matches: int | None, forgetful: bool
 ) -> None:
     recorder = Searched(a_recording("rec-1"), a_recording("rec-2"))
+    recorder.forgetful = forgetful
     for key, runs in world.runs.items():
         recorder.recorded(*key, *sorted(runs), growing=world.growing)
     for place, (key, at, value) in enumerate(world.camera):

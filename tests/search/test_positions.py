@@ -103,7 +103,7 @@ PLACES = st.lists(st.tuples(st.sampled_from([ONE, TWO]), st.integers(0, 12), st.
 @settings(max_examples=60, deadline=None)
 @given(
     PLACES, st.integers(-1, 13), st.one_of(st.none(), st.integers(-1, 13)), st.booleans(),
-    st.one_of(st.none(), st.integers(1, 3)), st.one_of(st.none(), st.integers(1, 5)),
+    st.one_of(st.none(), st.integers(1, 3)), st.one_of(st.none(), st.integers(1, 5)), st.booleans(),
 )  # fmt: skip
 def test_every_search_finds_what_a_naive_reference_finds(
     places: list[tuple[TrackKey, int, int]],
@@ -112,6 +112,7 @@ def test_every_search_finds_what_a_naive_reference_finds(
     enter_or_exit: bool,
     page: int | None,
     max_matches: int | None,
+    forgetful: bool,
 ) -> None:
     wanted = between(-1, 1, enter_or_exit)
     interval = SearchInterval(start, end)
@@ -127,5 +128,6 @@ def test_every_search_finds_what_a_naive_reference_finds(
                 before = inside
     expected = sorted(expected, key=lambda e: e[:2], reverse=interval.backward)[:max_matches]
     recorder = a_recorder(*((k, t, at(p, p)) for k, t, p in places))
+    recorder.forgetful = forgetful
     found = asyncio.run(recorder.positions(start, end, wanted, page=page, max_matches=max_matches))
     assert [(p.time_ns, p.recording, p.position) for p in found] == [(t, r, p) for t, _, r, p in expected]

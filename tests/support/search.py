@@ -26,6 +26,7 @@ from nvr.model.time import NS
 from nvr.model.timeline import Extent, GapReason, Run, Timeline
 from nvr.model.tokens import JobToken, RecordingToken, SearchToken, TrackKey, TrackToken
 from nvr.search.sessions import SearchSessions, SearchSettings
+from nvr.search.steps import SteppedSearch
 from nvr.storage.event_rows import EventRow, Place, PositionRow, Stream
 from nvr.storage.footage import Footage
 
@@ -130,6 +131,8 @@ class Searched:
         self.timelines: dict[TrackKey, Timeline] = {}
         self.archive = ArchiveInMemory()
         self.clock_ns = 0
+        self.forgetful = False
+        """Whether searches let go of what they hold between two pages."""
         self.searches = SearchSessions(
             self, self, settings, archive=self.archive, monotonic=lambda: self.clock_ns, now=lambda: NOW
         )
@@ -198,7 +201,7 @@ class Searched:
     ) -> list[FoundEvent]:
         """All that a search for events finds, fetched in pages."""
         token = await self.open(start_ns, end_ns, **how)  # type: ignore[arg-type]
-        return await fetched(self.searches.event_results, token, page)
+        return await fetched(self.searches.event_results, token, page, self.between)
 
     async def positions(
         self,
@@ -212,17 +215,27 @@ class Searched:
         """All that a search for positions finds, fetched in pages."""
         interval, limits = SearchInterval(start_ns, end_ns), SearchLimits(max_matches, 10 * NS)
         token = await self.searches.find_positions(interval, SearchScope(), wanted, limits)
-        return await fetched(self.searches.position_results, token, page)
+        return await fetched(self.searches.position_results, token, page, self.between)
+
+    def between(self) -> None:
+        in_hand = self.searches._shares.in_hand
+        for search in list(in_hand._resting) if self.forgetful else ():
+            in_hand.take(search)
+            search.let_go()
+            assert isinstance(search, SteppedSearch)
+            assert search.held == 0
 
 
 async def fetched(
     results: Callable[[SearchToken, SearchWish], Awaitable[tuple[SearchState, list[T]]]],
     token: SearchToken,
     page: int | None = None,
+    between: Callable[[], None] = lambda: None,
 ) -> list[T]:
     """All results of a session, fetched in pages."""
     found: list[T] = []
     while True:
+        between()
         state, some = await results(token, SearchWish(maximum=page, wait_ns=20 * NS))
         assert page is None or len(some) <= page
         found += some
