@@ -1,4 +1,4 @@
-"""Which way and from where a PLAY goes: Scale without rate control, and a new position behind PAUSE, as they are sent."""
+"""Which way and from where a PLAY goes: Scale without rate control, and a new position behind PAUSE, as it is sent."""
 
 from __future__ import annotations
 
