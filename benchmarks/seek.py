@@ -1,12 +1,14 @@
-"""From PLAY to its first packet at random times in many days of footage, forward, in reverse and of intra frames.
+"""From PLAY to its first packet at random times of much footage, forward, in reverse and of intra frames.
 
-    .venv/bin/python -m benchmarks.seek [DAYS]
+    .venv/bin/python -m benchmarks.seek [DAYS] [CLIPS]
 
-The footage: one video track of a small picture every 3 seconds, a clean point every 30 seconds, in files of 5 minutes,
-written by the storage engine: 8640 files in 30 days. The client is a process of its own and sends PLAY with Immediate
-and a minute from a random time on, one after the other; the first packet counts that bears the CSeq of the PLAY. The
-catalogue is warm, the machine's cache of files as it comes. Beside it, on the same connection, OPTIONS: what a request
-costs that does nothing.
+Footage of two kinds, each one video track of a small picture every 3 seconds, written by the storage engine: DAYS of
+one run, a clean point every 30 seconds, in files of 5 minutes (8640 of them in 30 days); and CLIPS of 12 seconds, one a
+minute, each a run and a file of its own, as recording by events leaves them (10,000 are a week). The client is a
+process of its own and sends PLAY with Immediate and a minute from a random time on, one after the other; the first
+packet counts that bears the CSeq of the PLAY. The catalogue is warm, the machine's cache of files as it comes. Beside
+it, on the same connection, OPTIONS: what a request costs that does nothing; and DESCRIBE. At the end three others play
+all of it without rate control, as fast as it goes, and DESCRIBE is asked for beside them.
 """
 
 from __future__ import annotations
@@ -14,11 +16,14 @@ from __future__ import annotations
 import asyncio
 import multiprocessing
 import random
+import re
 import socket
 import struct
 import sys
 import tempfile
+import threading
 import time
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -39,6 +44,7 @@ STEP_S = 3
 PICTURES = 10
 GOP_S = STEP_S * PICTURES
 SAMPLES = 300
+CLIP_S, CLIP_EVERY_S = 12, 60
 START = 1_767_225_600 * NS
 KEY = TrackKey(RecordingToken("rec-benchmark"), VIDEO001)
 CONFIGURATION = H264Configuration((bytes.fromhex("674d001f965402802dc8"),), (bytes.fromhex("68ee3c80"),))
@@ -50,16 +56,34 @@ MODES = {
 }
 
 
-async def record(engine: StorageEngine, days: int) -> None:
+@dataclass(frozen=True)
+class Kind:
+    """One kind of footage: `count` fragments of `pictures`, one every `every_s` seconds, each a run where it is one."""
+
+    name: str
+    count: int
+    pictures: int
+    every_s: int
+    runs: bool
+
+    @property
+    def seconds(self) -> int:
+        return self.count * self.every_s
+
+
+async def record(engine: StorageEngine, kind: Kind) -> None:
     recorder = engine.recorder(KEY, TrackType.VIDEO)
     pictures = [
         (400).to_bytes(4, "big") + bytes([0x65 if i == 0 else 0x41]) + random.Random(i).randbytes(399)
-        for i in range(PICTURES)
+        for i in range(kind.pictures)
     ]
-    for first in range(0, days * 86_400, GOP_S):
-        samples = [Sample(START + (first + i * STEP_S) * NS, pictures[i], i == 0) for i in range(PICTURES)]
-        assert recorder.append(Fragment(CONFIGURATION, samples, START + (first + GOP_S) * NS))
-        if first % 3_000 == 0:
+    for number in range(kind.count):
+        first = number * kind.every_s
+        samples = [Sample(START + (first + i * STEP_S) * NS, data, i == 0) for i, data in enumerate(pictures)]
+        assert recorder.append(Fragment(CONFIGURATION, samples, START + (first + kind.pictures * STEP_S) * NS))
+        if kind.runs:
+            recorder.end_run(GapReason.NO_EVENT)
+        if number % (20 if kind.runs else 100) == 0:
             await engine.flush()
     recorder.end_run(GapReason.JOB_STOPPED)
     await engine.flush()
@@ -88,7 +112,15 @@ class Client:
             while b"\r\n\r\n" not in self.buffer:
                 self._fill()
             head, _, self.buffer = self.buffer.partition(b"\r\n\r\n")
-            return head.decode()
+            answer = head.decode()
+            body = re.search(r"Content-Length: (\d+)", answer, re.IGNORECASE)
+            size = int(body[1]) if body else 0
+            self.buffer = self._need(size)[size:]
+            return answer
+
+    def set_up(self) -> None:
+        answer = self.request("SETUP", f"{self.uri}/{VIDEO001}", "Transport: RTP/AVP/TCP;unicast;interleaved=0-1")
+        self.session = next(line for line in answer.split("\r\n") if line.startswith("Session:")).partition(";")[0]
 
     def frame(self) -> bytes:
         size = int.from_bytes(self._need(4)[2:4], "big") + 4
@@ -118,32 +150,48 @@ class Client:
                 return time.perf_counter() - began
 
 
-def talk(port: int, days: int, pipe: Connection) -> None:
-    """The client's process: milliseconds of each sample by mode, then those of OPTIONS."""
+def timed(client: Client, method: str, uri: str, samples: int) -> list[float]:
+    took = []
+    for _ in range(samples):
+        began = time.perf_counter()
+        client.request(method, uri)
+        took.append((time.perf_counter() - began) * 1e3)
+    return took
+
+
+def talk(port: int, seconds: int, pipe: Connection) -> None:
+    """The client's process: milliseconds of each sample by mode, then those of OPTIONS and DESCRIBE."""
     client = Client(port)
-    answer = client.request("SETUP", f"{client.uri}/{VIDEO001}", "Transport: RTP/AVP/TCP;unicast;interleaved=0-1")
-    client.session = next(line for line in answer.split("\r\n") if line.startswith("Session:")).partition(";")[0]
+    client.set_up()
     rng = random.Random(1)
     for mode in MODES.values():
-        times = [rng.randrange(3600, days * 86_400 - 3600) * NS + START for _ in range(SAMPLES)]
+        times = [rng.randrange(3600, seconds - 3600) * NS + START for _ in range(SAMPLES)]
         pipe.send([client.seek(at, mode) * 1e3 for at in times])
     client.request("PAUSE", client.uri)
-    options = []
-    for _ in range(SAMPLES):
-        began = time.perf_counter()
-        client.request("OPTIONS", "*")
-        options.append((time.perf_counter() - began) * 1e3)
-    pipe.send(options)
+    pipe.send(timed(client, "OPTIONS", "*", SAMPLES))
+    pipe.send(timed(client, "DESCRIBE", client.uri, SAMPLES // 10))
+    others = [threading.Thread(target=watch_all, args=(port,), daemon=True) for _ in range(3)]
+    for other in others:
+        other.start()
+    time.sleep(0.5)
+    pipe.send(timed(client, "DESCRIBE", client.uri, SAMPLES // 10))
+
+
+def watch_all(port: int) -> None:
+    client = Client(port)
+    client.set_up()
+    client.request("PLAY", client.uri, "Rate-Control: no")
+    while client.socket.recv(1 << 16):
+        pass
 
 
 def told(what: str, values: list[float]) -> None:
     ordered = sorted(values)
     p50, p99 = ordered[len(ordered) // 2], ordered[len(ordered) * 99 // 100]
-    print(f"{what:20} p50 {p50:6.2f} ms   p99 {p99:6.2f} ms   worst {ordered[-1]:6.2f} ms")
+    print(f"{what:34} p50 {p50:7.2f} ms   p99 {p99:7.2f} ms   worst {ordered[-1]:7.2f} ms", flush=True)
 
 
-async def main() -> None:
-    days = int(sys.argv[1]) if len(sys.argv) > 1 else 30
+async def measured(kind: Kind) -> None:
     with tempfile.TemporaryDirectory() as name:
         data = Path(name)
         settings = StorageSettings((VolumeSettings(data / "volume", 0),), data / "volumes.json")
@@ -151,24 +199,34 @@ async def main() -> None:
         engine = StorageEngine(settings, index)
         await engine.start()
         began = time.perf_counter()
-        await record(engine, days)
-        print(f"{days} days, {days * 288} files, written in {time.perf_counter() - began:.0f} s")
+        await record(engine, kind)
+        print(f"{kind.name}, written in {time.perf_counter() - began:.0f} s")
         track = Track(VIDEO001, TrackConfiguration(TrackType.VIDEO))
         recording = Recording(KEY.recording, RecordingConfiguration(), (track,))
         server = RtspServer(Mounts(RecordingMounts(lambda _: recording, engine)))
         await server.start("127.0.0.1", 0)
         here, there = multiprocessing.Pipe()
-        child = multiprocessing.get_context("spawn").Process(target=talk, args=(server.port, days, there))
+        child = multiprocessing.get_context("spawn").Process(target=talk, args=(server.port, kind.seconds, there))
         child.start()
         loop = asyncio.get_running_loop()
         try:
-            for what in (*MODES, "OPTIONS, for comparison"):
+            for what in (*MODES, "OPTIONS, for comparison", "DESCRIBE", "DESCRIBE beside three that play all"):
                 told(what, await loop.run_in_executor(None, here.recv))
         finally:
             await loop.run_in_executor(None, child.join)
             await server.stop()
             await engine.stop()
             index.shut()
+
+
+async def main() -> None:
+    days = int(sys.argv[1]) if len(sys.argv) > 1 else 30
+    clips = int(sys.argv[2]) if len(sys.argv) > 2 else 10_000
+    if days:
+        count = days * 86_400 // GOP_S
+        await measured(Kind(f"{days} days of one run in {days * 288} files", count, PICTURES, GOP_S, False))
+    if clips:
+        await measured(Kind(f"{clips} runs", clips, CLIP_S // STEP_S, CLIP_EVERY_S, True))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import logging
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -206,19 +206,33 @@ class Statement:
         self._statement = statement
         self._names = list(names) or None
         self._compiled: dict[str, tuple[str, list[str] | None]] = {}
+        self._constants: dict[str, object] = {}
+        """Parameters that stand in the statement itself."""
 
     def run(self, connection: sa.Connection, *rows: Mapping[str, object]) -> None:
         """Once for each row of parameters; once when there is none. Raises SQLAlchemyError."""
-        dialect = connection.dialect
-        found = self._compiled.get(dialect.name)
-        if found is None:
-            compiled: Any = self._statement.compile(dialect=dialect, column_keys=self._names)
-            found = self._compiled[dialect.name] = str(compiled), compiled.positiontup
-        text, order = found
+        text, order = self._text(connection.dialect)
         if order is None:
             connection.exec_driver_sql(text, [dict(row) for row in rows] or None)
         else:
             connection.exec_driver_sql(text, [tuple(row[name] for name in order) for row in rows] or None)
+
+    def rows(self, connection: sa.Connection, explain: str = "", /, **values: object) -> Sequence[tuple[Any, ...]]:
+        """What a query finds. `explain` stands before it: how a test asks for the plan. Raises SQLAlchemyError."""
+        text, order = self._text(connection.dialect)
+        values = {**self._constants, **values}
+        parameters = values if order is None else tuple(values[name] for name in order)
+        found: Sequence[Any] = connection.exec_driver_sql(explain + text, parameters).fetchall()
+        return found
+
+    def _text(self, dialect: sa.Dialect) -> tuple[str, list[str] | None]:
+        """As the driver takes it, and the order of the parameters where they go by place."""
+        found = self._compiled.get(dialect.name)
+        if found is None:
+            compiled: Any = self._statement.compile(dialect=dialect, column_keys=self._names)
+            self._constants = {name: value for name, value in compiled.params.items() if value is not None}
+            found = self._compiled[dialect.name] = str(compiled), compiled.positiontup
+        return found
 
 
 def insert(table: sa.Table) -> Statement:

@@ -16,7 +16,7 @@ from nvr.model.errors import OperatorError, StorageError
 from nvr.model.time import UtcNs
 from nvr.model.timeline import GapReason, Run
 from nvr.model.tokens import RecordingToken, TrackKey, TrackToken
-from nvr.storage.database import Database, DatabaseDamaged, History, keep_aside
+from nvr.storage.database import Database, DatabaseDamaged, History, Statement, keep_aside
 from nvr.storage.findings import Damage
 from nvr.storage.rows import REACHING_OVER, FileState, FootageIndex, TrackFileRow
 from nvr.storage.schema import damage, track_files
@@ -140,7 +140,7 @@ class SqlFootageIndex(FootageIndex):
         return self._rows(query.order_by(c.start_ns, c.file_id))
 
     def file(self, file_id: str) -> TrackFileRow | None:
-        rows = self._rows(sa.select(track_files).where(track_files.c.file_id == file_id))
+        rows = self._found(_FILE, file_id=file_id)
         return rows[0] if rows else None
 
     def known(self, file_ids: Sequence[str]) -> set[str]:
@@ -171,30 +171,18 @@ class SqlFootageIndex(FootageIndex):
     def files_before(
         self, key: TrackKey, before: tuple[UtcNs, str], *, run_id: str | None = None, limit: int = 64
     ) -> list[TrackFileRow]:
-        c = track_files.c
-        start_ns, file_id = _within_column(before[0]), before[1]
-        query = sa.select(track_files).where(
-            _of(key) if run_id is None else _of_run(key, run_id),
-            c.state.in_([s.value for s in SHOWN]),
-            c.start_ns <= start_ns,
-            sa.or_(c.start_ns < start_ns, c.file_id < file_id),
-        )
-        return self._rows(query.order_by(c.start_ns.desc(), c.file_id.desc()).limit(limit))
+        which: dict[str, object] = {**key._asdict(), "start_ns": _within_column(before[0]), "file_id": before[1]}
+        if run_id is None:
+            return self._found(_BEFORE, **which, limit=limit)
+        return self._found(_BEFORE_IN_RUN, **which, run_id=run_id, limit=limit)
 
     def files_of_run(
         self, key: TrackKey, run_id: str, from_ns: UtcNs, *, after: tuple[UtcNs, str] | None = None, limit: int = 64
     ) -> list[TrackFileRow]:
-        c = track_files.c
-        of_run = sa.and_(_of_run(key, run_id), c.state.in_([s.value for s in SHOWN]))
-        query = sa.select(track_files).where(of_run)
+        which: dict[str, object] = {**key._asdict(), "run_id": run_id, "limit": limit}
         if after is None:
-            at_ns = _within_column(from_ns)
-            holding = sa.select(c.start_ns).where(of_run, c.start_ns <= at_ns)
-            last = holding.order_by(c.start_ns.desc(), c.file_id.desc()).limit(REACHING_OVER).subquery()
-            query = query.where(
-                c.start_ns >= sa.func.coalesce(sa.select(sa.func.min(last.c.start_ns)).scalar_subquery(), at_ns)
-            )
-        return self._rows(_behind(query, after).order_by(c.start_ns, c.file_id).limit(limit))
+            return self._found(_RUN_FROM, **which, from_ns=_within_column(from_ns))
+        return self._found(_RUN_BEHIND, **which, start_ns=after[0], file_id=after[1])
 
     def newest(self, key: TrackKey) -> TrackFileRow | None:
         c = track_files.c
@@ -284,12 +272,16 @@ class SqlFootageIndex(FootageIndex):
             for start in range(0, len(rows), BATCH):
                 connection.execute(sa.insert(track_files), [_values(row) for row in rows[start : start + BATCH]])
 
+    def _found(self, query: Statement, **values: object) -> list[TrackFileRow]:
+        with self._database.read() as connection:
+            return [_row_of(*found) for found in query.rows(connection, **values)]
+
     def _rows(self, query: sa.Select[Any]) -> list[TrackFileRow]:
         with self._database.read() as connection:
             return [_row(found) for found in connection.execute(query).mappings()]
 
 
-def _behind(query: sa.Select[Any], after: tuple[UtcNs, str] | None) -> sa.Select[Any]:
+def _behind(query: sa.Select[Any], after: tuple[Any, Any] | None) -> sa.Select[Any]:
     """The rows of the next page, in the order of (start_ns, file_id)."""
     if after is None:
         return query
@@ -322,10 +314,6 @@ def _of(key: TrackKey) -> sa.ColumnElement[bool]:
     return sa.and_(track_files.c.recording == key.recording, track_files.c.track == key.track)
 
 
-def _of_run(key: TrackKey, run_id: str) -> sa.ColumnElement[bool]:
-    return sa.and_(_of(key), track_files.c.run_id == run_id)
-
-
 def _within_column(at_ns: UtcNs) -> UtcNs:
     """Clients may ask for the year 9999."""
     return max(-MAX_NS, min(at_ns, MAX_NS))
@@ -349,3 +337,49 @@ def _row(found: sa.RowMapping) -> TrackFileRow:
 
 def _batches(ids: Sequence[str]) -> list[Sequence[str]]:
     return [ids[start : start + BATCH] for start in range(0, len(ids), BATCH)]
+
+
+def _row_of(*values: Any) -> TrackFileRow:
+    """From all columns, in their order."""
+    row = dict(zip(COLUMNS, values, strict=True))
+    for name in ("gap_before", "end_reason"):
+        row[name] = None if row[name] is None else GapReason(row[name])
+    return TrackFileRow(**{**row, "state": FileState(row["state"])})
+
+
+# What replay asks for between any two files, compiled once.
+
+_SHOWN = track_files.c.state.in_([sa.literal_column(f"'{state}'") for state in SHOWN])
+_OF_TRACK = sa.and_(track_files.c.recording == sa.bindparam("recording"), track_files.c.track == sa.bindparam("track"))
+_OF_RUN = sa.and_(_OF_TRACK, track_files.c.run_id == sa.bindparam("run_id"))
+
+
+def _before(which: sa.ColumnElement[bool]) -> Statement:
+    c = track_files.c
+    start_ns: sa.BindParameter[int] = sa.bindparam("start_ns")
+    file_id: sa.BindParameter[str] = sa.bindparam("file_id")
+    query = sa.select(track_files).where(
+        which, _SHOWN, c.start_ns <= start_ns, sa.or_(c.start_ns < start_ns, c.file_id < file_id)
+    )
+    return Statement(query.order_by(c.start_ns.desc(), c.file_id.desc()).limit(sa.bindparam("limit")))
+
+
+def _run_from() -> Statement:
+    c = track_files.c
+    from_ns: sa.BindParameter[int] = sa.bindparam("from_ns")
+    holding = sa.select(c.start_ns).where(_OF_RUN, _SHOWN, c.start_ns <= from_ns)
+    last = holding.order_by(c.start_ns.desc(), c.file_id.desc()).limit(REACHING_OVER).subquery()
+    first = sa.func.coalesce(sa.select(sa.func.min(last.c.start_ns)).scalar_subquery(), from_ns)
+    query = sa.select(track_files).where(_OF_RUN, _SHOWN, c.start_ns >= first)
+    return Statement(query.order_by(c.start_ns, c.file_id).limit(sa.bindparam("limit")))
+
+
+def _run_behind() -> Statement:
+    c = track_files.c
+    query = _behind(sa.select(track_files).where(_OF_RUN, _SHOWN), (sa.bindparam("start_ns"), sa.bindparam("file_id")))
+    return Statement(query.order_by(c.start_ns, c.file_id).limit(sa.bindparam("limit")))
+
+
+_FILE = Statement(sa.select(track_files).where(track_files.c.file_id == sa.bindparam("file_id")))
+_BEFORE, _BEFORE_IN_RUN = _before(_OF_TRACK), _before(_OF_RUN)
+_RUN_FROM, _RUN_BEHIND = _run_from(), _run_behind()

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
-import sqlalchemy as sa
 
 from nvr.model.errors import StorageError
 from nvr.model.recording import TrackType
 from nvr.model.time import NS
 from nvr.model.timeline import GapReason
+from nvr.storage.database import Statement
 from nvr.storage.engine import StorageEngine
 from nvr.storage.index import SqlFootageIndex
 from nvr.storage.rows import FootageDamaged, TrackFileRow
@@ -159,15 +158,15 @@ class Rows:
 
     def __init__(self, index: SqlFootageIndex) -> None:
         self.asked = self.given = 0
-        rows = index._rows
+        found_by = index._found
 
-        def counted(query: sa.Select[Any]) -> list[TrackFileRow]:
-            found = rows(query)
+        def counted(query: Statement, **values: object) -> list[TrackFileRow]:
+            found = found_by(query, **values)
             self.asked += 1
             self.given += len(found)
             return found
 
-        index._rows = counted  # type: ignore[method-assign]
+        index._found = counted  # type: ignore[method-assign]
 
     def spent(self) -> tuple[int, int]:
         spent = self.asked, self.given

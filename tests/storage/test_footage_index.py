@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from nvr.model.errors import OperatorError, StorageError
 from nvr.model.timeline import GapReason, Run
 from nvr.model.tokens import RecordingToken, TrackKey, TrackToken
+from nvr.storage.database import Statement
 from nvr.storage.index import SqlFootageIndex
 from nvr.storage.rows import REACHING_OVER, FileState, FootageIndex, TrackFileRow
 from tests.support.footage_index import IndexInMemory
@@ -321,20 +322,22 @@ def test_what_a_start_and_retention_ask_is_sought_and_not_walked(
     sql_index: SqlFootageIndex, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[sa.Select[Any]] = []
+    found: list[tuple[Statement, dict[str, Any]]] = []
     monkeypatch.setattr(sql_index, "_rows", lambda query: asked.append(query) or [])
+    monkeypatch.setattr(sql_index, "_found", lambda query, **values: found.append((query, values)) or [])
     sql_index.open_files("v")
     sql_index.deleting_files("v")
     sql_index.oldest("v")
-    by_state = len(asked)
     sql_index.files_of_run(KEY, "r", 5)
     sql_index.files_of_run(KEY, "r", 5, after=(5, "a"))
     sql_index.files_before(KEY, (5, ""), run_id="r")
+    sql_index.files_before(KEY, (5, ""))
     with sql_index._database.read() as connection:
-        for number, query in enumerate(asked):
+        for query in asked:
             text = str(query.compile(connection, compile_kwargs={"literal_binds": True}))
             plan = [str(row[3]) for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}")]
-            if number < by_state:
-                assert plan == ["SEARCH track_files USING INDEX track_files_by_state (volume_id=? AND state=?)"]
-            else:
-                assert "track_files_by_run (recording=? AND track=? AND run_id=? AND start_ns" in plan[0], plan
-                assert not any("TEMP B-TREE" in step for step in plan), plan
+            assert plan == ["SEARCH track_files USING INDEX track_files_by_state (volume_id=? AND state=?)"]
+        plans = [[str(row[3]) for row in q.rows(connection, "EXPLAIN QUERY PLAN ", **values)] for q, values in found]
+    assert not any("TEMP B-TREE" in step for plan in plans for step in plan)
+    assert all("track_files_by_run (recording=? AND track=? AND run_id=? AND start_ns" in p[0] for p in plans[:3])
+    assert "track_files_by_time (recording=? AND track=? AND start_ns" in plans[3][0]
