@@ -169,6 +169,9 @@ class LiveViewer:
     def end_with_footage(self) -> None:
         """A live source has no end of its own."""
 
+    def rest(self) -> None:
+        """Nothing is queued behind a live source, nor it behind anything."""
+
     def close(self) -> None:
         if self._unsubscribe is not None:
             self._unsubscribe()

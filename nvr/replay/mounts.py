@@ -183,7 +183,7 @@ class RecordingMount:
 
     async def _read(self, call: Callable[[], _T]) -> _T:
         """Raises RequestRefused (503) when the disk does not answer: the request must be answered."""
-        return await _in_time(self._readers.run(self._recording.token, call), self._recording.token)
+        return await _in_time(self._readers.run(self._recording.token, call, request=True), self._recording.token)
 
     def _span(self, keys: Sequence[TrackKey]) -> tuple[UtcNs | None, UtcNs | None]:
         """Earliest and latest time of these tracks; no latest while one of them is being recorded."""

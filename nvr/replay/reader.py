@@ -44,6 +44,9 @@ class UnitSource(Protocol):
     def end_with_footage(self) -> None:
         """Let that end be the end, instead of waiting for more (RFC 2326 10.5: something is queued behind it)."""
 
+    def rest(self) -> None:
+        """Hold no footage until units are wanted; nothing has been given out yet."""
+
     def close(self) -> None:
         """Let go of everything. May be called twice."""
 
@@ -55,6 +58,7 @@ class PlanReader:
         self,
         store: FootageStore,
         keys: Sequence[TrackKey],
+        make: Callable[[Sequence[Timeline]], Plan],
         plan: Plan,
         first: list[Unit],
         readers: Readers,
@@ -62,7 +66,11 @@ class PlanReader:
     ) -> None:
         self._store = store
         self._keys = tuple(keys)
-        self._plan = plan
+        self._make = make
+        self._plan: Plan | None = plan
+        self._start = plan.start
+        self.first: Mapping[int, CodecConfiguration] = plan.first
+        """Of each stream, the configuration of its first unit, where it is known."""
         self._first = first
         self._readers = readers
         self._poll_s = poll_s
@@ -84,34 +92,38 @@ class PlanReader:
         """Plan the replay of `tracks` of one recording, whose keys are `keys`, and find its first unit."""
         timelines = [store.timeline(key) for key in keys]
 
+        def make(timelines: Sequence[Timeline]) -> Plan:
+            return Plan(tracks, timelines, selection)
+
         def begin() -> tuple[Plan, list[Unit]]:
             # With the first units at once: the way to a thread and back costs as much as they do.
-            plan = Plan(tracks, timelines, selection)
+            plan = make(timelines)
             return plan, plan.next_units(timelines, 1)
 
-        plan, first = await readers.run(keys[0].recording, begin)
-        return cls(store, keys, plan, first, readers, poll_s)
+        plan, first = await readers.run(keys[0].recording, begin, request=True)
+        return cls(store, keys, make, plan, first, readers, poll_s)
 
     @property
     def start(self) -> Position:
         """Where the first unit stands, as the answer to PLAY states it."""
-        return self._plan.start
-
-    @property
-    def first(self) -> Mapping[int, CodecConfiguration]:
-        """Of each stream, the configuration of its first unit, where it is known."""
-        return self._plan.first
+        return self._start
 
     @property
     def hopeless(self) -> bool:
         """There is nothing to send, and nothing is being recorded that might come."""
-        return self._plan.empty and (
-            self._plan.done or not any(self._store.timeline(key).recording for key in self._keys)
-        )
+        plan = self._plan
+        if plan is None or not plan.empty:
+            return False
+        return plan.done or not any(self._store.timeline(key).recording for key in self._keys)
 
     @property
     def at_end(self) -> bool:
-        return self._reading is None and not self._first and self._plan.at_end
+        return self._reading is None and not self._first and self._plan is not None and self._plan.at_end
+
+    def rest(self) -> None:
+        """A plan holds a fragment a track. It follows from timelines and request, and is made again when its turn has
+        come."""
+        self._plan, self._first = None, []
 
     def end_with_footage(self) -> None:
         """From now on the end of all footage is the end of the units: something is queued behind this (RFC 2326 10.5).
@@ -137,7 +149,9 @@ class PlanReader:
             if units:
                 self._read()
                 return units
-            if self._plan.done or (self._to_the_end and self._plan.at_end):
+            plan = self._plan
+            assert plan is not None
+            if plan.done or (self._to_the_end and plan.at_end):
                 return ()
             try:
                 async with asyncio.timeout(self._poll_s):
@@ -157,9 +171,13 @@ class PlanReader:
 
     def _read(self) -> None:
         timelines = [self._store.timeline(key) for key in self._keys]
-        self._reading = self._readers.run(
-            self._keys[0].recording, lambda: self._plan.next_units(timelines, BATCH_BYTES)
-        )
+
+        def read() -> list[Unit]:
+            if self._plan is None:
+                self._plan = self._make(timelines)
+            return self._plan.next_units(timelines, BATCH_BYTES)
+
+        self._reading = self._readers.run(self._keys[0].recording, read)
 
     def _on_append(self, ref: FragmentRef) -> None:
         self._appended.set()

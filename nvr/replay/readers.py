@@ -3,6 +3,9 @@
 Work comes in lanes, one a recording. Of a lane one call runs at a time, so a hanging disk holds one thread a recording,
 however many watch it. Few calls run at once over all lanes; one that takes longer than the patience lasts does not
 count among them any more, and another thread takes its place.
+
+What a request waits for takes turns with what is read ahead for players: a DESCRIBE or PLAY waits for the one batch
+that is under way, however many players stand in its lane, and requests that come without end do not stop these.
 """
 
 from __future__ import annotations
@@ -30,10 +33,31 @@ _Call = tuple[Callable[[], Any], "asyncio.Future[Any]"]
 @dataclass(slots=True, eq=False)
 class _Lane:
     name: str
-    waiting: deque[_Call] = field(default_factory=deque)
+    requests: deque[_Call] = field(default_factory=deque)
+    batches: deque[_Call] = field(default_factory=deque)
+    request_was_last: bool = False
+    ready: bool = False
+    """It stands among those that wait for a thread."""
     since: float | None = None
     """When the call that runs was begun, by the loop's clock."""
     told: bool = False
+
+    def __len__(self) -> int:
+        return len(self.requests) + len(self.batches)
+
+    def forget_cancelled(self) -> None:
+        self.requests = deque(call for call in self.requests if not call[1].done())
+        self.batches = deque(call for call in self.batches if not call[1].done())
+
+    def next(self) -> _Call | None:
+        """Requests and batches by turns; None where all have been cancelled."""
+        while self.requests or self.batches:
+            from_requests = bool(self.requests) and not (self.batches and self.request_was_last)
+            call = (self.requests if from_requests else self.batches).popleft()
+            if not call[1].done():
+                self.request_was_last = from_requests
+                return call
+        return None
 
 
 class Readers:
@@ -51,8 +75,9 @@ class Readers:
         self._wake: asyncio.TimerHandle | None = None
         self._closed = False
 
-    def run(self, lane: str, call: Callable[[], _T]) -> asyncio.Future[_T]:
-        """The result of `call`, made on a thread. Cancelling it before its turn takes it out.
+    def run(self, lane: str, call: Callable[[], _T], *, request: bool = False) -> asyncio.Future[_T]:
+        """The result of `call`, made on a thread. Cancelling it before its turn takes it out. `request`: a client waits
+        for an answer to it.
 
         Raises LimitReached when too many wait in this lane.
         """
@@ -60,16 +85,21 @@ class Readers:
         found = self._lanes.get(lane)
         if found is None:
             found = self._lanes[lane] = _Lane(lane)
-        if len(found.waiting) >= LANE_LENGTH:
-            found.waiting = deque(entry for entry in found.waiting if not entry[1].done())
-            if len(found.waiting) >= LANE_LENGTH:
+        if len(found) >= LANE_LENGTH:
+            found.forget_cancelled()
+            if len(found) >= LANE_LENGTH:
                 raise LimitReached("reads that wait for the disk of a recording", LANE_LENGTH)
         result: asyncio.Future[_T] = loop.create_future()
-        found.waiting.append((call, result))
-        if found.since is None and len(found.waiting) == 1:
-            self._ready.append(found)
+        (found.requests if request else found.batches).append((call, result))
+        if found.since is None and not found.ready:
+            self._make_ready(found)
             self._pump()
         return result
+
+    def _make_ready(self, lane: _Lane) -> None:
+        if not lane.ready:
+            lane.ready = True
+            self._ready.append(lane)
 
     @property
     def silent(self) -> list[str]:
@@ -83,7 +113,7 @@ class Readers:
         if self._wake is not None:
             self._wake.cancel()
         for lane in self._lanes.values():
-            for _, result in lane.waiting:
+            for _, result in (*lane.requests, *lane.batches):
                 result.cancel()
         self._lanes.clear()
         self._ready.clear()
@@ -103,9 +133,9 @@ class Readers:
                 )
         while self._ready and len(self._running) - len(late) < self._threads and len(self._running) < self._limit:
             lane = self._ready.popleft()
-            while lane.waiting and lane.waiting[0][1].done():
-                lane.waiting.popleft()  # cancelled
-            if not lane.waiting:
+            lane.ready = False
+            call = lane.next()
+            if call is None:
                 self._lanes.pop(lane.name, None)
                 continue
             lane.since = now
@@ -113,7 +143,7 @@ class Readers:
             if self._started < len(self._running):
                 self._started += 1
                 threading.Thread(target=self._work, name=f"replay-reader-{self._started}", daemon=True).start()
-            self._calls.put((lane, lane.waiting.popleft(), loop))
+            self._calls.put((lane, call, loop))
         if self._wake is not None:
             self._wake.cancel()
             self._wake = None
@@ -148,8 +178,8 @@ class Readers:
                 result.set_exception(error)
         if self._closed:
             return
-        if lane.waiting:
-            self._ready.append(lane)
+        if len(lane):
+            self._make_ready(lane)
         else:
             self._lanes.pop(lane.name, None)
         self._pump()

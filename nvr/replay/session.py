@@ -37,7 +37,7 @@ is still being recorded may not be there yet."""
 
 
 QUEUE_LENGTH: Final = 16
-"""PLAY requests that wait for the one that is played (RFC 2326 10.5). Each holds a plan."""
+"""PLAY requests that wait for the one that is played (RFC 2326 10.5). None holds footage."""
 
 
 class SessionState(Enum):
@@ -176,10 +176,15 @@ class RtspSession:
         else:
             assert playback is not None
             fresh = playback
-        await self._stop()
-        self._drop_queue()
-        if resumes and pacing is not Pacing.LIVE:
-            await self._settle(fresh)
+        try:
+            await self._stop()
+            self._drop_queue()
+            if resumes and pacing is not Pacing.LIVE:
+                await self._settle(fresh)
+        except BaseException:
+            if not resumes:
+                fresh.source.close()  # nobody has it yet
+            raise
         if self.state is SessionState.INIT:
             fresh.source.close()
             raise RequestRefused(454, f"session {self.id} has ended while a PLAY was prepared")
@@ -272,6 +277,7 @@ class RtspSession:
         before = self._queue[-1].playback if self._queue else self._playback
         assert before is not None
         before.source.end_with_footage()
+        playback.source.rest()
         self._queue.append(_Queued(request, cseq, playback))
         if self._task is None or self._task.done():  # the range before it has ended while this one was prepared
             self._to_begin = self._next_player()

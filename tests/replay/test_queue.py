@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+from typing import Any
+
 import pytest
 
 from nvr.model.tokens import VIDEO001
+from nvr.replay import reader
+from nvr.replay.plan import Plan
 from nvr.replay.session import QUEUE_LENGTH
 from tests.replay.conftest import PATH, TEN, Serve, worked_example
 from tests.replay.test_forward import flags_of
@@ -45,6 +51,26 @@ async def test_a_range_without_immediate_waits_for_the_one_before_it(serve: Serv
     cseq = [p.word3[1] for p in found if p.word3 is not None]
     assert cseq == [2, 3, *[4] * 6]
     assert [p.seq for p in found] == [(found[0].seq + i) & 0xFFFF for i in range(len(found))]
+
+
+async def test_what_is_queued_holds_no_footage_until_its_turn(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plan holds a fragment of each track, and a client may have sixteen of them."""
+    plans: weakref.WeakSet[Plan] = weakref.WeakSet()
+
+    class Watched(Plan):
+        def __init__(self, *given: Any) -> None:
+            super().__init__(*given)
+            plans.add(self)
+
+    monkeypatch.setattr(reader, "Plan", Watched)
+    client, hands = await playing_slowly(serve, Range=clock("0000", "0002"))
+    for _ in range(4):
+        answer = await client.request("PLAY", PATH, Range=clock("0103", "0104"), Rate_Control="no")
+        assert answer.status == 200
+    gc.collect()
+    assert len(plans) == 1
+    hands.advance(10**9)
+    assert flags_of(await client.packets(1 + 4 * 2)) == "P1:" + 4 * " I9..:CD .."
 
 
 async def test_an_open_range_ends_for_what_is_queued_with_the_footage(serve: Serve) -> None:

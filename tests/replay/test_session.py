@@ -34,6 +34,8 @@ class Source:
 
     def end_with_footage(self) -> None: ...
 
+    def rest(self) -> None: ...
+
     def close(self) -> None:
         self.closed = True
 
@@ -96,6 +98,40 @@ async def test_a_play_that_is_prepared_while_the_session_fails_leaves_nothing_be
     assert [s.closed for s in mount.sources] == [True, True]
 
 
+class Stubborn(Source):
+    """Ends only when it is told to."""
+
+    async def units(self) -> Sequence[Unit]:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await self.fails.wait()
+        return ()
+
+
+async def test_a_play_whose_connection_ends_while_the_one_before_is_stopped_leaves_nothing_behind() -> None:
+    mount = SlowMount()
+    mount.plans.set()
+    session = RtspSession("/replay/rec-1", mount, Presentation((), 0), NoTransport(), SystemClock(), "nvr@here", print)
+    session.state = SessionState.READY
+    await session.play(PlayRequest(), 1)
+    first = Stubborn()
+    assert session._playback is not None
+    session._playback.source = first
+    session.begin()
+    jump = asyncio.create_task(session.play(PlayRequest(range=ClockRange(5), immediate=True), 2))
+    while len(mount.sources) < 2:  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    jump.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await jump
+    assert mount.sources[1].closed
+    first.fails.set()
+    await session.close()
+    assert first.closed
+
+
 class Batches:
     """Gives what it is told to, batch by batch, and waits where it has not been told yet."""
 
@@ -116,6 +152,8 @@ class Batches:
     at_end = False
 
     def end_with_footage(self) -> None: ...
+
+    def rest(self) -> None: ...
 
     def close(self) -> None: ...
 
