@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -41,7 +41,7 @@ LOSS_NS = 2_500_000_000
 """The camera's group of pictures of 1 s is handed over when the next one begins; then the drain and the write."""
 
 SETTLED_S = 10
-"""So long may what was open at the kill take until it is shown: it is examined beside recording."""
+"""So long may it take until what stands in the files is shown."""
 
 
 @contextmanager
@@ -118,21 +118,34 @@ def check_store(data: Path) -> None:
 
 def check(data: Path, uri: str, video: list[bytes], audio: list[bytes]) -> list[ReplayedUnit]:
     """What the files held before is replayed from its first to its last sample, and so is what has come since."""
-    now = track_samples(data, "VIDEO001")
-    assert now[: len(video)] == video, "recovery has lost pictures that were whole"
+    assert track_samples(data, "VIDEO001")[: len(video)] == video, "recovery has lost pictures that were whole"
     assert track_samples(data, "AUDIO001")[: len(audio)] == audio, "recovery has lost sound that was whole"
-    units = asyncio.run(replay(uri, "VIDEO001"))
-    assert [u.h264() for u in units] == [nal_units(s) for s in now]
-    there = track_samples(data, "AUDIO001")
-    deadline_s = time.monotonic() + SETTLED_S
-    while len(sound := asyncio.run(replay(uri, "AUDIO001"))) < len(there) and time.monotonic() < deadline_s:
-        time.sleep(0.2)
-    missing = [i for i, s in enumerate(there) if s not in {u.aac() for u in sound}]
-    assert [u.aac() for u in sound] == there, (
-        f"{len(sound)} of {len(there)} frames of sound are replayed, the first not at {missing[:3]}; flags "
-        f"{[(i, u.flags) for i, u in enumerate(sound) if u.flags.strip('C-')][-6:]}"
-    )
+    units = all_replayed(data, uri, "VIDEO001", ReplayedUnit.h264, nal_units)
+    all_replayed(data, uri, "AUDIO001", ReplayedUnit.aac, bytes)
     return units
+
+
+def all_replayed(
+    data: Path, uri: str, track: str, of_unit: Callable[[ReplayedUnit], object], of_sample: Callable[[bytes], object]
+) -> list[ReplayedUnit]:
+    """What is replayed of a track, which is what stands in its files, in its order.
+
+    A job is idle before its last fragments are written, and they are written before they are shown.
+    """
+    deadline_s = time.monotonic() + SETTLED_S
+    while True:
+        there = [of_sample(s) for s in track_samples(data, track)]
+        units = asyncio.run(replay(uri, track))
+        shown = [of_unit(u) for u in units]
+        if shown == there:
+            return units
+        if time.monotonic() > deadline_s:
+            first = next((i for i, (a, b) in enumerate(zip(shown, there, strict=False)) if a != b), "none")
+            flags = [(i, u.flags) for i, u in enumerate(units) if u.flags.strip("C-")][-6:]
+            raise AssertionError(
+                f"{track}: {len(shown)} of {len(there)} samples are replayed, the first other one is {first}; {flags=}"
+            )
+        time.sleep(0.2)
 
 
 def main() -> None:
