@@ -105,7 +105,15 @@ class Walk(Generic[R]):
 
     def take(self) -> R:
         """Takes the next row away. There must be one."""
-        number = heapq.heappop(self._heads)[3]
+        return self._take_from(heapq.heappop(self._heads)[3])
+
+    def drop(self, number: int) -> None:
+        """Takes the next row of one sequence away, wherever it stands among the others. There must be one."""
+        self._heads = [head for head in self._heads if head[3] != number]
+        heapq.heapify(self._heads)
+        self._take_from(number)
+
+    def _take_from(self, number: int) -> R:
         page = self._pages[number]
         row = page.pop()
         if page:

@@ -88,8 +88,8 @@ class PositionSearch(SteppedSearch[FoundPosition]):
 
     def _judge(self, row: PositionRow) -> FoundPosition | None:
         key = self._keys.get(row.track)
-        if key is None or self._coverage(key).stretch_at(row.time_ns) is None:
-            return None  # its footage has gone
+        if key is None or self._is_gone(row):
+            return None
         inside = self._wanted.holds(row.position)
         if self._wanted.enter_or_exit:
             matches = inside is not self._inside_before(row)
@@ -102,5 +102,13 @@ class PositionSearch(SteppedSearch[FoundPosition]):
         """Whether the update before this one, in the order of the recording, was inside."""
         if not self._backward:
             return self._inside.get(row.track, False)
-        before = self._walk.next_of(row.track)
+        # What has gone counts for nothing, as forward: its rows follow its footage a little later.
+        while (before := self._walk.next_of(row.track)) is not None and self._is_gone(before):
+            if self._coverage(self._keys[row.track]).last_until(before.time_ns) is None:
+                return False  # nor is there anything before it
+            self._walk.drop(row.track)
         return before is not None and self._wanted.holds(before.position)
+
+    def _is_gone(self, row: PositionRow) -> bool:
+        """Whether there is no footage of it any more."""
+        return self._coverage(self._keys[row.track]).stretch_at(row.time_ns) is None

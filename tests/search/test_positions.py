@@ -96,6 +96,26 @@ async def test_a_position_whose_footage_has_gone_is_not_found() -> None:
     assert [p.time_ns for p in await recorder.positions(0, 30, EVERYWHERE)] == [20]
 
 
+@pytest.mark.parametrize("runs", [[(6, 100)], [(0, 2), (6, 100)], [(0, 2), (9, 100)]])
+async def test_a_position_whose_footage_has_gone_is_nothing_to_enter_from_in_either_direction(
+    runs: list[tuple[int, int]],
+) -> None:
+    inside, outside = at(0), at(5)
+    recorder = a_recorder(*((ONE, n, p) for n, p in enumerate((outside, inside, *[inside, outside] * 5))))
+    recorder.recorded(*ONE, *runs)
+    wanted = between(-1, 1, enter_or_exit=True)
+    forward = await recorder.positions(0, 100, wanted)
+    assert await recorder.positions(100, 0, wanted) == forward[::-1]
+    seen = [n for n in range(12) if any(start <= n <= end for start, end in runs)]
+    told, before = [], False
+    for n in seen:
+        is_inside = n == 1 or (n >= 2 and n % 2 == 0)
+        if is_inside != before:
+            told.append(n)
+        before = is_inside
+    assert [p.time_ns for p in forward] == told
+
+
 PLACES = st.lists(st.tuples(st.sampled_from([ONE, TWO]), st.integers(0, 12), st.integers(-2, 2)), max_size=12)
 
 
@@ -104,6 +124,7 @@ PLACES = st.lists(st.tuples(st.sampled_from([ONE, TWO]), st.integers(0, 12), st.
 @given(
     PLACES, st.integers(-1, 13), st.one_of(st.none(), st.integers(-1, 13)), st.booleans(),
     st.one_of(st.none(), st.integers(1, 3)), st.one_of(st.none(), st.integers(1, 5)), st.booleans(),
+    st.integers(-1, 12), st.integers(-1, 12),
 )  # fmt: skip
 def test_every_search_finds_what_a_naive_reference_finds(
     places: list[tuple[TrackKey, int, int]],
@@ -113,15 +134,19 @@ def test_every_search_finds_what_a_naive_reference_finds(
     page: int | None,
     max_matches: int | None,
     forgetful: bool,
+    first: int,
+    hole: int,
 ) -> None:
+    """Of one track the footage before an instant has gone and some in the middle, and its rows are still there."""
     wanted = between(-1, 1, enter_or_exit)
     interval = SearchInterval(start, end)
+    runs = {ONE: [(first, max(first, hole)), (max(first, hole) + 3, 100)], TWO: [(0, 100)]}
     expected = []
     for key in (ONE, TWO):
         last = {t: (file, at(p, p)) for file, (k, t, p) in enumerate(places) if k == key}
         before = False
         for t, (file, position) in sorted(last.items()):
-            if interval.holds(t):
+            if interval.holds(t) and any(start <= t <= end for start, end in runs[key]):
                 inside = wanted.holds(position)
                 if inside != before if enter_or_exit else inside:
                     expected.append((t, file, key.recording, position))
@@ -129,5 +154,7 @@ def test_every_search_finds_what_a_naive_reference_finds(
     expected = sorted(expected, key=lambda e: e[:2], reverse=interval.backward)[:max_matches]
     recorder = a_recorder(*((k, t, at(p, p)) for k, t, p in places))
     recorder.forgetful = forgetful
+    for key in (ONE, TWO):
+        recorder.recorded(*key, *runs[key])
     found = asyncio.run(recorder.positions(start, end, wanted, page=page, max_matches=max_matches))
     assert [(p.time_ns, p.recording, p.position) for p in found] == [(t, r, p) for t, _, r, p in expected]
