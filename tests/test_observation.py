@@ -13,11 +13,13 @@ from nvr.ingest.memory import HeldMemory
 from nvr.model.receiver import ReceiverState
 from nvr.model.time import NS
 from nvr.model.tokens import ReceiverToken
-from nvr.observation import EventRecordingObservation, IngestObservation, LoopObservation
+from nvr.observation import EventRecordingObservation, IngestObservation, LoopObservation, SearchObservation
 from nvr.operations import Operations
+from nvr.search.indexer import Completeness
 from nvr.web.metrics import render
 from tests.ingest.test_gate import House
 from tests.support.control import Controlled
+from tests.support.search import Searched
 from tests.test_operations import NoPersistence
 
 
@@ -61,6 +63,28 @@ async def test_what_waits_for_events_is_told_by_track_with_the_name_of_its_camer
     assert "rec-1/VIDEO001 (yard)" in warning
     house.recorder.close()
     assert seen.warnings() == []
+
+
+async def test_what_the_index_of_camera_events_does_not_hold_yet_is_told() -> None:
+    class Indexer:
+        indexed, unreadable, crowded, lag = 7, 1, 2, 3
+        complete = Completeness(0, 0, None)
+
+        def completeness(self) -> Completeness:
+            return self.complete
+
+    indexer, searches = Indexer(), Searched().searches
+    told: Any = indexer
+    seen = SearchObservation(searches, told)
+    assert (seen.problems(), seen.warnings(), seen.notes()) == ((), (), ())
+    assert "complete_since" not in "".join(render(seen.metrics()))
+    indexer.complete = Completeness(2, 1, 1_767_225_600 * NS + 5)
+    (warning,), (note,) = seen.warnings(), seen.notes()
+    assert warning.startswith("1 metadata tracks have files that cannot be read")
+    assert note.endswith("2 tracks are not complete before 2026-01-01T00:00:00Z")
+    text = "".join(render(seen.metrics()))
+    for line in ("tracks_incomplete 2", "tracks_missed 1", "crowded_total 2", "complete_since_seconds 1767225600"):
+        assert f"\nnvr_metadata_{line}\n" in text
 
 
 async def test_delays_of_the_loop_are_told_as_a_histogram() -> None:

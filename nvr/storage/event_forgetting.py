@@ -35,13 +35,13 @@ class Forgotten:
     track: int | None = None
 
 
-def forget_some(connection: sa.Connection, file_id: str, most: int = SLICE) -> Forgotten:
+def forget_some(connection: sa.Connection, file_id: str) -> Forgotten:
     """A slice of what was read of a file is gone, and the streams, messages, words and track that nothing else has."""
     c = metadata_files.c
     file = connection.execute(sa.select(metadata_files).where(c.file_id == file_id)).mappings().one_or_none()
     if file is None:
         return Forgotten()
-    found = _events(connection, file, most)
+    found = _events(connection, file, SLICE)
     _delete(connection, camera_events, [row.id for row in found])
     p = positions.c
     inside = (
@@ -50,7 +50,7 @@ def forget_some(connection: sa.Connection, file_id: str, most: int = SLICE) -> F
         p.time_ns <= file["last_ns"],
         p.file == file["id"],
     )
-    places = list(connection.execute(sa.select(p.id).where(*inside).limit(most - len(found))).scalars())
+    places = list(connection.execute(sa.select(p.id).where(*inside).limit(SLICE - len(found))).scalars())
     _delete(connection, positions, places)
     of_streams = _without_events(connection, streams, camera_events.c.stream, {row.stream for row in found})
     _delete(connection, streams, of_streams)
@@ -61,7 +61,7 @@ def forget_some(connection: sa.Connection, file_id: str, most: int = SLICE) -> F
         query = sa.select(messages.c.id, messages.c.digest).where(messages.c.id.in_(batch))
         told += [(row.id, row.digest) for row in connection.execute(query)]
     _delete(connection, messages, of_messages)
-    whole, track = len(found) + len(places) < most, None
+    whole, track = len(found) + len(places) < SLICE, None
     if whole:
         connection.execute(sa.delete(metadata_files).where(c.id == file["id"]))
         forget_vocabulary(connection, file["vocabulary"])

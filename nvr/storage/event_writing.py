@@ -158,20 +158,23 @@ class Writing:
         """The number of the file, and how many events of it there were before."""
         c = metadata_files.c
         told = sum(len(content.events) for _, content in documents.contents)
-        last_ns = max((time_ns for time_ns, _ in documents.contents), default=documents.start_ns)
+        # Whatever times its documents have: by these two instants its events are found when it goes.
+        times = [documents.start_ns, *(time_ns for time_ns, _ in documents.contents)]
+        first_ns, last_ns = min(times), max(times)
         words = frozenset[str]().union(*(content.words for _, content in documents.contents))
-        query = sa.select(c.id, c.last_ns, c.vocabulary, c.told).where(c.file_id == documents.file_id)
+        query = sa.select(c.id, c.start_ns, c.last_ns, c.vocabulary, c.told).where(c.file_id == documents.file_id)
         known = self._connection.execute(query).one_or_none()
         values: dict[str, object] = {"upto": documents.upto, "done": documents.done}
         if known is None:
-            values |= {"file_id": documents.file_id, "track": track, "start_ns": documents.start_ns}
+            values |= {"file_id": documents.file_id, "track": track, "start_ns": first_ns}
             values |= {"last_ns": last_ns, "told": told, "vocabulary": self._vocabulary(bounded(words))}
             return self._insert(metadata_files, values), 0
         before = self._words_of(known.vocabulary)
         after = bounded(words | before)
         if after != before:
             values["vocabulary"] = self._vocabulary(after)
-        values |= {"last_ns": max(last_ns, known.last_ns), "told": known.told + told}
+        values |= {"start_ns": min(first_ns, known.start_ns), "last_ns": max(last_ns, known.last_ns)}
+        values["told"] = known.told + told
         self._connection.execute(sa.update(metadata_files).where(c.id == known.id).values(**values))
         if after != before:
             forget_vocabulary(self._connection, known.vocabulary)

@@ -19,6 +19,7 @@ from nvr.storage.event_rows import Documents, EventRow, IndexedFile, Place
 from nvr.storage.event_writing import MAX_SOURCES
 from nvr.storage.events import EventIndex
 from nvr.storage.message_bodies import body_of, message_of
+from tests.support.recorded import an_empty_index
 from tests.support.search import MOTION, VENDOR, ArchiveInMemory, a_message
 
 ONE, TWO = (TrackKey(RecordingToken(f"rec-{n}"), META001) for n in (1, 2))
@@ -85,7 +86,7 @@ def test_pages_are_those_of_an_index_in_memory(
     data: st.DataObject,
     tmp_path: Path,
 ) -> None:
-    index = EventIndex.open(tmp_path / f"{next(COUNT)}.db")
+    index = an_empty_index(tmp_path / f"{next(COUNT)}.db")
     memory = ArchiveInMemory()
     for number, (key, events) in enumerate(files, 1):
         ordered = sorted(events, key=lambda e: e[0])

@@ -7,7 +7,9 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from nvr.media.unit import Fragment
 from nvr.model.recording import TrackType
@@ -49,6 +51,20 @@ class Store:
         rows = self.index.events(numbers, EVER, None, 1000)
         messages = [self.index.message(r.message) for r in rows]
         return [((r.time_ns - START) // NS, m.data[0].value) for r, m in zip(rows, messages, strict=True) if m]
+
+
+@cache
+def _empty_index() -> bytes:
+    with TemporaryDirectory() as directory:
+        path = Path(directory) / "events.db"
+        EventIndex.open(path).shut()
+        return path.read_bytes()
+
+
+def an_empty_index(path: Path) -> EventIndex:
+    """A new one, whose schema is made once for all tests: that takes longer than many of them."""
+    path.write_bytes(_empty_index())
+    return EventIndex.open(path)
 
 
 @asynccontextmanager
