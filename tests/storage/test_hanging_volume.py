@@ -78,8 +78,23 @@ class Pair:
     def state(self, root: Path) -> VolumeState:
         return next(v.state for v in self.engine.volumes() if v.root == root)
 
+    def one_is_open(self) -> bool:
+        """And rests: a clock that leaps would find it hanging otherwise."""
+        return any(t.ready.done() and t.stalled(0) == (0, "") for t in self.engine._threads)
+
     async def answers(self, root: Path) -> None:
         await until(lambda: self.state(root) is not VolumeState.HANGING)
+        await self.engine.flush()
+
+    async def well(self) -> None:
+        """All volumes are online, and what waited is written."""
+
+        def tried() -> bool:
+            states = {v.state for v in self.engine.volumes()}
+            self.let_time_pass(0 if VolumeState.HANGING in states else NS // 1000)  # failed ones are tried again
+            return states == {VolumeState.ONLINE}
+
+        await until(tried)
         await self.engine.flush()
 
     def check(self) -> None:
@@ -276,8 +291,7 @@ async def test_a_start_does_not_wait_for_a_volume_that_hangs_and_takes_it_in_whe
     hang = pair.disk.hang(kind, under=hung)
     starting = asyncio.create_task(pair.start())
     await asyncio.sleep(0)  # `pair.engine` is the new one now
-    # the other one is open: a clock that leaps would find it hanging too
-    await until(lambda: hang.begun.is_set() and any(t.ready.done() for t in pair.engine._threads))
+    await until(lambda: hang.begun.is_set() and pair.one_is_open())
     pair.now_ns += 10 * NS
     engine = await starting
     assert pair.state(hung) is VolumeState.HANGING
@@ -309,7 +323,7 @@ async def test_a_volume_that_another_process_uses_is_tried_again_when_the_start_
     monkeypatch.setattr(Volume, "_is_there", hangs_before_it_is_locked)
     starting = asyncio.create_task(pair.start())
     await asyncio.sleep(0)  # `pair.engine` is the new one now
-    await until(lambda: hang.begun.is_set() and any(t.ready.done() for t in pair.engine._threads))
+    await until(lambda: hang.begun.is_set() and pair.one_is_open())
     pair.now_ns += 10 * NS
     engine = await starting
     hang.release()
@@ -343,6 +357,7 @@ async def _live(path: Path, steps: list[str | tuple[str, int, int]]) -> None:
     pair = Pair(settings_in(path, volumes=("one", "two"), rotation_ns=2 * NS))
     engine = await pair.start()
     hang, code = None, 0
+    await pair.record(1)
     for step in ["record", *steps, "release", "record"]:
         match step:
             case "record":
@@ -354,25 +369,17 @@ async def _live(path: Path, steps: list[str | tuple[str, int, int]]) -> None:
                 pair.script.with_gap(5)
                 engine.recorder(CAMERA, TrackType.VIDEO).end_run(GapReason.SOURCE_LOST)
             case "release":
-                pair.disk.mend()
                 if hang is not None:
                     hang.release(code)
                     hang = None
-                await until(lambda: all(v.state is VolumeState.ONLINE for v in engine.volumes()) or _tried(pair))
-                await engine.flush()
+                await pair.well()
                 pair.check()
             case (str(kind), int(nth), int(code)) if hang is None:
                 hang = pair.disk.hang(kind, nth, pair.root())
-    await engine.flush()
+    await pair.well()
     pair.check()
     await engine.stop()
     pair.check()
     for volume in pair.settings.volumes:
         check_settled(volume.root, pair.index, [CAMERA])
     assert {row.state for row in pair.index.rows.values()} <= {FileState.CLOSED}
-
-
-def _tried(pair: Pair) -> bool:
-    """The clock goes on, so that a volume that failed is tried again."""
-    pair.let_time_pass(NS // 100)
-    return False
