@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -76,6 +76,7 @@ class LaterRecovery:
         self._days: deque[Day] = deque()
         self._look = False
         self._failed: set[str] = set()
+        self._suspects: Collection[str] = ()
         self._at_hand = 0
         self._adopted = self._strange = 0
         self._missing = 0
@@ -100,13 +101,15 @@ class LaterRecovery:
                 self._first_missing,
             )
 
-    def take_up(self, rows: Sequence[TrackFileRow]) -> None:
+    def take_up(self, rows: Sequence[TrackFileRow], suspects: Collection[str] = ()) -> None:
         """These files wait to be examined, and the volume is to be looked through. Called when a volume is opened, and
-        again when it is back: what was left of the time before is named again."""
+        again when it is back: what was left of the time before is named again. `suspects`: ids of those that could not
+        be forced to the disk."""
         with self._changed:
             # Newest first: it is the footage of the last minutes that somebody looks for.
             self._pending = deque(sorted(rows, key=lambda r: r.start_ns, reverse=True))
             self._failed.clear()
+            self._suspects = frozenset(suspects)
             self._look = True
             self._changed.notify_all()
 
@@ -179,7 +182,8 @@ class LaterRecovery:
     def _examine(self, row: TrackFileRow) -> None:
         path = self._volume.path(row.path)
         try:
-            examined = examine(path, visit=lambda entry: self._rest())
+            suspect = row.file_id in self._suspects
+            examined = examine(path, suspect=suspect, visit=lambda entry: self._rest())
         except (FileNotFoundError, FormatError, StorageError, OSError) as e:
             now = self._index.file(row.file_id)
             if now is None or now.state is not FileState.OPEN:

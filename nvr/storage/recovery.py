@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -59,19 +59,21 @@ def begin_recovery(
     index: FootageIndex,
     corrections: Mapping[str, GapReason] | None = None,
     beat: Callable[[], None] = lambda: None,
+    suspects: Collection[str] = (),
 ) -> Begun:
     """Looks at every file of a volume that the index believes open: head, tail and first fragment, nothing else.
 
     A file with a good tail gets its row closed, one without a whole fragment is removed, one whose head is destroyed is
     set aside. `corrections`: closed files with which a run ended, and why, as in `finish`. Errors of single files are
     logged and leave their rows; StorageError of the index is raised. May be repeated, and cut short anywhere. `beat` is
-    called after each file.
+    called after each file. `suspects`: files of which nothing is believed at a glance.
     """
     assert volume.id is not None
     begun = Begun()
     for row in index.open_files(volume.id):
         try:
-            settled = _glance(disk, volume, index, row, (corrections or {}).get(row.file_id))
+            correction = (corrections or {}).get(row.file_id)
+            settled = row.file_id not in suspects and _glance(disk, volume, index, row, correction)
         except OSError as e:
             log.error("%s cannot be recovered at a glance: %s", volume.path(row.path), e)
             settled = False

@@ -67,8 +67,11 @@ class Settled:
         }
 
 
-def examine(path: Path, *, verify_all: bool = False, visit: Visit | None = None) -> Examined | None:
-    """None when the file holds no whole fragment. Of a file with a good tail only head and tail are read.
+def examine(
+    path: Path, *, verify_all: bool = False, suspect: bool = False, visit: Visit | None = None
+) -> Examined | None:
+    """None when the file holds no whole fragment. Of a file with a good tail only head and tail are read; of one that
+    is `suspect` every fragment, whatever its tail says.
 
     Raises FileNotFoundError, OSError, StorageError; FormatError when it is no file of ours or its head is destroyed.
     """
@@ -78,13 +81,21 @@ def examine(path: Path, *, verify_all: bool = False, visit: Visit | None = None)
         if head is None:
             return None
         size = os.fstat(fd).st_size
-        closing = read_closing(fd)
+        closing = read_closing(fd) if not suspect else None
         if closing is not None:
             return Examined(head.identity, closing.entries, size, closing)
-        entries = tuple(_visited(_whole_fragments(fd, head.size, verify_all), visit))
+        _forget_cached(fd)
+        entries = tuple(_visited(_whole_fragments(fd, head.size, verify_all or suspect), visit))
         return Examined(head.identity, entries, size, None) if entries else None
     finally:
         os.close(fd)
+
+
+def _forget_cached(fd: int) -> None:
+    """What follows is read from the disk: after a write that failed in the background the kernel goes on showing what
+    it has in memory, also to the daemon that comes after one that died of it."""
+    if hasattr(os, "posix_fadvise"):
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def has_footage(fd: int, start: int) -> bool:

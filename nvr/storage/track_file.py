@@ -93,6 +93,9 @@ class TrackFileWriter:
         self.entries: list[FragmentEntry] = [] if entries is None else entries
         self.unsynced_since_ns: int | None = None
         """Since when there is something that was not forced to the disk, on the clock of `append`."""
+        self.suspect = False
+        """Forcing it to the disk has failed: the kernel may have dropped what it could not write, and says so only
+        once. What is read from the disk again counts."""
         self._disk = disk
         self._configuration = configuration
         self._builder = FragmentBuilder(row.start_ns, configuration.clock_rate)
@@ -129,11 +132,18 @@ class TrackFileWriter:
     def sync(self) -> None:
         """Forces what was written to the disk, and the first time the name of the file too."""
         if self._fd is not None and self.unsynced_since_ns is not None:
-            self._disk.sync(self._fd)
+            self._force(self._fd)
             self.unsynced_since_ns = None
             if not self._name_synced:
                 self._disk.sync_directory(self.path.parent)
                 self._name_synced = True
+
+    def _force(self, fd: int) -> None:
+        try:
+            self._disk.sync(fd)
+        except OSError:
+            self.suspect = True
+            raise
 
     def close(self, end_reason: GapReason | None) -> Figures | None:
         """Writes the tail, forces data and name to the disk, in this order. None: there was no fragment, and the file
@@ -152,7 +162,7 @@ class TrackFileWriter:
             tail = build_tail(Closing(figures.end_ns, end_reason, tuple(self.entries)))
             try:
                 self._disk.write(fd, [tail], self.size)
-                self._disk.sync(fd)
+                self._force(fd)
                 self._disk.sync_directory(self.path.parent)
             except OSError as e:
                 self._fd = fd
@@ -164,7 +174,7 @@ class TrackFileWriter:
             self._disk.close(fd)
 
     def abandon(self) -> None:
-        """Lets go of a file that is to be unlinked."""
+        """Lets go of a file that is to be unlinked, or examined."""
         fd, self._fd = self._fd, None
         if fd is not None:
             self._disk.close(fd)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from operator import itemgetter
 
 from nvr.media.bmff.fragment import FragmentEntry
@@ -73,8 +73,9 @@ class VolumeWriter:
         self._growing = growing
         self.pending: dict[str, TrackFileRow] = {}
         """Files that were open and wait to be examined; none of them is shown."""
-        self.later: Callable[[list[TrackFileRow]], None] = lambda rows: None
-        """Told of `pending` when the volume has been opened or is back (`LaterRecovery.take_up`)."""
+        self.later: Callable[[list[TrackFileRow], Collection[str]], None] = lambda rows, suspects: None
+        """Told of `pending`, and which of them are suspect, when the volume has been opened or is back
+        (`LaterRecovery.take_up`)."""
         self.beat: Callable[[], None] = lambda: None
         """Called where an order that takes long has come a step further."""
         self._now = now
@@ -82,6 +83,8 @@ class VolumeWriter:
         self._files: dict[str, TrackFileWriter] = {}
         self._left: dict[str, GapReason] = {}
         """Files that could not be closed, and why; they are settled when the volume is back."""
+        self._suspects: set[str] = set()
+        """Of these, files that could not be forced to the disk: nothing of them is believed before it is read again."""
         self._uncorrected: dict[str, GapReason] = {}
         """Closed files that do not say yet that their run ended with them, and why it did; settled likewise."""
         self._unlinker = Unlinker(volume, index, now)
@@ -238,6 +241,10 @@ class VolumeWriter:
             writer.abandon()
             self._growing.pop(file_id, None)
             return
+        if writer.suspect:
+            writer.abandon()
+            self._leave(writer, file, end_reason)
+            return
         try:
             figures = writer.close(end_reason)
             if figures is None:
@@ -257,13 +264,19 @@ class VolumeWriter:
             if file.abandoned and isinstance(e, StorageError):  # deleted while it was being closed
                 self._growing.pop(file_id, None)
                 return
-            # Its entries stay in `growing`: it can be read until it is settled.
-            self._left[file_id] = end_reason or GapReason.STORAGE
             log.error("%s could not be closed and is left for recovery: %s", file.row.path, e)
+            self._leave(writer, file, end_reason)
             self.lose_volume(e)
-            self.events.append(Closed(file, end_reason))
             return
         self._growing.pop(file_id, None)
+        self.events.append(Closed(file, end_reason))
+
+    def _leave(self, writer: TrackFileWriter, file: GrowingFile, end_reason: GapReason | None) -> None:
+        """For recovery. Its entries stay in `growing`: it can be read until it is settled."""
+        self._left[file.row.file_id] = end_reason or GapReason.STORAGE
+        if writer.suspect:
+            self._suspects.add(file.row.file_id)
+            log.error("%s could not be forced to the disk: it is read again before it is closed", file.row.path)
         self.events.append(Closed(file, end_reason))
 
     def _fail_file(self, file: GrowingFile, cause: str) -> None:
@@ -321,7 +334,7 @@ class VolumeWriter:
         log.warning("volume %s (%s) takes footage again", self.volume.id, self.volume.root)
 
     def _recover(self) -> None:
-        begun = begin_recovery(self.volume.disk, self.volume, self._index, self._uncorrected, self.beat)
+        begun = begin_recovery(self.volume.disk, self.volume, self._index, self._uncorrected, self.beat, self._suspects)
         self.pending = {row.file_id: row for row in begun.pending}
         self._uncorrected = {f: r for f, r in self._uncorrected.items() if f in self.pending}
         for file_id in [f for f in self._left if f not in self.pending]:
@@ -334,7 +347,8 @@ class VolumeWriter:
         if deleting:
             self._unlinker.add(deleting, None)
         self._tell_recovered(begun.changed)
-        self.later(begun.pending)
+        self._suspects &= self.pending.keys()
+        self.later(begun.pending, frozenset(self._suspects))
 
     def _settle(self, order: Settle) -> None:
         """A file that has been examined; what has happened to it since counts more."""
@@ -352,6 +366,7 @@ class VolumeWriter:
             log.error("%s cannot be recovered now: %s", order.row.path, e)
             return
         del self.pending[file_id]
+        self._suspects.discard(file_id)
         self._uncorrected.pop(file_id, None)
         self._no_longer_left(file_id)
         self._tell_recovered({(order.row.key, order.row.run_id)})
@@ -359,7 +374,7 @@ class VolumeWriter:
     def _settle_at_once(self, row: TrackFileRow) -> None:
         """At a stop: a file of this daemon that could not be closed is not left for the next start."""
         try:
-            examined = examine(self.volume.path(row.path))
+            examined = examine(self.volume.path(row.path), suspect=row.file_id in self._suspects)
         except (OSError, StorageError, FormatError) as e:
             log.error("%s is left for the next start: %s", row.path, e)
             return

@@ -36,6 +36,7 @@ class House:
     disk: FailingDisk = field(default_factory=FailingDisk)
     told: dict[TrackKey, list[FragmentRef]] = field(default_factory=lambda: {CAMERA: [], SOUND: []})
     scripts: dict[TrackKey, TrackScript] = field(default_factory=lambda: {CAMERA: a_track(), SOUND: a_track(PCMU)})
+    clock: list[int] = field(default_factory=list)
 
     async def start(self) -> StorageEngine:
         self.engine = StorageEngine(self.settings, self.index, disk=self.disk)
