@@ -110,6 +110,10 @@ class StreamClock:
             return True
         return 0 < step <= ((now_ns - self._newest_arrival + self._arrears) // NS + 2) * rate
 
+    def passed(self, rtp_time: int) -> int | None:
+        """Nanoseconds of RTP time since the newest unit; None where there is none."""
+        return self._ns(unwrap(rtp_time, self._newest) - self._newest) if self._seen else None
+
     def observe(self, rtp_time: int, now_ns: UtcNs) -> None:
         """A unit has arrived. Called for the last unit of a batch, whose delay is the least."""
         ext = self._extend(rtp_time)

@@ -30,6 +30,9 @@ SampleTap = Callable[[Sample, CodecConfiguration], None]
 
 MAXIMUM_HELD: Final = 16 << 20
 """Bytes of access units that wait for the clock."""
+BUSIER: Final = 8
+"""So many times its mean rate may a stream have while a loss lasts: with all rates up to 16 Mbit/s, a sequence number
+that begins anew anywhere is taken for a loss in one of ten cases at most, and only where RTP time goes on."""
 MEASURED_NS: Final = 2 * NS
 """Over less than this no frame rate is told."""
 
@@ -76,6 +79,9 @@ class SessionStream:
         self._counted_from = 0
         self._counted_until = 0
         """Monotonic times of the first and the last visit that found units."""
+        self._packets_from = 0
+        """Monotonic time of the first visit that found packets."""
+        self.receiver.is_loss = self._is_loss
         self.receiver.on_hole = self.deliver
         self.receiver.on_restart = self._restarted
 
@@ -170,6 +176,8 @@ class SessionStream:
     def deliver(self) -> None:
         """What the receiver has completed gets its time and goes to the sinks, or waits for a clock."""
         receiver = self.receiver
+        if not self._packets_from and receiver.packets:
+            self._packets_from = self._times.monotonic()
         if receiver.lost != self._lost_told or receiver.dropped != self._dropped_told:
             self._lost(receiver.lost - self._lost_told, receiver.dropped - self._dropped_told)
             self._lost_told, self._dropped_told = receiver.lost, receiver.dropped
@@ -240,6 +248,17 @@ class SessionStream:
         if not self.clock.fixed:
             self.clock.fix_by_arrival()
         self.release()
+
+    def _is_loss(self, rtp_time: int, missing: int) -> bool:
+        """Whether a jump of the sequence numbers is a loss: RTP time goes on with the time that has passed, and the
+        stream can have had so many packets in it. Else the sender has begun anew (RFC 3550 A.1)."""
+        if not self._packets_from or not self.clock.continuous(rtp_time, self._times.utc()):
+            return False
+        now, passed = self._times.monotonic(), self.clock.passed(rtp_time)
+        if passed is None:  # nobody takes its units
+            passed = now - self.fed_at
+        lived = max(now - self._packets_from, NS)
+        return missing <= BUSIER * self.receiver.packets * (max(passed, 0) + NS // 2) // lived
 
     # -- changes of clock --------------------------------------------------------------------------------------------
 

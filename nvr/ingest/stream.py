@@ -13,7 +13,7 @@ from nvr.media.codecs.jpeg_depacketizer import JpegDepacketizer
 from nvr.media.codecs.nal import NalDepacketizer
 from nvr.media.rtcp import ReceptionStatistics
 from nvr.media.rtp import EXTENSION_BIT, HEADER, HEADER_SIZE, extension_of, payload_bounds
-from nvr.media.sequence import SequenceOrder
+from nvr.media.sequence import MAX_DROPOUT, SequenceOrder
 from nvr.model.errors import FormatError
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ class StreamReceiver:
         "clock_rate",
         "depacketizer",
         "fragments",
+        "is_loss",
         "lost",
         "now_ns",
         "octets",
@@ -75,6 +76,10 @@ class StreamReceiver:
         is missing there."""
         self.on_restart: Callable[[], None] = lambda: None
         """Called between the last unit of the old source and the first of the new one."""
+        self.is_loss: Callable[[int, int], bool] = lambda rtp_time, missing: False
+        """Whether so many packets (MAX_DROPOUT or more) can be missing in front of one with this RTP time; if not, the
+        source has restarted."""
+        self.order.is_loss = self._is_loss
         self.statistics: ReceptionStatistics | None = None
         """None before the first packet."""
         self._counted = 0
@@ -122,6 +127,7 @@ class StreamReceiver:
     def reorder(self, window: int, hold_ns: int) -> None:
         """The transport does not keep the order (UDP): wait for late packets. Called before the first packet."""
         self.order = SequenceOrder(window, hold_ns)
+        self.order.is_loss = self._is_loss
 
     def due(self, now_ns: int) -> None:
         """Time has passed: what has waited long enough for a late packet waits no more."""
@@ -149,9 +155,15 @@ class StreamReceiver:
                 if self.units:
                     self.on_hole()
                 self.lost += release.lost
+                if release.lost >= MAX_DROPOUT:
+                    self.statistics.skip(release.lost)
                 if self.depacketizer is not None and self.take:
                     self.depacketizer.lost(release.lost)
             self._take(memoryview(release.item), 0, len(release.item))
+
+    def _is_loss(self, packet: bytes, missing: int) -> bool:
+        _, _, _, rtp_time, _ = HEADER.unpack_from(packet)
+        return self.is_loss(rtp_time, missing)
 
     def _take(self, view: memoryview, start: int, end: int) -> None:
         self.packets += 1

@@ -286,6 +286,11 @@ class ReceptionStatistics:
         self._received = self._expected_before = self._received_before = 0
         self._transit = None
 
+    def skip(self, packets: int) -> None:
+        """So many packets are missing behind those that `received` was told of: too many for sequence numbers to tell
+        (half their circle)."""
+        self._highest += packets
+
     def received(self, sequence: int, packets: int = 1) -> None:
         """`packets` have come since the last call; the last in order has this 16-bit sequence number."""
         if self._base < 0:

@@ -16,12 +16,12 @@ The caller's hot loop does the ordinary case itself, without a call for each pac
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
 MAX_DROPOUT: Final = 3000
-"""A forward jump of this many packets is no loss but perhaps a restart (RFC 3550 A.1)."""
+"""A forward jump of this many packets is perhaps no loss but a restart (RFC 3550 A.1)."""
 MAX_MISORDER: Final = 100
 """How far behind a late packet may come before it is perhaps a restart."""
 
@@ -48,8 +48,8 @@ class SequenceOrder(Generic[Item]):
     (RFC 3550 A.1): senders repeat packets in bunches, and by the numbers nothing tells a restart from that.
 
     A packet that fits nowhere (another SSRC, a jump of MAX_DROPOUT or more, a longer step back) is kept until the next
-    one: if that continues it, the source has restarted and both are released; if not, it was a stray and is counted in
-    `strays`.
+    one: if that continues it, both are released; if not, it was a stray and is counted in `strays`. Released they are
+    as those of a source that has restarted, unless it is the same SSRC and `is_loss` says that the jump is a loss.
     """
 
     def __init__(self, window: int = 0, hold_ns: int = 100_000_000) -> None:
@@ -68,6 +68,9 @@ class SequenceOrder(Generic[Item]):
         self.reordered = 0
         self.strays = 0
         self.restarts = 0
+        self.is_loss: Callable[[Item, int], bool] = lambda item, missing: False
+        """Whether so many packets can be missing in front of this one. Sequence numbers alone cannot tell a loss of
+        MAX_DROPOUT packets from a sender that began anew; time stamps can."""
         self._next = -1
         self._held: dict[int, tuple[Item, int]] = {}
         """Sequence number to packet and moment of arrival; all less than MAX_DROPOUT ahead of `_next`."""
@@ -120,7 +123,7 @@ class SequenceOrder(Generic[Item]):
         """The stream ended: everything that waits, in order, also a possible restart."""
         released = self._give_up_all()
         if self._candidate is not None:
-            released.append(self._restart(*self._candidate))
+            released.append(self._jumped(*self._candidate))
         return released
 
     def _in_window(self, sequence: int, ahead: int, item: Item, now_ns: int) -> Sequence[Release[Item]]:
@@ -146,7 +149,7 @@ class SequenceOrder(Generic[Item]):
     def _stray(self, sequence: int, ssrc: int, item: Item) -> Sequence[Release[Item]]:
         candidate = self._candidate
         if candidate is not None and candidate[1] == ssrc and (candidate[0] + 1) & 0xFFFF == sequence:
-            return [*self._give_up_all(), self._restart(*candidate), self._release(sequence, item, 0)]
+            return [*self._give_up_all(), self._jumped(*candidate), self._release(sequence, item, 0)]
         self._drop_candidate()
         self._candidate = sequence, ssrc, item
         self.in_order = -1
@@ -158,8 +161,11 @@ class SequenceOrder(Generic[Item]):
             self.strays += 1
             self.in_order = self._next if not self._held else -1
 
-    def _restart(self, sequence: int, ssrc: int, item: Item) -> Release[Item]:
+    def _jumped(self, sequence: int, ssrc: int, item: Item) -> Release[Item]:
         self._candidate = None
+        missing = (sequence - self._next) & 0xFFFF
+        if ssrc == self.ssrc and self.is_loss(item, missing):
+            return self._release(sequence, item, missing)
         self.ssrc = ssrc
         self.restarts += 1
         return self._release(sequence, item, 0, restart=True)

@@ -21,7 +21,7 @@ from nvr.ingest.session import Session, SessionStream
 from nvr.ingest.settings import IngestSettings, Times
 from nvr.ingest.stream import StreamReceiver
 from nvr.media import codecs
-from nvr.media.rtcp import ReceiverReport, SourceDescription, parse_compound
+from nvr.media.rtcp import ReceiverReport, ReportBlock, SourceDescription, parse_compound
 from nvr.media.rtsp.message import Response
 from nvr.media.unit import CodecConfiguration, Fragment, Sample
 from nvr.model.errors import SourceError
@@ -577,3 +577,63 @@ def test_whatever_clocks_do_times_never_go_back_inside_a_run_and_nothing_is_lost
         else:
             last = None
     assert recorded == sent
+
+
+def dense(stage: Stage, count: int, first: int = 0) -> None:
+    """Pictures of some 50 packets, 25 a second."""
+    for number in range(first, first + count):
+        stage.packets(stage.tracks[0].unit(key_frame(number, 70_000), number * 3600))
+        stage.visit()
+        stage.pass_ns(40 * MS)
+
+
+def a_dense_stage() -> Stage:
+    stage = Stage(h264_track())
+    stage.packets(stage.tracks[0].unit(key_frame(0, 70_000), 0))
+    stage.report(START, 0)
+    dense(stage, 75, first=1)
+    return stage
+
+
+@pytest.mark.parametrize("missing", [2999, 3000, 6000, 20_000])
+async def test_what_is_missing_is_counted_however_much_it_is(missing: int) -> None:
+    stage = a_dense_stage()
+    stage.tracks[0].skip(missing)
+    gone = missing // 50
+    stage.pass_ns(gone * 40 * MS)
+    dense(stage, 30, first=76 + gone)
+    await stage.session.stop()
+    stage.session.finish(GapReason.SOURCE_LOST)
+    order = stage.stream.receiver.order
+    assert (order.lost, order.restarts) == (missing, 0)
+    recorder = stage.recorders[0]
+    assert recorder.reasons == [GapReason.PACKET_LOSS, GapReason.SOURCE_LOST]
+    assert sum(f.lost_packets for f in recorder.fragments) == missing
+    times = [s.utc_ns for s in recorder.samples]
+    assert times[-1] - times[0] == pytest.approx((len(times) - 1 + gone) * 40 * MS, abs=50 * MS)
+    block = next(p for p in reports_of(stage) if p.highest_sequence)
+    assert block.cumulative_lost == missing
+
+
+def reports_of(stage: Stage) -> list[ReportBlock]:
+    statistics = stage.stream.receiver.statistics
+    stage.stream.receiver.count()
+    return [] if statistics is None else [statistics.report(stage.mono)]
+
+
+@pytest.mark.parametrize("jump", [3000, 30_000, -5000])
+async def test_a_sender_that_begins_anew_with_the_same_ssrc_has_lost_nothing(jump: int) -> None:
+    stage = a_dense_stage()
+    stage.tracks[0].skip(jump)
+    dense(stage, 30, first=5_000_000)  # RTP time begins somewhere else, too
+    order = stage.stream.receiver.order
+    assert (order.lost, order.restarts) == (0, 1)
+    assert stage.recorders[0].reasons == [GapReason.SOURCE_LOST]
+
+
+async def test_numbers_that_jump_where_no_time_has_passed_are_no_loss() -> None:
+    stage = a_dense_stage()
+    stage.tracks[0].skip(40_000)
+    dense(stage, 30, first=76)  # RTP time goes on: an encoder that takes it from its wall clock
+    order = stage.stream.receiver.order
+    assert (order.lost, order.restarts) == (0, 1)

@@ -207,3 +207,28 @@ def test_whatever_arrives_is_released_once_or_counted(window: int, arrivals: lis
 def test_a_window_beyond_what_sequence_numbers_can_tell_is_refused() -> None:
     with pytest.raises(ValueError, match="window"):
         SequenceOrder(window=MAX_DROPOUT + 1)
+
+
+@pytest.mark.parametrize("window", [0, 8])
+@pytest.mark.parametrize("missing", [MAX_DROPOUT, 40_000, 65_000])
+def test_a_jump_that_is_said_to_be_a_loss_is_counted_as_one(window: int, missing: int) -> None:
+    asked: list[tuple[int, int]] = []
+    order: SequenceOrder[int] = SequenceOrder(window)
+
+    def is_loss(item: int, gone: int) -> bool:
+        asked.append((item, gone))
+        return True
+
+    order.is_loss = is_loss
+    there = (13 + missing) & 0xFFFF
+    released = fed(order, 10, 12, there, (there + 1) & 0xFFFF, (there + 2) & 0xFFFF)
+    assert steps(released) == [(10, 0), (12, 1), (there, missing), (there + 1, 0), (there + 2, 0)]
+    assert asked == [(there, missing)]
+    assert (order.lost, order.restarts, order.received) == (missing + 1, 0, 5)
+
+
+def test_another_ssrc_is_never_a_loss() -> None:
+    order: SequenceOrder[int] = SequenceOrder()
+    order.is_loss = lambda item, missing: True
+    fed(order, 10)
+    assert steps(fed(order, 5000, 5001, ssrc=2)) == [(5000, "restart"), (5001, 0)]
