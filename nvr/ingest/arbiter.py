@@ -7,7 +7,7 @@ back on another.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from nvr.model.job import (
@@ -66,13 +66,21 @@ def takes_part(job: RecordingJob) -> bool:
     return job.configuration.mode is RecordingJobMode.ACTIVE and job.configuration.schedule_token is None
 
 
-def arbitrate(recordings: Mapping[RecordingToken, Recording], jobs: Iterable[RecordingJob]) -> dict[TrackKey, Feed]:
+def arbitrate(
+    recordings: Mapping[RecordingToken, Recording],
+    jobs: Iterable[RecordingJob],
+    waits: Callable[[JobToken], bool] = lambda job: False,
+) -> dict[TrackKey, Feed]:
     """The winning line of every track that an active job wants to feed.
 
-    A winner whose source gives nothing keeps its track: priorities belong to jobs, not to the health of cameras.
+    A winner whose source gives nothing keeps its track: priorities belong to jobs, not to the health of cameras. A job
+    that waits for an event has nothing to store by its own configuration: it stands behind those that do not wait, as
+    one outside its schedule would, and gets what none of these wants.
     """
     winners: dict[TrackKey, Feed] = {}
-    ranked = sorted(jobs, key=lambda j: (j.configuration.priority, j.activation, j.token), reverse=True)
+    ranked = sorted(
+        jobs, key=lambda j: (not waits(j.token), j.configuration.priority, j.activation, j.token), reverse=True
+    )
     for job in ranked:
         recording = recordings.get(job.configuration.recording)
         if recording is None or not takes_part(job):

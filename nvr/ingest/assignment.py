@@ -6,7 +6,9 @@ and they are settled one by one, in steps of microseconds, however large the con
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Set
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Protocol, TypeVar
@@ -15,6 +17,7 @@ from nvr.ingest.arbiter import Feed, arbitrate, lines_of, takes_part
 from nvr.ingest.gate import EventGate
 from nvr.model.job import RECEIVER_TYPE, RecordingJob
 from nvr.model.recording import Recording, TrackType
+from nvr.model.time import UtcNs
 from nvr.model.tokens import JobToken, ReceiverToken, RecordingToken, TrackKey
 
 
@@ -29,6 +32,8 @@ class Binding:
     line: int
     gate: EventGate | None = None
     """Where the job records while events last."""
+    waits: bool = False
+    """Whether it waits for one now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +53,16 @@ class Assignment:
     """`recordings` and `jobs` are always the whole desired state; the winners of a recording in `due` are not found
     yet, and those that stand are of the state before."""
 
-    def __init__(self, gate: Callable[[JobToken], EventGate | None] = lambda job: None) -> None:
+    def __init__(
+        self,
+        gate: Callable[[JobToken], EventGate | None] = lambda job: None,
+        utc: Callable[[], UtcNs] = time.time_ns,
+    ) -> None:
         self._gate = gate
+        self._utc = utc
+        self._rivals: dict[RecordingToken, Mapping[JobToken, EventGate]] = {}
+        self._kept: Counter[ReceiverToken] = Counter()
+        self._kept_for: dict[RecordingToken, Set[ReceiverToken]] = {}
         self.recordings: Mapping[RecordingToken, Recording] = {}
         self.jobs: Mapping[JobToken, RecordingJob] = {}
         self.due: dict[RecordingToken, None] = {}
@@ -81,7 +94,8 @@ class Assignment:
         del self.due[token]
         recording = self.recordings.get(token)
         jobs = self._jobs_of.get(token, {}).values()
-        won = {} if recording is None else arbitrate({token: recording}, jobs)
+        won = {} if recording is None else arbitrate({token: recording}, jobs, self._waits)
+        kept = self._keep(token, [j for j in jobs if takes_part(j)] if recording is not None else [])
         before = self._won.pop(token, {})
         losers: set[ReceiverToken] = set()
         outranked = {}
@@ -99,7 +113,40 @@ class Assignment:
             self._won[token] = won
         for key, feed in won.items():
             self._bindings.setdefault(feed.receiver, {})[key] = self._binding(feed)
-        return Settled(losers, losers | {feed.receiver for feed in won.values()}, outranked)
+        return Settled(losers, losers | {feed.receiver for feed in won.values()} | kept, outranked)
+
+    def _waits(self, job: JobToken) -> bool:
+        gate = self._gate(job)
+        return gate is not None and gate.waits(self._utc())
+
+    def _keep(self, recording: RecordingToken, active: Sequence[RecordingJob]) -> Set[ReceiverToken]:
+        """Notes between which jobs events decide. Returns the receivers that are kept for it now and were not, or were
+        and are not."""
+        self._rivals.pop(recording, None)
+        gates = {j.token: gate for j in active if (gate := self._gate(j.token)) is not None}
+        if not gates or len(active) < 2:
+            gates, active = {}, []
+        if gates:
+            self._rivals[recording] = gates
+        was = self._kept_for.pop(recording, frozenset())
+        now = frozenset(receiver for job in active for receiver in _receivers(job))
+        if now:
+            self._kept_for[recording] = now
+        self._kept.update(now - was)
+        self._kept.subtract(was - now)
+        for receiver in was - now:
+            if not self._kept[receiver]:
+                del self._kept[receiver]
+        return was ^ now
+
+    def rivals(self, recording: RecordingToken) -> Mapping[JobToken, EventGate]:
+        """The jobs whose events decide which of several active jobs feeds a track, with their gates."""
+        return self._rivals.get(recording, {})
+
+    def is_kept(self, receiver: ReceiverToken) -> bool:
+        """Whether the receiver stays connected though it may feed nothing now: an event may give it a track at any
+        moment, or take it away from one that comes back to it."""
+        return receiver in self._kept
 
     def competes(self, feed: Feed) -> bool:
         """Whether the job of this line still wants to feed its track from its receiver, whoever wins."""
@@ -147,7 +194,12 @@ class Assignment:
             track = recording.track(line.destination)
             track_type = track.configuration.track_type if track is not None else TrackType.EXTENDED
             lines.append((line.source_tag, track_type))
-        return Binding(feed.key, feed.track_type, tuple(lines), feed.line, self._gate(feed.job))
+        return Binding(feed.key, feed.track_type, tuple(lines), feed.line, self._gate(feed.job), self._waits(feed.job))
+
+
+def _receivers(job: RecordingJob) -> Iterable[ReceiverToken]:
+    references = (source.source for source in job.configuration.sources)
+    return (ReceiverToken(r.token) for r in references if r is not None and r.type == RECEIVER_TYPE)
 
 
 class _Configured(Protocol):

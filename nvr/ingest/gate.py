@@ -76,11 +76,35 @@ class EventGate:
         """The latest end of what held, or pulse, in the last span: news come in any order."""
         self._spans: deque[_Span] = deque()
         self._recorders: list[Behind] = []
+        self._until: UtcNs = 0
+        """The end of what events have asked for, and of `take_turn`; of no meaning while a condition holds."""
+        self.on_change: Callable[[], None] = lambda: None
+        """Called when more or less is wanted than before; must neither block nor raise."""
 
     @property
     def holds(self) -> bool:
         """Whether a condition holds now."""
         return bool(self._holding)
+
+    def waits(self, now_ns: UtcNs) -> bool:
+        """Whether nothing is wanted at present, and up to another event."""
+        return not self._holding and self._until <= now_ns
+
+    @property
+    def until_ns(self) -> UtcNs | None:
+        """When it begins to wait; None while a condition holds."""
+        return None if self._holding else self._until
+
+    def take_turn(self, until_ns: UtcNs) -> None:
+        """It does not wait before then: the news of an event comes behind it, and a short one would be over."""
+        self._until = max(self._until, until_ns)
+
+    def prolong(self, until_ns: UtcNs) -> None:
+        """What is wanted now is wanted up to then at least: the track changes hands, and nobody else records it yet.
+        Whether the gate waits is not changed by that."""
+        if self._spans and not self._holding:
+            self._spans[-1].end_ns = max(self._spans[-1].end_ns, until_ns)
+            self._tell()
 
     def begin(self, condition: Hashable, at_ns: UtcNs) -> None:
         """A condition has begun to hold; nothing where it held already."""
@@ -100,8 +124,9 @@ class EventGate:
         self._ended = max(self._ended, at_ns)
         if not self._holding:
             span = self._spans[-1]
-            span.end_ns = max(self._ended + self.after_ns, span.start_ns + self.before_ns + 1)
+            span.end_ns = self._until = max(self._ended + self.after_ns, span.start_ns + self.before_ns + 1)
             self._tell()
+            self.on_change()
 
     def end_all(self, which: Callable[[Hashable], bool], at_ns: UtcNs) -> None:
         """These conditions hold no longer: who told of them is not asked any more."""
@@ -139,7 +164,10 @@ class EventGate:
         else:
             self._spans.append(_Span(start_ns, end_ns))
             self._ended = 0
+        if end_ns != _FOREVER:
+            self._until = max(self._until, end_ns)
         self._tell()
+        self.on_change()
 
     def _tell(self) -> None:
         for recorder in self._recorders:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
 
@@ -49,6 +49,11 @@ class _Track:
     """What stands in front of storage where the job records while events last."""
     stream: SessionStream | None = None
     error: str | None = None
+
+
+def _same_line(one: Binding, other: Binding) -> bool:
+    """Whether both mean the same stream of a receiver."""
+    return one.lines[one.line] == other.lines[other.line]
 
 
 def _a_moment_later(callback: Callable[[], None]) -> None:
@@ -102,8 +107,11 @@ class Tracks:
         for key, binding in wanted.items():
             known = self._tracks.get(key)
             if known is not None and known.binding.gate is not binding.gate:
-                self._let_go(key)
-                known = None
+                if known.gated is None and not binding.waits and _same_line(known.binding, binding):
+                    binding = replace(binding, gate=None)  # an event wants what is recorded anyway: no break
+                else:
+                    self._let_go(key)
+                    known = None
             if known is None:
                 self._tracks[key] = self._take(binding)
             else:
