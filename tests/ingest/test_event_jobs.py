@@ -69,7 +69,6 @@ async def jobs(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[TwoJobs]:
         await scene.engine.stop()
 
 
-@pytest.mark.requirement("RC-5.3.3-08")
 async def test_an_event_takes_the_track_and_gives_it_back_and_of_every_instant_there_is_a_picture(
     jobs: TwoJobs,
 ) -> None:
