@@ -37,6 +37,10 @@ ANSWER_S: Final = 8.0
 AHEAD_NS: Final = 24 * 3600 * NS
 """So far ahead of now a start may lie that waits for what will be recorded. Beyond it is a mistake."""
 
+ROUNDING_NS: Final = 1000
+"""GStreamer reckons in double seconds since 1900, and asks for the beginning of a=range up to so much too late: sound
+would lack its first unit."""
+
 _T = TypeVar("_T")
 
 
@@ -251,6 +255,8 @@ class RecordingMount:
                     457, "the range starts before the first footage, and Scale asks for reverse replay"
                 )
         else:
+            if 0 < start_ns - earliest < ROUNDING_NS:
+                start_ns = earliest
             if end_ns is not None and end_ns <= start_ns:
                 raise RequestRefused(457, "the range ends before it starts, and Scale asks for forward replay")
             if end_ns is not None and end_ns <= earliest:

@@ -261,3 +261,11 @@ class TestLooking:
         await client.request("DESCRIBE", PATH)
         await served.server.stop()
         await until(lambda: served.server.connections == 0)
+
+
+@pytest.mark.requirement("PB-8.5.2-12", "PB-8.5.5-07")
+@pytest.mark.parametrize(("asked", "first"), [("00", b"00.."), ("00.000000999", b"00.."), ("00.000001", b"01..")])
+async def test_a_beginning_that_a_client_has_rounded_is_the_beginning(serve: Serve, asked: str, first: bytes) -> None:
+    client = await (await serve({AUDIO001: changing(SLOW)}, payload=None)).client()
+    await playing(client, Range=f"clock=20260101T1000{asked}Z-")
+    assert (await client.packet()).payload == first

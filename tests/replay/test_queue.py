@@ -233,3 +233,14 @@ async def test_a_play_behind_a_pause_point_begins_when_that_is_reached(serve: Se
         hands.advance(10**9)
     assert flags_of(await client.packets(5)) == "P1: I9..:CD .. P10: P11:ET"
     assert (await client.request("SETUP", f"{PATH}/VIDEO001", Transport="RTP/AVP/TCP")).status == 455
+
+
+@pytest.mark.requirement("PB-8.5.1-11")
+async def test_a_range_behind_a_pause_begins_there_with_d_and_the_number_of_its_play(serve: Serve) -> None:
+    client, _ = await playing_slowly(serve)
+    assert (await client.request("PAUSE", PATH)).status == 200
+    answer = await client.request("PLAY", PATH, Range=clock("0103"), Rate_Control="no")
+    assert answer["Range"] == "clock=20260101T100103Z-"
+    found = await client.packets(4)
+    assert flags_of(found) == "I9..:CD .. P10: P11:ET"
+    assert {p.word3[1] for p in found if p.word3 is not None} == {client.cseq & 0xFF}

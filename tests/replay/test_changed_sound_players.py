@@ -1,0 +1,75 @@
+"""Sound that changes its rate, recorded into one track and replayed to stock players."""
+
+from __future__ import annotations
+
+import asyncio
+from itertools import pairwise
+from pathlib import Path
+
+import av
+import pytest
+
+from nvr.media.codecs.l16 import L16Configuration
+from nvr.media.unit import Fragment, Sample
+from nvr.model.recording import TrackType
+from nvr.model.timeline import GapReason
+from nvr.model.tokens import AUDIO001, TrackKey
+from tests.replay.test_players import TOKEN, House, house, run
+from tests.support.footage import START
+from tests.support.gstreamer import SYSTEM_PYTHON, client_missing
+
+__all__ = ["house"]
+
+BLOCKS = 10
+BLOCK_NS = 20_000_000
+CLIENT = Path(__file__).parent.parent / "support" / "gst_sound_client.py"
+
+
+def blocks(rate: int, first: int) -> list[bytes]:
+    """Of 20 ms each; every sample bears the number of its block."""
+    return [(first + i).to_bytes(2, "big") * (rate // 50) for i in range(BLOCKS)]
+
+
+PARTS = [(8000, blocks(8000, 1000)), (16_000, blocks(16_000, 2000)), (8000, blocks(8000, 3000))]
+
+
+async def record(house: House) -> None:
+    recorder = house.engine.recorder(TrackKey(TOKEN, AUDIO001), TrackType.AUDIO)
+    at = START
+    for rate, data in PARTS:
+        samples = [Sample(at + i * BLOCK_NS, d, True) for i, d in enumerate(data)]
+        at += BLOCKS * BLOCK_NS
+        assert recorder.append(Fragment(L16Configuration(rate), samples, at))
+        recorder.end_run(GapReason.CONFIGURATION_CHANGED if at < START + 30 * BLOCK_NS else GapReason.JOB_STOPPED)
+    await house.engine.flush()
+    assert len({run.run_id for run in house.engine.timeline(TrackKey(TOKEN, AUDIO001)).runs}) == 3
+    assert not house.engine.timeline(TrackKey(TOKEN, AUDIO001)).gaps()
+
+
+def heard(uri: str) -> tuple[int, bytes]:
+    data = b""
+    with av.open(uri, options={"rtsp_transport": "tcp"}, timeout=(15, 2)) as container:
+        rate = container.streams.audio[0].codec_context.sample_rate
+        for packet in container.demux(audio=0):
+            data += bytes(packet)
+            if len(data) >= 2 * BLOCKS * 320:
+                break
+    return rate, data
+
+
+async def test_ffmpeg_hears_what_has_the_first_payload_type_at_its_rate(house: House) -> None:
+    """It knows one payload type a stream, and would play that with the rate of another one described behind it."""
+    await record(house)
+    assert await asyncio.to_thread(heard, house.uri()) == (8000, b"".join(PARTS[0][1] + PARTS[2][1]))
+
+
+@pytest.mark.skipif(client_missing() is not None, reason=str(client_missing()))
+async def test_gstreamer_in_onvif_mode_hears_all_of_it_each_part_at_its_rate(house: House) -> None:
+    await record(house)
+    output = await run(str(SYSTEM_PYTHON), str(CLIENT), house.uri())
+    lines = [line.split() for line in output.splitlines()]
+    assert [(int(rate), int(number)) for rate, number, _ in lines] == [
+        (rate, int.from_bytes(data[:2], "big")) for rate, part in PARTS for data in part
+    ], output
+    times = [int(at) for _, _, at in lines]
+    assert [round((b - a) / BLOCK_NS) for a, b in pairwise(times)] == [1] * (3 * BLOCKS - 1)
