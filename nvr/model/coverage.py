@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from nvr.model.joined import alike
 from nvr.model.time import UtcNs
 from nvr.model.timeline import Run, Timeline
 
@@ -57,12 +58,12 @@ EMPTY = Coverage()
 
 
 class CoverageOfTrack:
-    """The coverage of a timeline that grows. What has not changed is not joined anew: a camera that comes and goes
-    leaves a hundred thousand runs.
+    """The coverage of a timeline that grows at its end and, under a retention time, loses its beginning all the time.
+    What has not changed is not joined anew: a camera that comes and goes leaves a hundred thousand runs.
     """
 
     def __init__(self) -> None:
-        self._runs: Sequence[Run] = ()
+        self._timeline = Timeline()
         self._coverage = EMPTY
         self._settled = 0
         """So many of the runs are in stretches that no later run can change, given by the next two."""
@@ -71,9 +72,9 @@ class CoverageOfTrack:
 
     def of(self, timeline: Timeline) -> Coverage:
         runs = timeline.runs
-        if runs is self._runs:
+        if runs is self._timeline.runs:
             return self._coverage
-        if runs[: self._settled] != self._runs[: self._settled]:  # compares by identity first
+        if not self._loses_beginning(timeline):
             self._settled = 0
             self._starts, self._ends = [], []
         starts, ends = self._starts, self._ends
@@ -86,14 +87,52 @@ class CoverageOfTrack:
                 starts.append(run.start_ns)
                 ends.append(end_ns)
         self._coverage = Coverage(tuple(starts), tuple(ends))
-        self._runs = runs
+        self._timeline = timeline
         # The last stretch may still grow or be joined: it is taken back.
         self._settled = len(runs)
         if starts:
             last_ns = starts.pop()
             ends.pop()
-            self._settled = bisect_left(runs, last_ns, key=lambda r: r.start_ns)
+            self._settled = bisect_left(runs, last_ns, key=_start)
         return self._coverage
+
+    def _loses_beginning(self, timeline: Timeline) -> bool:
+        """Whether the settled runs are those that were there, but for the first ones; takes their stretches away."""
+        runs, old, old_reach = timeline.runs, self._timeline.runs, self._timeline.reach
+        if not runs or not self._settled:
+            return False
+        for cut_short in (0, 1):  # whether the first run has lost its beginning
+            if len(runs) <= cut_short:
+                return False
+            gone = bisect_left(old, runs[cut_short].start_ns, key=_start)
+            if gone < len(old) and old[gone] is runs[cut_short]:
+                break
+        else:
+            return False
+        if gone < cut_short or gone >= self._settled:
+            return False
+        first, of_gone = runs[0], gone - cut_short
+        if cut_short and not _is_rest_of(first, old[of_gone]):
+            return False
+        if of_gone and old_reach[of_gone - 1] > first.start_ns:
+            return False  # one of those that have gone reached over what is left
+        if not alike(runs, cut_short, old, gone, self._settled - gone):
+            return False
+        k = bisect_left(self._ends, first.start_ns)
+        if k == len(self._ends):
+            return False
+        del self._starts[:k], self._ends[:k]
+        self._starts[0] = first.start_ns
+        self._settled -= of_gone
+        return True
+
+
+def _start(run: Run) -> UtcNs:
+    return run.start_ns
+
+
+def _is_rest_of(rest: Run, run: Run) -> bool:
+    return rest.start_ns >= run.start_ns and (rest.end_ns, rest.end_reason) == (run.end_ns, run.end_reason)
 
 
 def union_forward(tracks: Sequence[Coverage], from_ns: UtcNs) -> Iterator[Stretch]:

@@ -83,3 +83,34 @@ class Joined(Sequence[T_co]):
 
     def __repr__(self) -> str:
         return repr(tuple(self))
+
+
+def alike(one: Sequence[object], low: int, other: Sequence[object], other_low: int, count: int) -> bool:
+    """Whether `count` elements from `low` on are those of the other from `other_low` on; both have so many. What both
+    show of the same sequence is not looked at.
+    """
+    mine, others = _pieces(one, low, count), _pieces(other, other_low, count)
+    left = count
+    here = there = Section((), 0, 0)
+    while left:
+        here = here if here.low < here.high else next(mine)
+        there = there if there.low < there.high else next(others)
+        number = min(here.high - here.low, there.high - there.low)
+        same = here.of is there.of and here.low == there.low
+        if not same and list(here.of[here.low : here.low + number]) != list(there.of[there.low : there.low + number]):
+            return False
+        here, there = here._replace(low=here.low + number), there._replace(low=there.low + number)
+        left -= number
+    return True
+
+
+def _pieces(of: Sequence[object], low: int, count: int) -> Iterator[Section]:
+    for section in of._sections if isinstance(of, Joined) else [Section(of, 0, len(of))]:
+        length = section.high - section.low
+        if low < length and count:
+            number = min(length - low, count)
+            yield Section(section.of, section.low + low, section.low + low + number)
+            count -= number
+            low = 0
+        else:
+            low -= min(low, length)

@@ -14,7 +14,7 @@ from nvr.model import event as wire_events
 from nvr.model import recorded, xpath
 from nvr.model.event import RECORDING_STATE, TRACK_STATE, Event, PropertyOperation, Topic, wanted_item
 from nvr.model.recorded import CameraEvent
-from nvr.model.search import EventFilter, FoundEvent, SearchInterval
+from nvr.model.search import LAST_NS, EventFilter, FoundEvent, SearchInterval
 from nvr.model.time import UtcNs
 from nvr.model.tokens import RecordingToken
 from nvr.search.archive import Archive, Walk
@@ -59,6 +59,8 @@ class EventSearch(SteppedSearch[FoundEvent]):
         self._streams: dict[int, Stream] = {}
         self._position: Key = (interval.start_ns, BEHIND_ALL if interval.backward else BEFORE_ALL, ())
         self._judged: dict[tuple[int, int], bool] = {}
+        self._stretches: dict[object, UtcNs] = {}
+        """Of the recordings and tracks that the search is in the midst of a stretch of: where it ends."""
         super().__init__(chosen, share, interval, now, reach)
 
     def endpoint(self) -> UtcNs:
@@ -116,9 +118,10 @@ class EventSearch(SteppedSearch[FoundEvent]):
                 history = self._history(recording)
                 if history is None:
                     continue
-                self._position = key
-                if history.has(key):  # else it has been deleted since it was looked at
-                    yield self._judge(history.event(key))
+                before, self._position = self._position, key
+                changed = self._change(history, key, before[0])
+                if changed is not None:
+                    yield self._judge(changed)
                 self._push(heads, history)
             elif row is not None and camera is not None:
                 assert self._walk is not None
@@ -163,6 +166,35 @@ class EventSearch(SteppedSearch[FoundEvent]):
         key = history.before(self._position) if self._backward else history.behind(self._position)
         if key is not None and self._interval.holds(key[0]):
             insort(heads, (key, history.recording))
+
+    def _change(self, history: History, key: Key, before_ns: UtcNs) -> FoundEvent | None:
+        """The event with this key; None where it has been deleted since it was looked at.
+
+        Under a retention time the first stretch begins later with every look: forward that is not told anew, backward
+        not lost, and not told behind what was told before.
+        """
+        what, known = key[2], self._stretches
+        if not self._backward:
+            if not history.has(key):
+                return None
+            if not history.begins(key):
+                known.pop(what, None)
+            elif key[0] <= known.get(what, -LAST_NS):
+                return None
+            else:
+                stretch = history.stretch_from(key)
+                known[what] = stretch[1] if stretch is not None else key[0]
+            return history.event(key)
+        if not history.begins(key):
+            if not history.has(key):
+                return None
+            known[what] = key[0]
+            return history.event(key)
+        ended_ns = known.pop(what, self._interval.start_ns)
+        stretch = history.stretch_from(key)
+        if stretch is None or stretch[0] > ended_ns:
+            return None
+        return history.event((min(stretch[0], before_ns), *key[1:]))
 
     # Events of cameras
 

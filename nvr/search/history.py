@@ -48,11 +48,22 @@ class History:
         """Whether there is still an event with this key."""
         return any(k == key for k in self._keys(key, backward=False))
 
+    @staticmethod
+    def begins(key: Key) -> bool:
+        """Whether a stretch begins with the event, else one ends."""
+        return key[1] in (RECORDING_BEGINS, TRACK_BEGINS)
+
+    def stretch_from(self, key: Key) -> Stretch | None:
+        """Of what the key is about: the stretch that holds its time, or the first behind it."""
+        time_ns, _, (_, track) = key
+        coverages = [coverage for token, coverage in self.tracks if token == track or not track]
+        return next(union_forward(coverages, time_ns), None)
+
     def event(self, key: Key) -> FoundEvent:
         """The event that has this key."""
-        time_ns, rank, (_, track) = key
-        begins = rank in (RECORDING_BEGINS, TRACK_BEGINS)
-        return self._event(time_ns, TrackToken(str(track)) if track else None, begins, PropertyOperation.CHANGED)
+        time_ns, _, (_, track) = key
+        operation = PropertyOperation.CHANGED
+        return self._event(time_ns, TrackToken(str(track)) if track else None, self.begins(key), operation)
 
     def states(self, at_ns: UtcNs) -> Iterator[FoundEvent]:
         """Virtual events: the state of every property at an instant (6.2.2). Data is present from the first instant of

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from nvr.model.coverage import GROWING, Coverage, CoverageOfTrack, Stretch, union_backward, union_forward
+from nvr.model.joined import Joined
 from nvr.model.timeline import GapReason, Run, Timeline
+from nvr.storage.runs import Runs
 
 RUNS = st.lists(st.tuples(st.integers(0, 30), st.integers(0, 6)).map(lambda r: (r[0], r[0] + r[1])), max_size=6)
 
@@ -54,6 +57,68 @@ def test_a_coverage_that_follows_a_timeline_is_that_of_the_last(
         runs = [*runs, *more] if grows else more
         timeline = a_timeline(runs, growing=grows)
         assert track.of(timeline) == Coverage.of(timeline)
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("limit"), st.integers(1, 9)),
+        st.tuples(st.just("grow"), st.integers(0, 5)),
+        st.tuples(st.just("end"), st.just(0)),
+        st.tuples(st.just("begin"), st.integers(-2, 4)),
+        st.tuples(st.just("delete"), st.just(0)),
+    ),
+    max_size=25,
+)
+
+
+@given(STEPS)
+def test_a_coverage_follows_a_track_that_grows_and_whose_beginning_becomes_too_old(
+    steps: list[tuple[str, int]],
+) -> None:
+    runs, track, shown, limit_ns = Runs(), CoverageOfTrack(), CoverageOfTrack(), 0
+    last = Run("0", 0, 3)
+    runs.put(last)
+    known = [last]
+    for step, number in steps:
+        match step:
+            case "limit":
+                limit_ns += number
+            case "grow" if last.end_reason is None:
+                last = Run(last.run_id, last.start_ns, last.end_ns + number)
+                known[-1] = last
+                runs.put(last)
+            case "end" if last.end_reason is None:
+                last = Run(last.run_id, last.start_ns, last.end_ns, GapReason.UNKNOWN)
+                known[-1] = last
+                runs.put(last)
+            case "begin" if last.end_reason is not None:
+                start_ns = max(last.end_ns + number, 0)
+                last = Run(str(len(known)), start_ns, start_ns + 2)
+                known.append(last)
+                runs.put(last)
+            case "delete" if len(runs) > 1:
+                first = runs.timeline().runs[0]
+                runs.cut({first.run_id: None})
+        timeline = runs.timeline()
+        assert track.of(timeline) == Coverage.of(timeline)
+        assert shown.of(timeline.since(limit_ns)) == Coverage.of(timeline.since(limit_ns))
+
+
+def test_what_a_retention_time_takes_away_has_nothing_else_joined_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    timeline, track = a_timeline([(n * 10, n * 10 + 5) for n in range(1000)]), CoverageOfTrack()
+    track.of(timeline)
+    joined_anew = 0
+    looked_at = Joined.__getitem__
+
+    def counted(runs: Joined[Run], index: int) -> Run:
+        nonlocal joined_anew
+        joined_anew += 1
+        return looked_at(runs, index)
+
+    monkeypatch.setattr(Joined, "__getitem__", counted)
+    for limit_ns in (3, 4, 5, 7, 10, 12, 4003):
+        assert track.of(timeline.since(limit_ns)).starts[0] >= limit_ns
+    assert joined_anew < 7 * 50, "bisections"
 
 
 @given(st.lists(RUNS, max_size=3), st.integers(-1, 40), st.booleans())

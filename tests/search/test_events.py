@@ -18,6 +18,7 @@ from nvr.model.recorded import CameraEvent
 from nvr.model.search import EventFilter, FoundEvent, SearchInterval, SearchScope, SearchState, SearchWish
 from nvr.model.time import NS
 from nvr.model.tokens import META001, VIDEO001, RecordingToken, TrackKey
+from nvr.search.chosen import ChosenRecordings
 from nvr.search.session import AHEAD
 from tests.model.test_coverage import RUNS, joined
 from tests.support.configuration import a_recording
@@ -384,3 +385,34 @@ async def test_random_pages_of_a_long_history_repeat_and_lose_nothing() -> None:
         found += some
     assert len(found) == 4000
     assert [e.time_ns for e in found] == sorted(e.time_ns for e in found)
+
+
+# Under a retention time
+
+
+@pytest.mark.requirement("RS-6.17-14", "RS-6.2.1-05")
+@pytest.mark.parametrize(("start", "end"), [(0, 1000), (1000, 0), (0, None)])
+async def test_every_state_is_told_once_while_retention_moves_the_beginning_on(
+    start: int, end: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The limit moves on with every look of the search."""
+    monkeypatch.setattr("nvr.search.steps.STEP_NS", 0)
+    limit_ns, timeline, refresh = 0, Searched.timeline, ChosenRecordings.refresh
+    monkeypatch.setattr(Searched, "timeline", lambda recorder, key: timeline(recorder, key).since(limit_ns))
+    recorder = Searched(a_recording("rec-1"))
+    for track in (VIDEO001, META001):
+        recorder.recorded("rec-1", track, (0, 500), (600, 700))
+
+    async def later(chosen: ChosenRecordings) -> None:
+        nonlocal limit_ns
+        limit_ns += 7
+        await refresh(chosen)
+
+    monkeypatch.setattr(ChosenRecordings, "refresh", later)
+    found = await recorder.events(start, end)
+    assert limit_ns >= 70
+    begin = [("Recording", True), ("Track META001", True), ("Track VIDEO001", True)]
+    ended = [("Track META001", False), ("Track VIDEO001", False), ("Recording", False)]
+    backward = end == 0
+    assert [told(e)[2:] for e in (found[::-1] if backward else found)] == [*begin, *ended] * 2
+    assert [e.time_ns for e in found] == sorted((e.time_ns for e in found), reverse=backward)
