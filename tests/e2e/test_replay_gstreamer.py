@@ -34,7 +34,6 @@ def way(stocked: Stocked, name: str, credentials: bool = True) -> tuple[str, str
     base, protocols = {
         "tcp": (daemon.rtsp, "tcp"),
         "udp": (daemon.rtsp, "udp"),
-        "tunnel at the RTSP port": (daemon.rtsp.replace("rtsp:", "rtsph:"), "http+tcp"),
         "tunnel at the HTTP port": (daemon.http.replace("http:", "rtsph:"), "http+tcp"),
         "rtsps": (daemon.rtsps, "tcp"),
     }[name]
@@ -63,7 +62,7 @@ def backwards(way: str, last: int) -> list[int]:
     return seen[: seen.index(0) + 1]  # with which the next seek is made
 
 
-@pytest.mark.parametrize("way", ["tcp", "udp", "tunnel at the RTSP port", "tunnel at the HTTP port", "rtsps"])
+@pytest.mark.parametrize("way", ["tcp", "udp", "tunnel at the HTTP port", "rtsps"])
 @pytest.mark.requirement(
     "PB-8.1-01", "PB-8.1-02", "PB-8.4-03", "PB-8.5.1-02", "PB-8.5.2-02", "PB-8.5.2-04", "PB-8.5.3-07", "PB-8.5.4-01",
     "PB-8.5.4-03",
