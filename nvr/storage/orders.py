@@ -108,7 +108,7 @@ class Settle:
     row: TrackFileRow
     examined: Examined | None
     done: threading.Event = field(default_factory=threading.Event)
-    """Set when the writer has done it, or cannot."""
+    """Set when the writer has done it, or cannot, and behind the event that tells so."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

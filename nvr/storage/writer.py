@@ -126,17 +126,11 @@ class VolumeWriter:
             case Barrier():
                 self.events.append(Done(order, None))
             case Settle():
-                try:
-                    self._settle(order)
-                finally:
-                    order.done.set()
+                self._settle(order)
             case Mend():
                 self._mend(order)
             case Adopt():
-                try:
-                    self._adopt(order)
-                finally:
-                    order.done.set()
+                self._adopt(order)
         self._tell_state()
 
     def tick(self) -> None:

@@ -214,6 +214,10 @@ class WriterThread:
                 if order is not None:
                     self._begin(order)
                     self._guarded(partial(writer.handle, order))
+                if isinstance(order, Settle | Adopt):
+                    # Told before it counts as done: who hears that nothing waits any more finds it in the timeline.
+                    self._flush()
+                    order.done.set()
                 with self._wake:
                     self.queued_bytes -= size
                 if size:

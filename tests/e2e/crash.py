@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from nvr.checking import Reported, Request, check_footage
 from nvr.config import load
@@ -41,7 +42,8 @@ LOSS_NS = 2_500_000_000
 """The camera's group of pictures of 1 s is handed over when the next one begins; then the drain and the write."""
 
 SETTLED_S = 10
-"""So long may it take until what stands in the files is shown."""
+"""So long may what a job has left take until it is on the disk and shown."""
+T = TypeVar("T")
 
 
 @contextmanager
@@ -120,32 +122,33 @@ def check(data: Path, uri: str, video: list[bytes], audio: list[bytes]) -> list[
     """What the files held before is replayed from its first to its last sample, and so is what has come since."""
     assert track_samples(data, "VIDEO001")[: len(video)] == video, "recovery has lost pictures that were whole"
     assert track_samples(data, "AUDIO001")[: len(audio)] == audio, "recovery has lost sound that was whole"
-    units = all_replayed(data, uri, "VIDEO001", ReplayedUnit.h264, nal_units)
-    all_replayed(data, uri, "AUDIO001", ReplayedUnit.aac, bytes)
+    units = check_replay(data, uri, "VIDEO001", ReplayedUnit.h264, nal_units)
+    check_replay(data, uri, "AUDIO001", ReplayedUnit.aac, lambda sample: sample)
     return units
 
 
-def all_replayed(
-    data: Path, uri: str, track: str, of_unit: Callable[[ReplayedUnit], object], of_sample: Callable[[bytes], object]
+def check_replay(
+    data: Path, uri: str, track: str, told: Callable[[ReplayedUnit], T], on_disk: Callable[[bytes], T]
 ) -> list[ReplayedUnit]:
-    """What is replayed of a track, which is what stands in its files, in its order.
-
-    A job is idle before its last fragments are written, and they are written before they are shown.
+    """The units of a track, which are all that its files hold. The job has just ended: what it had of a run of which
+    nothing was on the disk may still wait for the writer, and is in no timeline until then.
     """
     deadline_s = time.monotonic() + SETTLED_S
     while True:
-        there = [of_sample(s) for s in track_samples(data, track)]
         units = asyncio.run(replay(uri, track))
-        shown = [of_unit(u) for u in units]
-        if shown == there:
+        found, there = [told(u) for u in units], [on_disk(s) for s in track_samples(data, track)]
+        if found == there:
             return units
         if time.monotonic() > deadline_s:
-            first = next((i for i, (a, b) in enumerate(zip(shown, there, strict=False)) if a != b), "none")
-            flags = [(i, u.flags) for i, u in enumerate(units) if u.flags.strip("C-")][-6:]
-            raise AssertionError(
-                f"{track}: {len(shown)} of {len(there)} samples are replayed, the first other one is {first}; {flags=}"
-            )
+            break
         time.sleep(0.2)
+    differs = next(
+        (i for i, (a, b) in enumerate(zip(found, there, strict=False)) if a != b), min(len(found), len(there))
+    )
+    flags = [(i, u.flags) for i, u in enumerate(units) if u.flags.strip("C-")][-6:]
+    raise AssertionError(
+        f"{track}: {len(found)} of {len(there)} units are replayed, the first other one at {differs}; flags {flags}"
+    )
 
 
 def main() -> None:

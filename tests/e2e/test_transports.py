@@ -1,7 +1,7 @@
 """One recording by every transport, from URIs that the daemon gives, with clients that are not ours.
 
-FFmpeg by UDP and through the tunnel, curl with a tunnel by hand, and a script with the WebSocket client of Node.js. More
-of FFmpeg, and GStreamer: test_replay_ffmpeg.py and test_replay_gstreamer.py.
+FFmpeg by UDP and through the tunnel, curl with a tunnel by hand, and a script with the WebSocket client of Node.js.
+More of FFmpeg, and GStreamer: test_replay_ffmpeg.py and test_replay_gstreamer.py.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ from nvr.model.tokens import TrackKey, TrackToken
 from nvr.storage import later
 from nvr.storage.engine import StorageEngine
 from nvr.storage.inventory import Day, Difference
+from nvr.storage.orders import Settle
 from nvr.storage.rows import FileState, FootageIndex
 from nvr.storage.settling import Examined, examine
 from nvr.storage.volume import IDENTITY_FILE, Volume, VolumeState
@@ -336,4 +337,30 @@ async def test_footage_that_waits_for_the_disk_goes_first(tmp_path: Path, crashe
     await engine.settled()
     assert engine.lost == 0
     assert [c.pending for c in engine.checking()] == [0]
+    await engine.stop()
+
+
+async def test_nobody_is_told_that_all_is_examined_before_it_is_shown(
+    tmp_path: Path, crashed: Crashed, gate: Gate
+) -> None:
+    """The writer has settled the last file, and is held up by what stands behind that in its queue."""
+    disk = FailingDisk()
+    engine = StorageEngine(settings_in(tmp_path), crashed.index, disk=disk)
+    await engine.start()
+    gate.open.release(3)
+    await until(lambda: engine.checking()[0].pending == 1)
+    last = next(key for key in TRACKS if len(shown(engine, key)) < len(crashed.fragments(key)))
+    busy, next_one = (key for key in TRACKS[:3] if key != last) if last in TRACKS[:3] else TRACKS[:2]
+    earlier = disk.hang("write")
+    a_track(at_ns=crashed.scripts[busy].at_ns).with_gop().feed(engine.recorder(busy, TrackType.VIDEO))
+    await until(earlier.begun.is_set)
+    gate.open.release(1)
+    await until(lambda: any(isinstance(order, Settle) for order, _ in engine._threads[0]._orders))
+    behind = disk.hang("open")
+    a_track(at_ns=crashed.scripts[next_one].at_ns).with_gop().feed(engine.recorder(next_one, TrackType.VIDEO))
+    earlier.release()
+    await until(behind.begun.is_set)
+    await until(lambda: engine.checking()[0].pending == 0)
+    assert engine.timeline(last).latest == crashed.fragments(last)[-1].end_ns
+    behind.release()
     await engine.stop()
