@@ -95,7 +95,7 @@ class EventSearch(SteppedSearch[FoundEvent]):
         while True:
             heads: list[tuple[Key, RecordingToken]] = []
             for history in self._histories():
-                self._push(heads, history)
+                self._push(heads, history, self._position)
             if not heads and self._camera is None:
                 if not self._stands_at(None):
                     return
@@ -118,11 +118,12 @@ class EventSearch(SteppedSearch[FoundEvent]):
                 history = self._history(recording)
                 if history is None:
                     continue
-                before, self._position = self._position, key
-                changed = self._change(history, key, before[0])
+                before_ns = self._position[0]
+                self._position = (min(key[0], before_ns), *key[1:]) if self._backward else key
+                changed = self._change(history, key, before_ns)
                 if changed is not None:
                     yield self._judge(changed)
-                self._push(heads, history)
+                self._push(heads, history, self._moved(history, key))
             elif row is not None and camera is not None:
                 assert self._walk is not None
                 self._walk.take()
@@ -162,8 +163,8 @@ class EventSearch(SteppedSearch[FoundEvent]):
             return None
         return History(token, tracks, self._of_recording, self._of_tracks)
 
-    def _push(self, heads: list[tuple[Key, RecordingToken]], history: History) -> None:
-        key = history.before(self._position) if self._backward else history.behind(self._position)
+    def _push(self, heads: list[tuple[Key, RecordingToken]], history: History, from_key: Key) -> None:
+        key = history.before(from_key) if self._backward else history.behind(from_key)
         if key is not None and self._interval.holds(key[0]):
             insort(heads, (key, history.recording))
 
@@ -195,6 +196,11 @@ class EventSearch(SteppedSearch[FoundEvent]):
         if stretch is None or stretch[0] > ended_ns:
             return None
         return history.event((min(stretch[0], before_ns), *key[1:]))
+
+    def _moved(self, history: History, key: Key) -> Key:
+        """Where a beginning stands now that retention has moved on: backward, others of that instant follow it."""
+        stretch = history.stretch_from(key) if self._backward and history.begins(key) else None
+        return key if stretch is None else (stretch[0], *key[1:])
 
     # Events of cameras
 
