@@ -76,7 +76,7 @@ def _formats(stream: PresentedStream, numbers: int) -> list[tuple[CodecConfigura
     for place, configuration in enumerate((stream.configuration, *stream.others)):
         fmt = _static(configuration)
         if fmt is None:
-            dynamic = next(further, None) if place else _FIRST_DYNAMIC + stream.number
+            dynamic = next(further, None) if place else min(_FIRST_DYNAMIC + stream.number, _LAST_DYNAMIC)
             if dynamic is None:
                 continue
             fmt = PayloadFormat.of(dynamic, configuration.rtpmap(), configuration.fmtp())

@@ -21,9 +21,10 @@ from nvr.replay import audit, requests
 from nvr.replay.authentication import Authenticator
 from nvr.replay.clock import Clock
 from nvr.replay.description import describe, payload_types
-from nvr.replay.mounts import Mounts, Presentation, Target
+from nvr.replay.mounts import Mounts, Presentation, PresentedStream, Target
 from nvr.replay.sender import Origin, PacketizerFactory, RtpStream
-from nvr.replay.session import RtspSession, SessionState, next_state
+from nvr.replay.session import RtspSession
+from nvr.replay.states import SessionState, next_state
 from nvr.replay.status import RequestRefused
 from nvr.replay.transports import Transports, Way
 
@@ -72,7 +73,8 @@ class Methods:
         self._user: str | None = None
         """Who makes the request that is being answered."""
         self._given: GivenNonces = deque(maxlen=MAX_GIVEN)
-        self._described: OrderedDict[str, Presentation] = OrderedDict()
+        self._described: OrderedDict[str, tuple[tuple[PresentedStream, ...], int]] = OrderedDict()
+        """Of paths, the streams that were described last, and the numbers that they come from."""
         self._around = surroundings
         self._transports = transports
         self._local_address = local_address
@@ -166,7 +168,7 @@ class Methods:
         requests.check_accept(request.headers)
         presentation = await target.mount.present()
         body = describe(presentation, self._local_address)
-        self._described[target.path] = presentation
+        self._described[target.path] = presentation.streams, presentation.numbers
         self._described.move_to_end(target.path)
         while len(self._described) > DESCRIBED:
             self._described.popitem(last=False)
@@ -215,12 +217,12 @@ class Methods:
         """What is there now, its streams as they were described on this connection: the client knows payload types and
         parameter sets from there, and what has changed since is signalled in band."""
         presentation = await target.mount.present()
-        described = self._described.get(target.path)
-        if described is None:
+        if target.path not in self._described:
             return presentation
-        told = {(s.name, s.configuration.encoding): s for s in described.streams}
+        described, numbers = self._described[target.path]
+        told = {(s.name, s.configuration.encoding): s for s in described}
         streams = tuple(told.get((s.name, s.configuration.encoding), s) for s in presentation.streams)
-        return replace(presentation, streams=streams, numbers=described.numbers)
+        return replace(presentation, streams=streams, numbers=numbers)
 
     def _set_up(
         self,

@@ -201,13 +201,16 @@ class Player:
             size += len(unit.data)
             stream = self._streams.get(unit.stream)
             if stream is not None:
-                refused = stream.refused
+                refused, clock_rate = stream.refused, stream.clock_rate
                 rtp_time = self.rtp_time(stream, unit.utc_ns, unit.shown_ns, unit.configuration.clock_rate)
                 stream.append(unit, rtp_time, self._cseq, out)
+                if stream.clock_rate != clock_rate:
+                    self._report_due_ns = 0  # what the last one has tied is of another clock (RFC 7160 4.1)
                 if stream.refused > refused and stream.refused.bit_count() == 1:
                     log.warning("%d access units could not be sent: %s", stream.refused, stream.last_refusal)
         if out:
             await self._transport.send(out)
+        await self._report()
 
     def _reached(self, unit: Unit, at_ns: UtcNs) -> bool:
         """Whether a pause point stands before this unit. In reverse the group that holds the point is sent whole."""

@@ -1,6 +1,6 @@
-"""The RTSP session: its states (RFC 2326 A.2), its streams, what is played, and the PLAY requests queued behind it.
+"""The RTSP session: its streams, what is played, and the PLAY requests queued behind it.
 
-The transitions are a table. An RTSP session belongs to the connection that set it up as long as its media travel on it.
+An RTSP session belongs to the connection that set it up as long as its media travel on it.
 """
 
 from __future__ import annotations
@@ -9,9 +9,8 @@ import asyncio
 import logging
 import secrets
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from enum import Enum
 from fractions import Fraction
 from typing import Final
 
@@ -22,6 +21,7 @@ from nvr.replay.clock import Clock
 from nvr.replay.mounts import Mount, PlayRequest, Presentation
 from nvr.replay.player import Line, Pacing, Playback, Player, Transport
 from nvr.replay.sender import RtpStream
+from nvr.replay.states import SessionState, next_state
 from nvr.replay.status import RequestRefused
 
 log = logging.getLogger(__name__)
@@ -38,34 +38,6 @@ is still being recorded may not be there yet."""
 
 QUEUE_LENGTH: Final = 16
 """PLAY requests that wait for the one that is played (RFC 2326 10.5). None holds footage."""
-
-
-class SessionState(Enum):
-    INIT = "Init"
-    READY = "Ready"
-    PLAYING = "Playing"
-
-
-TRANSITIONS: Final[Mapping[tuple[SessionState, str], SessionState]] = {
-    (SessionState.INIT, "SETUP"): SessionState.READY,
-    (SessionState.INIT, "TEARDOWN"): SessionState.INIT,
-    (SessionState.READY, "SETUP"): SessionState.READY,
-    (SessionState.READY, "PLAY"): SessionState.PLAYING,
-    (SessionState.READY, "PAUSE"): SessionState.READY,
-    (SessionState.READY, "TEARDOWN"): SessionState.INIT,
-    (SessionState.PLAYING, "PLAY"): SessionState.PLAYING,
-    (SessionState.PLAYING, "PAUSE"): SessionState.READY,
-    (SessionState.PLAYING, "TEARDOWN"): SessionState.INIT,
-}
-"""What is not here is answered 455. SETUP while playing would change the transport under the player's feet."""
-
-
-def next_state(state: SessionState, method: str) -> SessionState:
-    """Raises RequestRefused (455)."""
-    try:
-        return TRANSITIONS[state, method]
-    except KeyError:
-        raise RequestRefused(455, f"{method} is not valid in state {state.value}") from None
 
 
 @dataclass(frozen=True, slots=True)

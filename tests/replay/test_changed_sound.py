@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import struct
+from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -19,10 +22,12 @@ from nvr.model.tokens import AUDIO001, VIDEO001, TrackKey
 from nvr.replay.description import describe, payload_types
 from nvr.replay.formats import LOOKS, SoundFormats
 from nvr.replay.mounts import Presentation, PresentedStream
+from nvr.replay.player import Line, Pacing, Playback, Player
 from nvr.replay.sender import Buffer, Origin, RtpStream
-from nvr.replay.unit import Unit
+from nvr.replay.unit import Position, Unit
 from tests.replay.conftest import PATH, TEN, TOKEN, Serve, worked_example
-from tests.support.replay_store import MemoryTrack, PlainMetadata, PlainVideo
+from tests.replay.test_player import Listed, Recorded
+from tests.support.replay_store import HandTurnedClock, MemoryTrack, PlainMetadata, PlainVideo
 from tests.support.rtsp_client import Packet, RtspClient, until
 
 SLOW, FAST, STEREO = L16Configuration(8000), L16Configuration(48_000), L16Configuration(8000, 2)
@@ -269,3 +274,20 @@ async def test_a_beginning_that_a_client_has_rounded_is_the_beginning(serve: Ser
     client = await (await serve({AUDIO001: changing(SLOW)}, payload=None)).client()
     await playing(client, Range=f"clock=20260101T1000{asked}Z-")
     assert (await client.packet()).payload == first
+
+
+async def test_a_report_follows_each_change_of_the_clock() -> None:
+    """What the last one has tied to the wall clock is time of another clock."""
+    hands = HandTurnedClock()
+    transport = Recorded(hands)
+    stream = RtpStream(SLOW, 97, lambda c: packetizer_for(c, 1400), Origin(7, 0, 0), None, None, [(FAST, 127)])
+    formats = [SLOW, SLOW, FAST, FAST, SLOW]
+    sounds = [Unit(0, TEN + n * NS, TEN + n * NS, TEN + n * NS, b"abcd", c, True) for n, c in enumerate(formats)]
+    line = Line(TEN, 0, Fraction(1))
+    playback = Playback(Listed(sounds), Position.at(TEN))
+    player = Player(playback, {0: stream}, transport, hands, Pacing.PLAYING_TIME, line, TEN, 7, "here")
+    async with asyncio.timeout(5):
+        await player.run()
+    assert transport.rtp_times == [0, 8000, 96_000, 144_000, 32_000]
+    told = [(at // NS, struct.unpack_from(">I", report, 16)[0]) for at, report in transport.reports]
+    assert told == [(0, 0), (2, 96_000), (4, 32_000)]

@@ -24,7 +24,7 @@ from nvr.replay.connection import Connection
 from nvr.replay.mounts import Mounts
 from nvr.replay.requests import play_request
 from nvr.replay.server import RtspServer, RtspSettings
-from nvr.replay.session import TRANSITIONS, SessionState
+from nvr.replay.states import TRANSITIONS, SessionState
 from nvr.replay.status import RequestRefused
 from tests.replay.conftest import PATH, TEN, Serve, worked_example
 from tests.support.replay_store import ManualClock, MemoryTrack, PlainAudio

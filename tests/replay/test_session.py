@@ -13,7 +13,8 @@ from nvr.replay.clock import SystemClock
 from nvr.replay.mounts import PlayRequest, Presentation
 from nvr.replay.player import Pacing, Playback
 from nvr.replay.sender import Buffer, RtpStream
-from nvr.replay.session import RtspSession, SessionState
+from nvr.replay.session import RtspSession
+from nvr.replay.states import SessionState
 from nvr.replay.status import RequestRefused
 from nvr.replay.unit import Position, Unit
 from tests.support.replay_store import PlainVideo
