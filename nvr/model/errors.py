@@ -17,6 +17,8 @@
     ├── SourceError                     a camera or its network is at fault; the receiver tries again
     │   └── CredentialsRefused          the camera refuses the password; the receiver tries again, but slowly
     └── StorageError                    a volume or file is at fault; recording goes on elsewhere or becomes a gap
+        ├── VolumeFull                  no space is left, or the space that must stay free has been reached
+        └── DatabaseUnavailable         a database cannot be read or written at present; trying again later may help
 
 `soap/faults.py` and `replay/` each map the branches to fault codes and status codes in one table.
 """
@@ -108,6 +110,11 @@ class CredentialsRefused(SourceError):
 
 class StorageError(NvrError):
     """A volume or a file is at fault. Carries the volume, the path and the cause."""
+
+
+class DatabaseUnavailable(StorageError):
+    """A database cannot be read or written at present: its disk is full, fails or is read-only. No volume has anything
+    to do with it."""
 
 
 class VolumeFull(StorageError):

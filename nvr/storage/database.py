@@ -21,9 +21,9 @@ import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, IntegrityError, ProgrammingError, SQLAlchemyError
 
-from nvr.model.errors import OperatorError, StorageError
+from nvr.model.errors import DatabaseUnavailable, OperatorError, StorageError
 
 log = logging.getLogger(__name__)
 
@@ -136,7 +136,8 @@ class Database:
         try:
             yield
         except SQLAlchemyError as e:
-            raise StorageError(f"cannot {what} {self.path}: {_cause(e)}") from e
+            ours = not isinstance(e, DBAPIError) or isinstance(e, IntegrityError | ProgrammingError)
+            raise (StorageError if ours else DatabaseUnavailable)(f"cannot {what} {self.path}: {_cause(e)}") from e
         except UnicodeDecodeError as e:
             raise StorageError(f"cannot {what} {self.path}: it holds text that is not UTF-8") from e
 

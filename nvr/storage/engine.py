@@ -43,6 +43,7 @@ from nvr.storage.orders import (
     Recovered,
     VolumeChanged,
 )
+from nvr.storage.patient_index import PatientIndex
 from nvr.storage.placement import MostFree, Placement
 from nvr.storage.removal import Removal
 from nvr.storage.retention import Retention, rotation_ns, time_limit
@@ -81,7 +82,8 @@ class StorageEngine:
         stop waits for all volumes together. Touches no file.
         """
         self._settings = settings
-        self._index = index
+        self.index = self._index = PatientIndex(index)
+        """What all readers of the index shall read: it knows rows that could not be written yet."""
         self._placement = placement or MostFree(settings.recordings)
         self._disk = disk or Disk()
         self._now = now
@@ -102,17 +104,18 @@ class StorageEngine:
         """While the runs are loaded: tracks whose runs have changed meanwhile."""
         self._tracks: dict[TrackKey, TrackFootage] = {}
         self._recorders: dict[TrackKey, TrackRecorder] = {}
-        self._reader = FootageReader(index, self._growing, self._root_of, decode)
+        self._reader = FootageReader(self._index, self._growing, self._root_of, decode)
         self.watch = VolumeWatch(self._threads, self._recoveries, settings.hang_ns, now, self._tell_volume)
-        removal = Removal(index, self._tracks, self._growing, self._threads, self.watch.done, self._deleted)
+        removal = Removal(self._index, self._tracks, self._growing, self._threads, self.watch.done, self._deleted)
         self.retention = Retention(
-            settings, index, self._placement, removal, lambda recording: self.retention_of(recording), utc, now
+            settings, self._index, self._placement, removal, lambda recording: self.retention_of(recording), utc, now
         )
         self._loop: asyncio.AbstractEventLoop | None = None
         self._left_out: list[VolumeStatus] = []
         self.memory = MemoryCeiling(settings.memory_bytes)
         self._sweeping: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
+        self._entering: asyncio.Task[None] | None = None
 
     async def start(self, *, recover: bool = True) -> None:
         """Opens the volumes and loads the runs of all tracks. From then on footage is taken; files that were open when
@@ -147,8 +150,16 @@ class StorageEngine:
             raise
         self._sweeping = asyncio.create_task(self.retention.run(), name="retention")
         self._watching = asyncio.create_task(self.watch.run(), name="volumes that hang")
+        self._entering = asyncio.create_task(self._enter_rows(), name="rows that wait for the index")
         if recover:
             self.recover()
+
+    async def _enter_rows(self) -> None:
+        """Tries again to write what the index could not take."""
+        while True:
+            await asyncio.sleep(self._settings.retry_ns / NS)
+            if self._index.waiting:
+                await asyncio.to_thread(self._index.enter)
 
     def recover(self) -> None:
         """Begins the part of the recovery for which recording does not wait. Called once."""
@@ -202,13 +213,19 @@ class StorageEngine:
 
         A volume whose disk hangs is left behind when the time is over, and logged; the next start recovers it.
         """
-        for task in (self._sweeping, self._watching):
+        for task in (self._sweeping, self._watching, self._entering):
             if task is not None:
                 task.cancel()
                 await asyncio.wait([task])
         for recorder in self._recorders.values():
             recorder.end_run(GapReason.DAEMON_STOPPED)
         await asyncio.to_thread(self._stop_threads)
+        if not await asyncio.to_thread(self._index.enter):
+            log.error(
+                "%d rows are not in the index: %s. The next start finds them in the files",
+                self._index.waiting,
+                self._index.trouble,
+            )
         await asyncio.sleep(0)  # the last events are in the loop's queue before this
 
     async def flush(self) -> None:

@@ -72,7 +72,8 @@ class TrackFileRow:
 class FootageIndex(Protocol):
     """The index of footage. Blocking, and safe to call from several threads; never called on the event loop.
 
-    Errors are StorageError. Rows in state DELETING are shown by `deleting_files` and `file` only.
+    Errors are StorageError; DatabaseUnavailable where trying again later may help. Rows in state DELETING are shown by
+    `deleting_files` and `file` only.
     """
 
     def insert_open(self, row: TrackFileRow) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection
 from operator import itemgetter
 
 from nvr.media.bmff.fragment import FragmentEntry
-from nvr.model.errors import FormatError, OperatorError, StorageError
+from nvr.model.errors import DatabaseUnavailable, FormatError, OperatorError, StorageError
 from nvr.model.time import NS, UtcNs
 from nvr.model.timeline import GapReason
 from nvr.storage.mending import Mended, mend
@@ -91,6 +91,8 @@ class VolumeWriter:
         self._looked_ns = now()
         self._told_state: tuple[VolumeState, str | None] | None = None
         self._retry_at_ns: int | None = None
+        self._unlink_again_ns: int | None = None
+        """When it is looked what is to be unlinked, because the index could not tell."""
         self._pause_ns = settings.retry_ns
         self._losing = False
         self._online_since_ns = now() - settings.retry_limit_ns
@@ -142,6 +144,8 @@ class VolumeWriter:
             self._sync_one(now)
         if self._retry_at_ns is not None and now >= self._retry_at_ns:
             self._retry()
+        if self._unlink_again_ns is not None and now >= self._unlink_again_ns:
+            self._take_up_unlinking()
         if self._unlinker:
             self._unlink_some()
         self._tell_state()
@@ -153,8 +157,8 @@ class VolumeWriter:
         due = self._now() + 60 * NS
         if self._settings.fsync is FsyncPolicy.INTERVAL and (unsynced := self._longest_unsynced()) is not None:
             due = min(due, unsynced[0] + self._settings.fsync_interval_ns)
-        if self._retry_at_ns is not None:
-            due = min(due, self._retry_at_ns)
+        for at_ns in (self._retry_at_ns, self._unlink_again_ns):
+            due = min(due, at_ns) if at_ns is not None else due
         if self._takes_looks:
             due = min(due, self._looked_ns + _LOOK_NS)
         return due
@@ -190,6 +194,9 @@ class VolumeWriter:
             self.events.append(Lost(file, order.fragment.start_ns))
             if isinstance(e, OSError) and e.errno in _NOT_THE_VOLUME:
                 log.error("%s: %s: raise the limit of open files", file.row.path, e)
+                self._fail_file(file, str(e))
+            elif isinstance(e, DatabaseUnavailable):
+                log.error("%s is not begun: %s", file.row.path, e)
                 self._fail_file(file, str(e))
             else:
                 self.lose_volume(e)
@@ -260,7 +267,8 @@ class VolumeWriter:
                 return
             log.error("%s could not be closed and is left for recovery: %s", file.row.path, e)
             self._leave(writer, file, end_reason)
-            self.lose_volume(e)
+            if not isinstance(e, DatabaseUnavailable):
+                self.lose_volume(e)
             return
         self._growing.pop(file_id, None)
         self.events.append(Closed(file, end_reason))
@@ -485,13 +493,26 @@ class VolumeWriter:
             done = self._unlinker.unlink_some()
         except (OSError, StorageError) as e:
             log.error("files on %s are not unlinked yet: %s", self.volume.root, e)
-            self.lose_volume(e)
+            if isinstance(e, DatabaseUnavailable):
+                self._unlink_again_ns = self._now() + self._settings.retry_ns
+            else:
+                self.lose_volume(e)
             self._postpone_unlinking()
             return
         if self.volume.state is VolumeState.FULL and not self._unlinker:
             self._retry_at_ns = self._now()
         if done is not None:
             self.events.append(Done(done, None))
+
+    def _take_up_unlinking(self) -> None:
+        try:
+            rows = self._index.deleting_files(self.volume.id or "")
+        except StorageError:
+            self._unlink_again_ns = self._now() + self._settings.retry_limit_ns
+            return
+        self._unlink_again_ns = None
+        if rows:
+            self._unlinker.add(rows, None)
 
     def _postpone_unlinking(self) -> None:
         self.events += [Done(order, None) for order in self._unlinker.postpone()]

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import replace
 
-from nvr.model.errors import StorageError
+from nvr.model.errors import DatabaseUnavailable
 from nvr.model.time import UtcNs
 from nvr.model.timeline import GapReason, Run
 from nvr.model.tokens import RecordingToken, TrackKey
@@ -179,10 +179,10 @@ class IndexInMemory:
 
     def _change(self, name: str) -> None:
         if name == self.fail_at:
-            raise StorageError("the index fails on purpose")
+            raise DatabaseUnavailable("the index fails on purpose")
         if self.failures > 0:
             self.failures -= 1
-            raise StorageError("the index fails on purpose")
+            raise DatabaseUnavailable("the index fails on purpose")
 
     def _all(self) -> list[TrackFileRow]:
         with self._lock:
