@@ -163,7 +163,7 @@ class Daemon:
             stores.storage,
             settings.search,
             archive=stores.archive,
-            files=stores.index,
+            files=stores.storage.index,
             source_of=recorder.cameras.source,
             reach=recorder.indexer.reach,
         )
@@ -256,7 +256,7 @@ class Daemon:
 
         ingest.on_streams = streams_known
         parts.started("recording control", control.stop)
-        indexer = MetadataIndexer(stores.storage, stores.index, stores.archive)
+        indexer = MetadataIndexer(stores.storage, stores.storage.index, stores.archive)
         return Recorder(stores, state, control, receivers, ingest, cameras, indexer)
 
     async def _open_tls(self, parts: Parts) -> ssl.SSLContext | None:

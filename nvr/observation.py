@@ -43,9 +43,12 @@ class StorageObservation:
         self._index = index
 
     def problems(self) -> Sequence[str]:
-        """A volume that does not take footage is a problem as long as no other one does."""
+        """A volume that does not take footage is a problem as long as no other one does; an index that cannot be
+        written, once as much waits for it as may."""
         if self._index.broken:
             return (self._index.broken,)
+        if self._storage.index.full:
+            return (f"{self._waiting()}; no new file is begun",)
         volumes = self._storage.volumes()
         if any(v.state is VolumeState.ONLINE for v in volumes):
             return ()
@@ -59,6 +62,8 @@ class StorageObservation:
             for v in self._storage.volumes()
             if v.state is not VolumeState.ONLINE
         ]
+        if self._storage.index.waiting:
+            found.append(f"{self._waiting()}; recording goes on")
         if (doubt := self._storage.retention.clock.doubt) is not None:
             found.append(doubt)
         for c in self._storage.checking():
@@ -75,6 +80,10 @@ class StorageObservation:
                     "`nvr check` names them"
                 )
         return found
+
+    def _waiting(self) -> str:
+        index = self._storage.index
+        return f"the index of footage cannot be written: {index.trouble}; {index.waiting} rows wait in memory"
 
     def notes(self) -> Sequence[str]:
         """Checks that are under way beside recording."""
@@ -125,6 +134,10 @@ class StorageObservation:
         yield _single(
             "nvr_index_unchecked", "Whether the index is still being checked.", "gauge", self._index.unchecked
         )
+        text = "Rows that wait in memory because the index cannot be written."
+        yield _single("nvr_index_waiting_rows", text, "gauge", self._storage.index.waiting)
+        text = "How often the index has ceased to be writable."
+        yield _single("nvr_index_failures_total", text, "counter", self._storage.index.failures)
         yield Metric(
             "nvr_volume_state",
             "1 for the state that a volume is in.",
