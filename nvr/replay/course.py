@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from nvr.media.unit import Sample
+from nvr.media.bmff.fragment import Place
 from nvr.model.errors import StorageError
 from nvr.model.time import NS, UtcNs
 from nvr.model.timeline import Run, Timeline
-from nvr.replay.unit import Footage
+from nvr.replay.unit import Footage, OpenFragment
 from nvr.storage.rows import FragmentRef
 
 LONGEST_GROUP_NS: Final = 600 * NS
@@ -100,17 +100,16 @@ def _while(runs: Sequence[Run], at: int, start_ns: UtcNs) -> Iterator[Run]:
 
 @dataclass(frozen=True, slots=True)
 class Beginning:
-    """Where a track begins: the sample at `index` of the fragment `ref` of `run`. `samples` are those of the fragment,
-    already read."""
+    """Where a track begins: the sample at `index` of the fragment `ref` of `run`, which is open already."""
 
     run: Run
     ref: FragmentRef
     index: int
-    samples: list[Sample]
+    fragment: OpenFragment
 
     @property
     def utc_ns(self) -> UtcNs:
-        return self.samples[self.index].utc_ns
+        return self.fragment.places[self.index].utc_ns
 
 
 class Course:
@@ -120,13 +119,21 @@ class Course:
         self._footage = footage
         self._unreadable = unreadable
 
-    def read(self, ref: FragmentRef) -> list[Sample]:
-        """Empty where the fragment is deleted or cannot be read; the latter is told."""
+    def open(self, ref: FragmentRef) -> OpenFragment | None:
+        """None where the fragment is deleted or cannot be read; the latter is told."""
         try:
-            return self._footage.read(ref)
+            return self._footage.open(ref)
         except StorageError as e:
             self._unreadable(ref, e)
-            return []
+            return None
+
+    def data(self, ref: FragmentRef, fragment: OpenFragment, index: int) -> bytes | memoryview | None:
+        """Of one sample; None as in `open`."""
+        try:
+            return fragment.data(index)
+        except StorageError as e:
+            self._unreadable(ref, e)
+            return None
 
     def beginning(self, timeline: Timeline, start_ns: UtcNs) -> Beginning | None:
         """Where forward play begins (8.5.5): in footage the last clean point at or before the start; in a gap, or where
@@ -149,10 +156,12 @@ class Course:
         for ref in self._footage.fragments_before(at_ns + 1, run_id=run.run_id):
             if ref.start_ns < at_ns - LONGEST_GROUP_NS:
                 return None
-            samples = self.read(ref)
-            for index in range(len(samples) - 1, -1, -1):
-                if samples[index].clean_point and samples[index].utc_ns <= at_ns:
-                    return Beginning(run, ref, index, samples)
+            fragment = self.open(ref)
+            places = fragment.places if fragment is not None else ()
+            for index in range(len(places) - 1, -1, -1):
+                if places[index].clean_point and places[index].utc_ns <= at_ns:
+                    assert fragment is not None
+                    return Beginning(run, ref, index, fragment)
         return None
 
     def first_clean(self, run: Run, from_ns: UtcNs) -> Beginning | None:
@@ -162,10 +171,9 @@ class Course:
             limit_ns = ref.start_ns + LONGEST_GROUP_NS if limit_ns is None else limit_ns
             if ref.start_ns >= limit_ns:
                 return None
-            samples = self.read(ref)
-            for index, sample in enumerate(samples):
-                if sample.clean_point and sample.utc_ns >= from_ns:
-                    return Beginning(run, ref, index, samples)
+            found = self._first(run, ref, lambda place: place.clean_point and place.utc_ns >= from_ns)
+            if found is not None:
+                return found
         return None
 
     def without_clean(self, run: Run, from_ns: UtcNs) -> Beginning | None:
@@ -176,8 +184,15 @@ class Course:
         if run.end_ns - run.start_ns < REFRESHING_NS:
             return None
         for ref in self._footage.fragments(from_ns, run_id=run.run_id):
-            samples = self.read(ref)
-            for index, sample in enumerate(samples):
-                if sample.utc_ns >= from_ns:
-                    return Beginning(run, ref, index, samples)
+            found = self._first(run, ref, lambda place: place.utc_ns >= from_ns)
+            if found is not None:
+                return found
+        return None
+
+    def _first(self, run: Run, ref: FragmentRef, wanted: Callable[[Place], bool]) -> Beginning | None:
+        fragment = self.open(ref)
+        if fragment is not None:
+            for index, place in enumerate(fragment.places):
+                if wanted(place):
+                    return Beginning(run, ref, index, fragment)
         return None

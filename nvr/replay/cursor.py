@@ -11,15 +11,14 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Final, Protocol
 
+from nvr.media.bmff.fragment import Place
 from nvr.media.rtsp.play import FrameSet
-from nvr.media.unit import Sample
-from nvr.model.errors import StorageError
 from nvr.model.recording import TrackType
 from nvr.model.time import UtcNs
 from nvr.model.timeline import GapReason, Run, Timeline
 from nvr.replay import course
 from nvr.replay.course import Beginning, Course, Unreadable
-from nvr.replay.unit import Footage, Selection, Unit
+from nvr.replay.unit import Footage, OpenFragment, Selection, Unit
 from nvr.storage.rows import FragmentRef
 
 LATELY: Final = 64
@@ -77,7 +76,6 @@ class ForwardCursor:
         self._stream = stream
         self._footage = footage
         self._course = Course(footage, unreadable)
-        self._unreadable = unreadable
         self._video = kind is TrackType.VIDEO
         self._steady = kind is not TrackType.METADATA
         self._selection = selection
@@ -92,7 +90,9 @@ class ForwardCursor:
         """Runs that are not wanted, whatever their place: what there was when a clock was set back."""
         self._fragments: Iterator[FragmentRef] | None = None
         self._last: FragmentRef | None = None
-        self._samples: deque[tuple[Sample, int]] = deque()
+        self._fragment: OpenFragment | None = None
+        self._samples: deque[tuple[int, int]] = deque()
+        """Of `_fragment`, which samples are still to be looked at, and their decode times."""
         self._section = 0
         self._broken = True
         """The next fragment starts a section: another run, or something before it could not be read."""
@@ -120,8 +120,9 @@ class ForwardCursor:
     def advance(self, timeline: Timeline) -> None:
         while self.head is None and not self.done:
             if self._samples:
-                sample, decode_ns = self._samples.popleft()
-                self._consider(sample, decode_ns)
+                self._consider(*self._samples.popleft())
+                if not self._samples:
+                    self._fragment = None
             elif self._run is None:
                 if not self._begin(timeline):
                     return
@@ -141,7 +142,7 @@ class ForwardCursor:
             self._first = None
             self._enter(first.run, first.ref.start_ns)
             self._needs_clean = False
-            self._load(first.ref, first.samples[first.index :], first.samples)
+            self._load(first.ref, first.fragment, first.index)
             return True
         run = course.first_run_holding(timeline, self._from_ns) or course.first_run_behind(timeline, self._from_ns)
         if run is None:
@@ -247,18 +248,18 @@ class ForwardCursor:
             self._seen_ns = max(self._seen_ns, ref.end_ns - 1)
             self._cover(ref)
             return True
-        try:
-            samples = self._footage.read(ref)
-        except StorageError as e:
-            self._unreadable(ref, e)
-            samples = []
-        if not samples:  # unreadable, or deleted meanwhile
-            self._last = ref
-            self._broken = True
-            self._needs_clean = self._video
-            return True
-        self._load(ref, samples, samples)
+        fragment = self._course.open(ref)
+        self._last, last = ref, self._last
+        if fragment is None:
+            self._lose()
+        else:
+            self._load(ref, fragment, 0, last)
         return True
+
+    def _lose(self) -> None:
+        """What comes next cannot be read, or has been deleted meanwhile."""
+        self._broken = True
+        self._needs_clean = self._video
 
     def _missing_before(self, ref: FragmentRef, timeline: Timeline) -> bool:
         """Whether footage stood between what was read last and this that has been deleted, or cannot be read.
@@ -275,9 +276,9 @@ class ForwardCursor:
         run = course.current(timeline, self._run)
         return run is not None and run.start_ns > last.end_ns
 
-    def _load(self, ref: FragmentRef, wanted: list[Sample], samples: list[Sample]) -> None:
-        """`wanted` is the end of `samples`, which are all of the fragment."""
-        last, self._last = self._last, ref
+    def _load(self, ref: FragmentRef, fragment: OpenFragment, first: int, last: FragmentRef | None = None) -> None:
+        """Take up a fragment from the sample `first` on; `last` is the one before it."""
+        self._last = ref
         if self._broken:
             self._section += 1
             self._broken = False
@@ -286,8 +287,9 @@ class ForwardCursor:
             self._seen_ns = ref.start_ns - 1
         self._cover(ref)
         # Presentation times in rising order are decode times up to a constant (ISO/IEC 14496-12 8.6.1).
-        decode = sorted(s.utc_ns for s in samples)
-        self._samples.extend(zip(wanted, decode[len(samples) - len(wanted) :], strict=True))
+        decode = sorted(p.utc_ns for p in fragment.places)
+        self._fragment = fragment
+        self._samples.extend(list(enumerate(decode))[first:])
 
     def _cover(self, ref: FragmentRef) -> None:
         self.known_until_ns = max(self.known_until_ns, ref.end_ns + self.shift_ns)
@@ -295,19 +297,28 @@ class ForwardCursor:
             # The rest of a section belongs to its last unit that is sent, also where no picture of it is.
             self._pending_end_ns = ref.end_ns + self.shift_ns
 
-    def _consider(self, sample: Sample, decode_ns: int) -> None:
+    def _consider(self, index: int, decode_ns: int) -> None:
         assert self._last is not None
-        reordered, self._seen_ns = sample.utc_ns <= self._seen_ns, max(self._seen_ns, sample.utc_ns)
-        if not self._wanted(sample, reordered):
+        assert self._fragment is not None
+        place = self._fragment.places[index]
+        reordered, self._seen_ns = place.utc_ns <= self._seen_ns, max(self._seen_ns, place.utc_ns)
+        next_intra_ns = self._next_intra_ns
+        if not self._wanted(place, reordered):
+            return
+        data = self._course.data(self._last, self._fragment, index)
+        if data is None:
+            self._next_intra_ns = next_intra_ns
+            self._samples.clear()
+            self._lose()
             return
         unit = Unit(
             self._stream,
-            sample.utc_ns,
+            place.utc_ns,
             decode_ns + self.shift_ns,
-            sample.utc_ns + self.shift_ns,
-            sample.data,
+            place.utc_ns + self.shift_ns,
+            data,
             self._last.configuration,
-            sample.clean_point,
+            place.clean_point,
             discontinuity=self._discontinuity,
         )
         self._discontinuity = False
@@ -316,7 +327,7 @@ class ForwardCursor:
         self._pending_section = self._section
         self._pending_end_ns = self._last.end_ns + self.shift_ns
 
-    def _wanted(self, sample: Sample, reordered: bool) -> bool:
+    def _wanted(self, sample: Place, reordered: bool) -> bool:
         selection = self._selection
         if selection.end_ns is not None and sample.utc_ns >= selection.end_ns:
             self._beyond = True

@@ -1,36 +1,36 @@
 """A track as groups of pictures, the latest first (IEC 62676-2-32 8.6.2). Blocking.
 
 A group is a clean point and the units up to the next one. Where every unit stands alone (sound, metadata, pictures that
-are all intra) each is a group. Fragments are read backwards, each once where groups are no longer than a fragment; of a
-longer group the end is kept in memory up to a bound, and what is beyond it is read again when it is sent.
+are all intra) each is a group. Fragments are opened backwards, each once where groups are no longer than a fragment; of
+a longer group it is kept which samples it has, up to a bound, and what is beyond that is opened again when it is sent.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from nvr.media.unit import Sample
+from nvr.media.bmff.fragment import Place
 from nvr.model.time import UtcNs
 from nvr.model.timeline import Run, Timeline
 from nvr.replay import course
 from nvr.replay.course import LONGEST_GROUP_NS, REFRESHING_NS, Course
-from nvr.replay.unit import Footage
+from nvr.replay.unit import Footage, OpenFragment
 from nvr.storage.rows import FragmentRef
 
-HELD_BYTES: Final = 2 << 20
-"""Samples kept of a group whose clean point has not been found yet."""
+HELD_SAMPLES: Final = 4096
+"""So many are known of a group whose clean point has not been found yet: some hundred bytes each, without data."""
 
 
 @dataclass(slots=True)
 class Part:
-    """Samples `first` to `last` (exclusive) of one fragment; `samples` are all of it, or None: to be read again."""
+    """Samples `first` to `last` (exclusive) of one fragment; None where that is to be opened again."""
 
     ref: FragmentRef
     first: int
     last: int
-    samples: list[Sample] | None
+    fragment: OpenFragment | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +89,12 @@ class Groups:
             if not wanted(ref):
                 held = []
                 continue
-            samples = self._course.read(ref)
-            if not samples:  # what stands behind it up to the next clean point cannot be decoded
+            fragment = self._course.open(ref)
+            if fragment is None:  # what stands behind it up to the next clean point cannot be decoded
                 held = []
                 self._section += 1
                 continue
+            samples = fragment.places
             if not stepped:
                 stepped = True
                 assert self._below_ns is not None
@@ -106,19 +107,20 @@ class Groups:
                 last = sum(s.utc_ns <= self._start_ns for s in samples)
             for first in range(last - 1, -1, -1):
                 if samples[first].clean_point or self._alone:
-                    yield self._group([Part(ref, first, last, samples), *held], samples)
+                    yield self._group([Part(ref, first, last, fragment), *held], samples)
                     sent = True
                     held, last = [], first
             if last:
-                held.insert(0, Part(ref, 0, last, samples))
+                fragment.forget()
+                held.insert(0, Part(ref, 0, last, fragment))
                 _let_go(held)
                 if held[-1].ref.end_ns - ref.start_ns > LONGEST_GROUP_NS:
                     yield self._group(held, samples)
                     refreshing, held = True, []
         if held and (refreshing or not sent) and run.end_ns - run.start_ns >= REFRESHING_NS:
-            first_samples = held[0].samples
-            assert first_samples is not None
-            yield self._group(held, first_samples)
+            head = held[0].fragment
+            assert head is not None
+            yield self._group(held, head.places)
 
     def _boundary(self, run: Run) -> tuple[UtcNs, tuple[tuple[str, int], int] | None, bool]:
         """Up to where a run is read: an instant, of one fragment the index behind the last sample, and whether the run
@@ -137,7 +139,8 @@ class Groups:
                 return ref.start_ns, None, True
             if ref.start_ns > self._start_ns + LONGEST_GROUP_NS:
                 return ref.start_ns, None, False
-            for index, sample in enumerate(self._course.read(ref)):
+            fragment = self._course.open(ref)
+            for index, sample in enumerate(fragment.places if fragment is not None else ()):
                 if sample.clean_point and sample.utc_ns > self._start_ns:
                     return ref.end_ns, ((ref.file_id, ref.offset), index), True
         return until_ns, None, False
@@ -150,31 +153,31 @@ class Groups:
             yield from self._footage.fragments_after(ref)
             return
 
-    def _group(self, parts: list[Part], samples: list[Sample]) -> Group:
+    def _group(self, parts: list[Part], samples: Sequence[Place]) -> Group:
         """`samples` are those of the first part."""
         head, tail = parts[0], parts[-1]
         inside = samples[head.first : head.last]
         latest_ns = max(s.utc_ns for s in inside)
         if tail is not head:
-            latest_ns = max(latest_ns, tail.ref.end_ns - 1 if tail.samples is None else _latest(tail, tail.samples))
+            latest_ns = max(latest_ns, tail.ref.end_ns - 1 if tail.fragment is None else _latest(tail, tail.fragment))
         if self._alone:
             end_ns = latest_ns + 1
-        elif tail.last < tail.ref.samples and tail.samples is not None:
-            end_ns = max(tail.samples[tail.last].utc_ns, latest_ns + 1)
+        elif tail.last < tail.ref.samples and tail.fragment is not None:
+            end_ns = max(tail.fragment.places[tail.last].utc_ns, latest_ns + 1)
         else:
             end_ns = max(tail.ref.end_ns, latest_ns + 1)
         return Group(self._section, list(parts), min(s.utc_ns for s in inside), latest_ns, end_ns)
 
 
-def _latest(part: Part, samples: list[Sample]) -> UtcNs:
-    return max(s.utc_ns for s in samples[part.first : part.last])
+def _latest(part: Part, fragment: OpenFragment) -> UtcNs:
+    return max(s.utc_ns for s in fragment.places[part.first : part.last])
 
 
 def _let_go(held: list[Part]) -> None:
     """Forget samples beyond the bound, the latest first: they are sent last. Those of the first part are needed."""
     kept = 0
     for part in held:
-        if part.samples is not None:
-            kept += sum(len(s.data) for s in part.samples)
-            if kept > HELD_BYTES and part is not held[0]:
-                part.samples = None
+        if part.fragment is not None:
+            kept += len(part.fragment.places)
+            if kept > HELD_SAMPLES and part is not held[0]:
+                part.fragment = None

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from nvr.media.unit import Sample
 from nvr.model.errors import StorageError
 from nvr.model.recording import TrackType
 from nvr.model.time import NS, UtcNs
@@ -19,7 +18,7 @@ from nvr.model.timeline import Timeline
 from nvr.replay.course import Beginning, Course
 from nvr.replay.cursor import Cursor, ForwardCursor
 from nvr.replay.reverse import ReverseCursor
-from nvr.replay.unit import Footage, Position, Selection, Unit
+from nvr.replay.unit import Footage, OpenFragment, Position, Selection, Unit
 from nvr.storage.rows import FragmentRef
 
 log = logging.getLogger(__name__)
@@ -220,9 +219,9 @@ class _Counted:
                 self._count()
             yield ref
 
-    def read(self, ref: FragmentRef) -> list[Sample]:
+    def open(self, ref: FragmentRef) -> OpenFragment | None:
         self._count()
-        return self._footage.read(ref)
+        return self._footage.open(ref)
 
 
 def _has_part(track: PlanTrack, selection: Selection) -> bool:

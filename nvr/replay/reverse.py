@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from nvr.media.bmff.fragment import Place
 from nvr.media.rtsp.play import FrameSet
-from nvr.media.unit import Sample
 from nvr.model.timeline import Timeline
 from nvr.replay.course import Course, Unreadable
 from nvr.replay.groups import Group, Groups
@@ -97,13 +97,13 @@ class ReverseCursor:
                 return
             self._place(group)
             first = True
-            for ref, sample in self._samples(group):
+            for ref, sample, data in self._samples(group):
                 unit = Unit(
                     self._stream,
                     sample.utc_ns,
                     self.shift_ns - group.latest_ns,
                     self.shift_ns - sample.utc_ns,
-                    sample.data,
+                    data,
                     ref.configuration,
                     sample.clean_point,
                     discontinuity=first,
@@ -123,23 +123,30 @@ class ReverseCursor:
     def _may_hold_wanted(self, ref: FragmentRef) -> bool:
         return self._intra_until_ns is None or ref.start_ns <= self._intra_until_ns
 
-    def _samples(self, group: Group) -> Iterator[tuple[FragmentRef, Sample]]:
-        """The units of a group that are wanted. Of those behind a part that has gone meanwhile none can be decoded."""
+    def _samples(self, group: Group) -> Iterator[tuple[FragmentRef, Place, bytes | memoryview]]:
+        """The units of a group that are wanted. Of those behind what has gone meanwhile none can be decoded."""
         which = self._selection.frames if self._video else FrameSet.ALL
         seen_ns: int | None = None
         for part in group.parts:
-            samples, part.samples = part.samples, None
-            if samples is None:
-                samples = self._course.read(part.ref)
-                if not samples:
-                    return
-            for sample in samples[part.first : part.last]:
+            fragment, part.fragment = part.fragment or self._course.open(part.ref), None
+            if fragment is None:
+                return
+            for index in range(part.first, part.last):
+                place = fragment.places[index]
+                reordered = seen_ns is not None and place.utc_ns < seen_ns
+                seen_ns = place.utc_ns if seen_ns is None else max(seen_ns, place.utc_ns)
                 if which is FrameSet.INTRA:
-                    if sample.clean_point and (self._intra_until_ns is None or sample.utc_ns <= self._intra_until_ns):
-                        self._intra_until_ns = sample.utc_ns - self._selection.interval_ns
-                        yield part.ref, sample
+                    if not place.clean_point:
+                        return
+                    if self._intra_until_ns is not None and place.utc_ns > self._intra_until_ns:
+                        return
+                elif reordered and which is not FrameSet.ALL:
+                    continue
+                data = self._course.data(part.ref, fragment, index)
+                if data is None:
                     return
-                reordered = seen_ns is not None and sample.utc_ns < seen_ns
-                if not reordered or which is FrameSet.ALL:
-                    yield part.ref, sample
-                seen_ns = sample.utc_ns if seen_ns is None else max(seen_ns, sample.utc_ns)
+                if which is FrameSet.INTRA:
+                    self._intra_until_ns = place.utc_ns - self._selection.interval_ns
+                yield part.ref, place, data
+                if which is FrameSet.INTRA:
+                    return

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from nvr.media.bmff.fragment import Place
 from nvr.media.rtsp.play import FrameSet
-from nvr.media.unit import CodecConfiguration, Sample
+from nvr.media.unit import CodecConfiguration
 from nvr.model.time import UtcNs
 from nvr.storage.rows import FragmentRef
 
@@ -58,7 +59,7 @@ class Unit:
     utc_ns: UtcNs
     due_ns: int
     shown_ns: int
-    data: bytes
+    data: bytes | memoryview
     configuration: CodecConfiguration
     clean_point: bool
     end: bool = False
@@ -75,6 +76,19 @@ class Unit:
         return Position(self.utc_ns, self.due_ns, self.shown_ns, self.reach_ns)
 
 
+class OpenFragment(Protocol):
+    """One fragment: its samples in decode order, and their bytes when they are wanted."""
+
+    @property
+    def places(self) -> Sequence[Place]: ...
+
+    def data(self, index: int) -> bytes | memoryview | None:
+        """Of one sample. None where it has been deleted meanwhile. Blocking. Raises StorageError."""
+
+    def forget(self) -> None:
+        """No bytes are wanted soon."""
+
+
 class Footage(Protocol):
     """The stored fragments of one track. Every call and every step of an iterator may block and raise StorageError."""
 
@@ -89,5 +103,5 @@ class Footage(Protocol):
     def fragments_before(self, until_ns: UtcNs, *, run_id: str | None = None) -> Iterator[FragmentRef]:
         """Descending: those that start before `until_ns`."""
 
-    def read(self, ref: FragmentRef) -> list[Sample]:
-        """The samples in decode order; none where the fragment has been deleted. Raises StorageError."""
+    def open(self, ref: FragmentRef) -> OpenFragment | None:
+        """None where the fragment has been deleted. Raises StorageError."""

@@ -5,20 +5,24 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from nvr.media.bmff.fragment import FragmentEntry
+from nvr.media.bmff.windows import Window
 from nvr.media.unit import CodecConfiguration, Sample
 from nvr.model.errors import FormatError, StorageError
 from nvr.model.time import UtcNs
 from nvr.model.tokens import TrackKey
 from nvr.storage.orders import GrowingFile, fragment_ref
 from nvr.storage.rows import FileState, FootageDamaged, FootageIndex, FragmentRef, TrackFileRow
-from nvr.storage.track_file import open_for_reading, read_closing, read_fragment, read_head, scan
+from nvr.storage.stored_fragment import StoredFragment
+from nvr.storage.track_file import open_for_reading, open_fragment, read_closing, read_fragment, read_head, scan
 
 log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
 
 _PAGE = 16
 _HEADS = 4096
@@ -251,22 +255,35 @@ class Footage:
         An empty list when the file has been deleted. Raises FootageDamaged when a byte is not as it was written,
         StorageError when the file cannot be read.
         """
+        return self._from_file(ref, partial(read_fragment, offset=ref.offset, length=ref.length)) or []
+
+    def open(self, ref: FragmentRef) -> StoredFragment | None:
+        """As `read`, for who takes the samples one by one and holds no more of them than needed; None when the file has
+        been deleted."""
+
+        def again(box: int, window: Window) -> bytes | None:
+            return self._from_file(ref, lambda fd, base_ns, rate: _window(fd, ref.offset + box, window))
+
+        return self._from_file(ref, partial(open_fragment, offset=ref.offset, length=ref.length, read=again))
+
+    def _from_file(self, ref: FragmentRef, read: Callable[..., _T]) -> _T | None:
+        """What `read` makes of a descriptor, the start and the timescale of the file; None when it has been deleted."""
         reader = self._reader
         try:
             growing = reader.growing.get(ref.file_id)
             if growing is not None:
-                base_ns, timescale = growing.row.start_ns, growing.configuration.clock_rate
+                base_ns, rate = growing.row.start_ns, growing.configuration.clock_rate
             else:
-                base_ns, timescale, _ = reader.head(ref.volume_id, ref.path)
+                base_ns, rate, _ = reader.head(ref.volume_id, ref.path)
             path = reader.path(ref.volume_id, ref.path)
             fd = open_for_reading(path)
         except FileNotFoundError as e:
             row = reader.index.file(ref.file_id)
             if row is None or row.state is FileState.DELETING:
-                return []
+                return None
             raise StorageError(f"{ref.path} is in the index and not on volume {ref.volume_id}") from e
         try:
-            return read_fragment(fd, ref.offset, ref.length, base_ns, timescale)
+            return read(fd, base_ns=base_ns, rate=rate)
         except FormatError as e:
             raise FootageDamaged(f"{path}, fragment at {ref.offset}: {e}") from e
         except OSError as e:
@@ -319,6 +336,12 @@ def _within(refs: Iterable[FragmentRef], from_ns: UtcNs, until_ns: UtcNs | None)
             return
         if ref.end_ns > from_ns or ref.start_ns >= from_ns:
             yield ref
+
+
+def _window(fd: int, at: int, window: Window) -> bytes:
+    data = os.pread(fd, window.end - window.start, at + window.start)
+    window.check(data)
+    return data
 
 
 def _entries(path: Path) -> Sequence[FragmentEntry]:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from nvr.media.bmff.closing import Closing, build_tail, mfra_size, parse_tail, tail_size
@@ -19,9 +20,11 @@ from nvr.media.bmff.fragment import (
     FragmentEntry,
     check_body,
     first_media_time,
+    parse_places,
     parse_samples,
 )
 from nvr.media.bmff.init import Head, Identity, build_head, parse_head
+from nvr.media.bmff.windows import Window, windows
 from nvr.media.unit import CodecConfiguration, Fragment, Sample
 from nvr.model.errors import FormatError, StorageError
 from nvr.model.time import UtcNs, datetime_from_utc
@@ -29,6 +32,7 @@ from nvr.model.timeline import GapReason
 from nvr.model.tokens import TrackKey
 from nvr.storage.disk import Disk
 from nvr.storage.rows import TrackFileRow
+from nvr.storage.stored_fragment import StoredFragment
 
 FOOTAGE = "footage"
 SUFFIX = ".mp4"
@@ -246,6 +250,20 @@ def read_fragment(fd: int, offset: int, length: int, base_ns: UtcNs, rate: int) 
     body = memoryview(data)[header.size :]
     check_body(header, body)
     return parse_samples(header, body, base_ns, rate)
+
+
+def open_fragment(
+    fd: int, offset: int, length: int, base_ns: UtcNs, rate: int, read: Callable[[int, Window], bytes | None]
+) -> StoredFragment:
+    """As `read_fragment`, for who takes the samples one by one; `read` gives a window of what stands behind so many
+    bytes of the fragment again."""
+    data = os.pread(fd, length, offset)
+    header = FragmentBox.parse(data)
+    if header is None:
+        raise FormatError(f"{len(data)} of {length} bytes are there")
+    body = memoryview(data)[header.size :]
+    places = parse_places(header, body, base_ns, rate)
+    return StoredFragment(places, windows(header, body, places), body, partial(read, header.size))
 
 
 def scan(fd: int, start: int, *, verify_from_ns: UtcNs | None = None) -> Iterator[FragmentEntry]:

@@ -142,13 +142,12 @@ async def test_a_recording_whose_disk_hangs_is_refused_and_others_play(
     )
     disk = Disk()
 
-    def read(ref: object) -> list[object]:
+    def hang(ref: object) -> None:
         disk.read()
-        return []
 
     client, other = await served.client(), await served.client()
     await client.set_up("/replay/rec-3", VIDEO001)
-    stuck.read = read  # type: ignore[assignment,method-assign]
+    stuck.open = hang  # type: ignore[assignment,method-assign]
     assert (await client.request("PLAY", "/replay/rec-3")).status == 503
     assert (await client.request("DESCRIBE", "/replay/rec-3")).status == 503
     monkeypatch.setattr(mounts, "ANSWER_S", 8.0)

@@ -161,7 +161,7 @@ class TestLongGroups:
         assert names(reverse(self.long())) == expected
 
     def test_what_memory_does_not_hold_of_a_group_is_read_again(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(groups, "HELD_BYTES", 20)
+        monkeypatch.setattr(groups, "HELD_SAMPLES", 8)
         track = self.long()
         expected = " ".join(["I1", *(f"p{i}{x}" for i in range(40) for x in "ab"), "I0"])
         assert names(reverse(track)) == expected

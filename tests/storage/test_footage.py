@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from nvr.media.bmff import windows
 from nvr.model.errors import StorageError
 from nvr.model.recording import TrackType
 from nvr.model.time import NS
@@ -151,6 +152,37 @@ async def test_growing_files_are_walked_in_both_directions(tmp_path: Path) -> No
             assert list(footage.fragments_after(seen)) == refs[-1:]
         seen = refs[-1]
     await engine.stop()
+
+
+def test_a_fragment_that_is_open_gives_its_samples_and_checks_them_again(
+    recorded: Recorded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only one window of it is held: what has gone or changed since it was opened is noticed when its turn comes."""
+    monkeypatch.setattr(windows, "WINDOW_BYTES", 1)
+    footage = recorded.engine.footage(CAMERA)
+    for ref, stored in zip(footage.fragments(0), recorded.script.fragments, strict=True):
+        fragment = footage.open(ref)
+        assert fragment is not None
+        for again in range(2):
+            found = [fragment.data(i) for i in range(len(fragment.places))]
+            assert found == [s.data for s in stored.samples], again
+            fragment.forget()
+        assert [(p.utc_ns, p.clean_point) for p in fragment.places] == [
+            (s.utc_ns, s.clean_point) for s in footage.read(ref)
+        ]
+    path = recorded.root / ref.path
+    data = bytearray(path.read_bytes())
+    data[ref.offset + ref.length - 1] ^= 1
+    path.write_bytes(data)
+    assert fragment.data(0) == stored.samples[0].data
+    with pytest.raises(FootageDamaged, match=rf"{path.name}, fragment at {ref.offset}: samples .* any more"):
+        fragment.data(len(fragment.places) - 1)
+    with pytest.raises(FootageDamaged, match="does not match its checksum"):
+        footage.open(ref)
+    recorded.index.mark_deleting([ref.file_id])
+    path.unlink()
+    assert fragment.data(1) is None
+    assert footage.open(ref) is None
 
 
 class Rows:

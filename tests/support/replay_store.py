@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
+from nvr.media.bmff.fragment import Place
 from nvr.media.unit import CodecConfiguration, Sample
 from nvr.model.errors import StorageError
 from nvr.model.recording import TrackType
@@ -180,14 +181,25 @@ class MemoryTrack:
             if ref.start_ns < until_ns and (run_id is None or ref.run_id == run_id):
                 yield ref
 
-    def read(self, ref: FragmentRef) -> list[Sample]:
+    def open(self, ref: FragmentRef) -> MemoryFragment:
         self.reads += 1
         if ref.offset in self.unreadable:
             raise StorageError(f"fragment {ref.offset} does not match its checksum")
         for known, samples in self.fragments_:
             if known == ref:
-                return samples
+                return MemoryFragment(samples)
         raise StorageError(f"fragment {ref.offset} is no longer there")
+
+
+class MemoryFragment:
+    def __init__(self, samples: Sequence[Sample]) -> None:
+        self._samples = samples
+        self.places = [Place(s.utc_ns, s.clean_point, s.damaged, 0, len(s.data)) for s in samples]
+
+    def data(self, index: int) -> bytes:
+        return self._samples[index].data
+
+    def forget(self) -> None: ...
 
 
 class MemoryStore:

@@ -289,8 +289,18 @@ def check_body(header: FragmentBox, body: Buffer) -> None:
         raise FormatError("fragment does not match its checksum")
 
 
-def parse_samples(header: FragmentBox, body: Buffer, base_ns: UtcNs, rate: int) -> list[Sample]:
-    """The samples of a fragment whose checksum has been checked. `base_ns` and `rate` are those of the file.
+class Place(NamedTuple):
+    """One sample, without its bytes: `size` of them stand `at` so many bytes behind the fragment box."""
+
+    utc_ns: UtcNs
+    clean_point: bool
+    damaged: bool
+    at: int
+    size: int
+
+
+def parse_places(header: FragmentBox, body: Buffer, base_ns: UtcNs, rate: int) -> list[Place]:
+    """The samples of a fragment in decode order. `base_ns` and `rate` are those of the file.
 
     Raises FormatError when moof and mdat are not as `FragmentBuilder` makes them.
     """
@@ -301,16 +311,25 @@ def parse_samples(header: FragmentBox, body: Buffer, base_ns: UtcNs, rate: int) 
     if mdat is None:
         raise FormatError("fragment without mdat")
     damaged = {i for first, count in header.damaged for i in range(first, first + count)}
-    view, at = memoryview(body), mdat.body
-    samples = []
+    at = mdat.body
+    places = []
     for i, ((duration, size, flags, shift), remainder) in enumerate(zip(table, header.remainders, strict=True)):
         if at + size > mdat.end:
             raise FormatError(f"sample {i} ends {at + size - mdat.end} bytes behind its mdat")
         utc_ns = base_ns + ns_from_ticks(dts + shift, rate) + remainder
-        samples.append(Sample(utc_ns, bytes(view[at : at + size]), not flags & 0x1_0000, i in damaged))
+        places.append(Place(utc_ns, not flags & 0x1_0000, i in damaged, at, size))
         at += size
         dts += duration
-    return samples
+    return places
+
+
+def parse_samples(header: FragmentBox, body: Buffer, base_ns: UtcNs, rate: int) -> list[Sample]:
+    """The samples of a fragment whose checksum has been checked. Raises as `parse_places`."""
+    view = memoryview(body)
+    return [
+        Sample(p.utc_ns, bytes(view[p.at : p.at + p.size]), p.clean_point, p.damaged)
+        for p in parse_places(header, body, base_ns, rate)
+    ]
 
 
 def first_media_time(body: Buffer) -> tuple[int, int]:
