@@ -268,7 +268,8 @@ class RecordingMount:
         # It is given in milliseconds, and distances are compared as such: where the seconds of a camera come out a
         # microsecond short, 4000 means every fourth of them, and not every fifth.
         interval_ns = max(0, request.frames.interval_ms * NS_PER_MS - NS_PER_MS // 2)
-        return Selection(start_ns, end_ns, jump, request.frames.which, interval_ns, request.reverse)
+        at_once = self.pacing(request) is Pacing.UNTHROTTLED
+        return Selection(start_ns, end_ns, jump, request.frames.which, interval_ns, request.reverse, at_once)
 
     def pacing(self, request: PlayRequest) -> Pacing:
         return Pacing.PLAYING_TIME if request.rate_control else Pacing.UNTHROTTLED

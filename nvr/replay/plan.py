@@ -63,7 +63,7 @@ class Plan:
         """The last `next_units` found nothing, and nothing is being recorded that might come."""
         self._skipped_ns = 0
         self._reads = 0
-        tracks = [replace(t, footage=_Counted(t.footage, self._count)) for t in tracks]
+        tracks = [replace(t, footage=_Counted(t.footage, self._count, hold=selection.at_once)) for t in tracks]
         played = [(t, timeline) for t, timeline in zip(tracks, timelines, strict=True) if _has_part(t, selection)]
         self._has_part = tuple(_has_part(t, selection) for t in tracks)
         opener = self._open_reverse if selection.reverse else self._open_forward
@@ -196,9 +196,10 @@ class _Counted:
     """Footage whose reads are counted: each fragment, and each file that a walk comes to, whose row and table are read.
     See `Footage`."""
 
-    def __init__(self, footage: Footage, count: Callable[[], None]) -> None:
+    def __init__(self, footage: Footage, count: Callable[[], None], *, hold: bool) -> None:
         self._footage = footage
         self._count = count
+        self._hold = hold
 
     def fragments(
         self, from_ns: UtcNs, until_ns: UtcNs | None = None, *, run_id: str | None = None
@@ -221,7 +222,10 @@ class _Counted:
 
     def open(self, ref: FragmentRef) -> OpenFragment | None:
         self._count()
-        return self._footage.open(ref)
+        fragment = self._footage.open(ref)
+        if self._hold and fragment is not None:
+            fragment.hold()
+        return fragment
 
 
 def _has_part(track: PlanTrack, selection: Selection) -> bool:

@@ -14,8 +14,11 @@ from nvr.replay.readers import Readers
 from nvr.replay.unit import Footage, Position, Selection, Unit
 from nvr.storage.rows import FragmentRef
 
-BATCH_BYTES: Final = 256 * 1024
-"""Sample data of one batch. A player holds two, the one being sent and the one being read, and a fragment a track."""
+BATCH_BYTES: Final = 128 * 1024
+"""Sample data of one batch. A player holds two, the one being sent and the one being read, and a window of a fragment a
+track."""
+AT_ONCE_BYTES: Final = 256 * 1024
+"""The same for who takes units as fast as they come: fewer ways to a thread and back. He holds whole fragments."""
 
 EDGE_POLL_S: Final = 0.5
 """How often a player at the live edge looks whether a run has ended; of new fragments it is told at once."""
@@ -61,6 +64,7 @@ class PlanReader:
         make: Callable[[Sequence[Timeline]], Plan],
         plan: Plan,
         first: list[Unit],
+        batch_bytes: int,
         readers: Readers,
         poll_s: float,
     ) -> None:
@@ -72,6 +76,7 @@ class PlanReader:
         self.first: Mapping[int, CodecConfiguration] = plan.first
         """Of each stream, the configuration of its first unit, where it is known."""
         self._first = first
+        self._batch_bytes = batch_bytes
         self._readers = readers
         self._poll_s = poll_s
         self._reading: asyncio.Future[list[Unit]] | None = None
@@ -101,7 +106,8 @@ class PlanReader:
             return plan, plan.next_units(timelines, 1)
 
         plan, first = await readers.run(keys[0].recording, begin, request=True)
-        return cls(store, keys, make, plan, first, readers, poll_s)
+        batch_bytes = AT_ONCE_BYTES if selection.at_once else BATCH_BYTES
+        return cls(store, keys, make, plan, first, batch_bytes, readers, poll_s)
 
     @property
     def start(self) -> Position:
@@ -175,7 +181,7 @@ class PlanReader:
         def read() -> list[Unit]:
             if self._plan is None:
                 self._plan = self._make(timelines)
-            return self._plan.next_units(timelines, BATCH_BYTES)
+            return self._plan.next_units(timelines, self._batch_bytes)
 
         self._reading = self._readers.run(self._keys[0].recording, read)
 

@@ -20,6 +20,7 @@ class Selection:
     `end_ns`: forward, access units at or after it are not sent (8.5.2, half open); in reverse, groups of pictures that
     end at or before it are not (8.6.1). None plays on: forward as footage is recorded, in reverse to its beginning.
     `discontinuity`: the first unit of each track does not continue what was sent before it (8.10, flag D).
+    `at_once`: it is taken as fast as it comes, and not at the pace of the recording.
     `interval_ns`: least distance of successive intra frames on the timeline of the recording (8.5.4).
     """
 
@@ -29,6 +30,7 @@ class Selection:
     frames: FrameSet = FrameSet.ALL
     interval_ns: int = 0
     reverse: bool = False
+    at_once: bool = False
 
 
 class Position(NamedTuple):
@@ -84,6 +86,9 @@ class OpenFragment(Protocol):
 
     def data(self, index: int) -> bytes | memoryview | None:
         """Of one sample. None where it has been deleted meanwhile. Blocking. Raises StorageError."""
+
+    def hold(self) -> None:
+        """All bytes are wanted, one sample after the other without a pause."""
 
     def forget(self) -> None:
         """No bytes are wanted soon."""

@@ -11,10 +11,11 @@ from nvr.media.bmff.windows import Window
 class StoredFragment:
     """Checked as a whole when it was opened. Blocking; holds no file open, and of its bytes one window at most.
 
-    What has just been read is kept for the first window that is asked for: `forget` where none will be soon.
+    What has just been read is kept for the first window that is asked for: `forget` where none will be soon. Who takes
+    all samples at once says `hold`: then it is kept whole, and read once.
     """
 
-    __slots__ = ("_at", "_body", "_read", "_window", "_windows", "places")
+    __slots__ = ("_at", "_body", "_held", "_read", "_window", "_windows", "places")
 
     def __init__(
         self,
@@ -28,13 +29,16 @@ class StoredFragment:
         self._windows = windows
         self._body = body
         self._read = read
+        self._held = False
         self._at: Window | None = None
         self._window = memoryview(b"")
 
     def data(self, index: int) -> memoryview | None:
         """The bytes of a sample; None where the file has been deleted meanwhile. Raises FootageDamaged, or another
         StorageError."""
-        at = self._at
+        place, at = self.places[index], self._at
+        if self._held and self._body is not None:
+            return self._body[place.at : place.at + place.size]
         if at is None or not at.first <= index < at.last:
             at = next(w for w in self._windows if w.first <= index < w.last)
             body, self._body = self._body, None
@@ -42,8 +46,11 @@ class StoredFragment:
             if data is None:
                 return None
             self._at, self._window = at, memoryview(data)
-        place = self.places[index]
         return self._window[place.at - at.start : place.at - at.start + place.size]
+
+    def hold(self) -> None:
+        """All of it is wanted, one sample after the other."""
+        self._held = True
 
     def forget(self) -> None:
         """Let go of all bytes; they are read again when they are asked for."""

@@ -167,6 +167,10 @@ def test_a_fragment_that_is_open_gives_its_samples_and_checks_them_again(
             found = [fragment.data(i) for i in range(len(fragment.places))]
             assert found == [s.data for s in stored.samples], again
             fragment.forget()
+        held = footage.open(ref)
+        assert held is not None
+        held.hold()
+        assert [held.data(i) for i in range(len(held.places))] == found
         assert [(p.utc_ns, p.clean_point) for p in fragment.places] == [
             (s.utc_ns, s.clean_point) for s in footage.read(ref)
         ]

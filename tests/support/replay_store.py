@@ -199,6 +199,8 @@ class MemoryFragment:
     def data(self, index: int) -> bytes:
         return self._samples[index].data
 
+    def hold(self) -> None: ...
+
     def forget(self) -> None: ...
 
 
