@@ -97,7 +97,8 @@ class RtpStream:
         """The packets of one unit. With `cseq` (low byte of the PLAY's CSeq) they carry the replay extension.
 
         C, E, D and the time stand in the first packet of the unit, T only in an extension on its last packet: a stock
-        client ends the stream behind the packet with T, and would lose the rest of the unit.
+        client ends the stream behind the packet with T, and would lose the rest of the unit. Bare packets all have C, E
+        and the time: by UDP GStreamer takes the time of a unit from its last packet.
         """
         data, configuration = unit.data, unit.configuration
         if configuration is not self._configuration and not self._take(configuration):
@@ -118,17 +119,7 @@ class RtpStream:
             self._refuse(unit, "it has no payload", unit.end or unit.terminal, rtp_time, cseq, out)
             return
         last = len(payloads) - 1
-        # By packet. JPEG has extensions of its own; where both are needed they are one (8.3.3).
-        extensions: dict[int, bytes] = dict(enumerate(getattr(self._packetizer, "extensions", ())))
-        if cseq is not None:
-            ntp = ntp_from_utc(unit.utc_ns)
-            flags = (CLEAN_POINT if unit.clean_point else 0) | (END_OF_SECTION if unit.end else 0)
-            terminal = TERMINAL if unit.terminal else 0
-            discontinuity = DISCONTINUITY if unit.discontinuity or self._owes_discontinuity else 0
-            first = flags | discontinuity | (terminal if last == 0 else 0)
-            extensions[0] = _replay_extension(ntp, first, cseq, extensions.get(0, b""))
-            if terminal and last > 0:
-                extensions[last] = _replay_extension(ntp, flags | terminal, cseq, extensions.get(last, b""))
+        extensions = self._extensions(unit, cseq, last)
         self._owes_discontinuity = False
         self._rtp_time = rtp_time
         marker = MARKER_BIT if self._packetizer.marker_on_last else 0
@@ -160,6 +151,24 @@ class RtpStream:
         self.sequence = sequence
         self.packets += len(payloads)
         self.octets += octets
+
+    def _extensions(self, unit: Unit, cseq: int | None, last: int) -> dict[int, bytes]:
+        """By packet. JPEG has extensions of its own; where both are needed they are one (8.3.3)."""
+        own: dict[int, bytes] = dict(enumerate(getattr(self._packetizer, "extensions", ())))
+        if cseq is None:
+            return own
+        found = own.copy()
+        ntp = ntp_from_utc(unit.utc_ns)
+        flags = (CLEAN_POINT if unit.clean_point else 0) | (END_OF_SECTION if unit.end else 0)
+        terminal = TERMINAL if unit.terminal else 0
+        discontinuity = DISCONTINUITY if unit.discontinuity or self._owes_discontinuity else 0
+        if self.channel is None and not own:
+            found = dict.fromkeys(range(1, last + 1), _replay_extension(ntp, flags, cseq, b""))
+        if terminal and last:
+            found[last] = _replay_extension(ntp, flags | terminal, cseq, own.get(last, b""))
+        first = flags | discontinuity | (0 if last else terminal)
+        found[0] = _replay_extension(ntp, first, cseq, own.get(0, b""))
+        return found
 
     def _take(self, configuration: CodecConfiguration) -> bool:
         """Send this configuration from now on. False: the receiver cannot know what it is."""

@@ -1,9 +1,9 @@
-"""An ONVIF replay client of GStreamer elements for L16; runs on the system's Python, which has gi.
+"""An ONVIF replay client of GStreamer elements for H.264 and L16; runs on the system's Python, which has gi.
 
-    /usr/bin/python3 gst_sound_client.py URI
+    /usr/bin/python3 gst_times_client.py URI tcp|udp
 
-Plays without rate control until all pads have ended, and prints for each block of sound its rate, its first sample and
-its time in nanoseconds, in the order of time.
+Plays without rate control until all pads have ended, and prints for each access unit the clock rate of its pad, its
+first two bytes and its time in nanoseconds, in the order of time.
 """
 
 from __future__ import annotations
@@ -19,22 +19,28 @@ from gi.repository import GLib, Gst  # noqa: E402
 DEADLINE_MS = 30_000
 
 
-def main(uri: str) -> int:
+PROTOCOLS = {"tcp": 4, "udp": 1}
+DEPAY = {"audio": "rtpL16depay", "video": "rtph264depay ! video/x-h264,stream-format=byte-stream,alignment=au"}
+
+
+def main(uri: str, protocol: str) -> int:
     Gst.init(None)
     loop = GLib.MainLoop()
     pipeline = Gst.Pipeline.new()
     source = Gst.ElementFactory.make("rtspsrc")
-    for name, value in (("location", uri), ("protocols", 4), ("onvif-mode", True), ("onvif-rate-control", False)):
+    for name, value in (("location", uri), ("onvif-mode", True), ("onvif-rate-control", False)):
         source.set_property(name, value)
+    source.set_property("protocols", PROTOCOLS[protocol])
     source.set_property("buffer-mode", 0)
     pipeline.add(source)
     found: list[tuple[int, int, int]] = []
     ended: list[bool] = []
 
     def on_pad(_: object, pad: Gst.Pad) -> None:
-        rate = pad.get_current_caps().get_structure(0).get_value("clock-rate")
+        caps = pad.get_current_caps().get_structure(0)
+        rate, depay = caps.get_value("clock-rate"), DEPAY[caps.get_value("media")]
         chain = Gst.parse_bin_from_description(
-            "rtponvifparse ! rtpL16depay ! appsink name=out sync=false emit-signals=true", True
+            f"rtponvifparse ! {depay} ! appsink name=out sync=false emit-signals=true", True
         )
         pipeline.add(chain)
 
@@ -67,6 +73,6 @@ def main(uri: str) -> int:
     return 0 if ended == [True] else 1
 
 
-status = main(sys.argv[1])
+status = main(sys.argv[1], sys.argv[2])
 sys.stdout.flush()
 os._exit(status)  # the change to NULL may hang in GStreamer 1.22

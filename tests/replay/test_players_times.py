@@ -1,4 +1,4 @@
-"""Sound that changes its rate, recorded into one track and replayed to stock players."""
+"""Times and formats as stock players understand them: sound that changes its rate, pictures of many datagrams."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from nvr.media.codecs.l16 import L16Configuration
 from nvr.media.unit import Fragment, Sample
 from nvr.model.recording import TrackType
 from nvr.model.timeline import GapReason
-from nvr.model.tokens import AUDIO001, TrackKey
+from nvr.model.tokens import AUDIO001, VIDEO001, TrackKey
 from tests.replay.test_players import TOKEN, House, house, run
-from tests.support.footage import START
+from tests.support.footage import START, encoded_h264
 from tests.support.gstreamer import SYSTEM_PYTHON, client_missing
 
 __all__ = ["house"]
 
 BLOCKS = 10
 BLOCK_NS = 20_000_000
-CLIENT = Path(__file__).parent.parent / "support" / "gst_sound_client.py"
+CLIENT = Path(__file__).parent.parent / "support" / "gst_times_client.py"
 
 
 def blocks(rate: int, first: int) -> list[bytes]:
@@ -66,10 +66,22 @@ async def test_ffmpeg_hears_what_has_the_first_payload_type_at_its_rate(house: H
 @pytest.mark.skipif(client_missing() is not None, reason=str(client_missing()))
 async def test_gstreamer_in_onvif_mode_hears_all_of_it_each_part_at_its_rate(house: House) -> None:
     await record(house)
-    output = await run(str(SYSTEM_PYTHON), str(CLIENT), house.uri())
+    output = await run(str(SYSTEM_PYTHON), str(CLIENT), house.uri(), "tcp")
     lines = [line.split() for line in output.splitlines()]
     assert [(int(rate), int(number)) for rate, number, _ in lines] == [
         (rate, int.from_bytes(data[:2], "big")) for rate, part in PARTS for data in part
     ], output
     times = [int(at) for _, _, at in lines]
     assert [round((b - a) / BLOCK_NS) for a, b in pairwise(times)] == [1] * (3 * BLOCKS - 1)
+
+
+@pytest.mark.skipif(client_missing() is not None, reason=str(client_missing()))
+async def test_gstreamer_in_onvif_mode_has_the_time_of_each_picture_by_udp(house: House) -> None:
+    """It takes the time of a unit from its last datagram, and the first picture takes ten of them."""
+    video = encoded_h264(30)
+    assert len(video[1][0].data) > 10_000
+    await house.record(VIDEO001, video, START + 1_200_000_000)
+    output = await run(str(SYSTEM_PYTHON), str(CLIENT), house.uri(), "udp")
+    times = [int(line.split()[2]) for line in output.splitlines()]
+    assert [round((at - times[0]) / 40_000_000) for at in times] == list(range(30)), output
+    assert round(times[0] / 1000) == round((START + 2_208_988_800 * 10**9) / 1000)
