@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Protocol, TypeVar
 
 from nvr.model import xpath
 from nvr.model.ptz import PtzFilter
@@ -31,6 +31,7 @@ from nvr.soap.model import (
     ReferenceToken,
     Struct,
     UtcTime,
+    WireType,
     attribute,
     many,
     optional,
@@ -83,6 +84,8 @@ class Searches(Protocol):
     def end(self, token: SearchToken, user: str | None = None) -> UtcNs: ...
 
 
+_Handler = TypeVar("_Handler", bound=Callable[..., Any])
+
 _SESSION = {"MaxMatches": optional(Int), "KeepAliveTime": required(Duration)}
 """What every Find operation ends with."""
 _INTERVAL = {"StartPoint": required(UtcTime), "EndPoint": optional(UtcTime), "Scope": required(types.SearchScope)}
@@ -92,7 +95,15 @@ _RESULTS = {
     "MaxResults": optional(Int),
     "WaitTime": optional(Duration),
 }
-_FOUND = {"SearchToken": required(ReferenceToken)}
+
+
+def _find(name: str, **asked: WireType) -> Callable[[_Handler], _Handler]:
+    found = {"SearchToken": required(ReferenceToken)}
+    return operation(name, AccessClass.READ_MEDIA, request={**asked, **_SESSION}, response=found)
+
+
+def _results(name: str, listed: type[Struct]) -> Callable[[_Handler], _Handler]:
+    return operation(name, AccessClass.READ_MEDIA, request=_RESULTS, response={"ResultList": required(listed)})
 
 
 class Capabilities(Struct):
@@ -148,101 +159,53 @@ class SearchService(Service):
         found = await self._searches.media_attributes(tokens, call.request.Time, call.caller.name)
         return {"MediaAttributes": map(encode_media_attributes, found)}
 
-    @operation(
-        "FindRecordings",
-        AccessClass.READ_MEDIA,
-        request={"Scope": required(types.SearchScope), **_SESSION},
-        response=_FOUND,
-    )
+    @_find("FindRecordings", Scope=required(types.SearchScope))
     def find_recordings(self, call: Call) -> Result:
         scope = decode_scope(call.request.Scope)
         return {"SearchToken": self._searches.find_recordings(scope, _limits(call))}
 
-    @operation(
-        "GetRecordingSearchResults",
-        AccessClass.READ_MEDIA,
-        request=_RESULTS,
-        response={"ResultList": required(types.FindRecordingResultList)},
-    )
+    @_results("GetRecordingSearchResults", types.FindRecordingResultList)
     async def get_recording_search_results(self, call: Call) -> Result:
         state, found = await self._searches.recording_results(_token(call), _wish(call))
-        results = types.FindRecordingResultList(
-            SearchState=state, RecordingInformation=(encode_information(i) for i in found)
-        )
-        return {"ResultList": results}
+        information = map(encode_information, found)
+        return {"ResultList": types.FindRecordingResultList(SearchState=state, RecordingInformation=information)}
 
-    @operation(
+    @_find(
         "FindEvents",
-        AccessClass.READ_MEDIA,
-        request={
-            **_INTERVAL,
-            "SearchFilter": required(search_types.EventFilter),
-            "IncludeStartState": required(Boolean),
-            **_SESSION,
-        },
-        response=_FOUND,
+        **_INTERVAL,
+        SearchFilter=required(search_types.EventFilter),
+        IncludeStartState=required(Boolean),
     )
     async def find_events(self, call: Call) -> Result:
-        asked = call.request
-        wanted = decode_event_filter(asked.SearchFilter)
-        token = await self._searches.find_events(
-            _interval(call), decode_scope(asked.Scope), wanted, asked.IncludeStartState, _limits(call)
-        )
-        return {"SearchToken": token}
+        interval, scope = _interval(call), decode_scope(call.request.Scope)
+        wanted, start_state = decode_event_filter(call.request.SearchFilter), call.request.IncludeStartState
+        return {"SearchToken": await self._searches.find_events(interval, scope, wanted, start_state, _limits(call))}
 
-    @operation(
-        "GetEventSearchResults",
-        AccessClass.READ_MEDIA,
-        request=_RESULTS,
-        response={"ResultList": required(search_types.FindEventResultList)},
-    )
+    @_results("GetEventSearchResults", search_types.FindEventResultList)
     async def get_event_search_results(self, call: Call) -> Result:
         state, found = await self._searches.event_results(_token(call), _wish(call))
-        results = search_types.FindEventResultList(SearchState=state, Result=map(encode_found_event, found))
-        return {"ResultList": results}
+        return _listed(search_types.FindEventResultList, state, map(encode_found_event, found))
 
-    @operation(
-        "FindPTZPosition",
-        AccessClass.READ_MEDIA,
-        request={**_INTERVAL, "SearchFilter": required(search_types.PTZPositionFilter), **_SESSION},
-        response=_FOUND,
-    )
+    @_find("FindPTZPosition", **_INTERVAL, SearchFilter=required(search_types.PTZPositionFilter))
     async def find_ptz_position(self, call: Call) -> Result:
         scope, wanted = decode_scope(call.request.Scope), decode_ptz_filter(call.request.SearchFilter)
         return {"SearchToken": await self._searches.find_positions(_interval(call), scope, wanted, _limits(call))}
 
-    @operation(
-        "GetPTZPositionSearchResults",
-        AccessClass.READ_MEDIA,
-        request=_RESULTS,
-        response={"ResultList": required(search_types.FindPTZPositionResultList)},
-    )
+    @_results("GetPTZPositionSearchResults", search_types.FindPTZPositionResultList)
     async def get_ptz_position_search_results(self, call: Call) -> Result:
         state, found = await self._searches.position_results(_token(call), _wish(call))
-        results = search_types.FindPTZPositionResultList(SearchState=state, Result=map(encode_found_position, found))
-        return {"ResultList": results}
+        return _listed(search_types.FindPTZPositionResultList, state, map(encode_found_position, found))
 
-    @operation(
-        "FindMetadata",
-        AccessClass.READ_MEDIA,
-        request={**_INTERVAL, "MetadataFilter": required(search_types.MetadataFilter), **_SESSION},
-        response=_FOUND,
-    )
+    @_find("FindMetadata", **_INTERVAL, MetadataFilter=required(search_types.MetadataFilter))
     async def find_metadata(self, call: Call) -> Result:
         scope = decode_scope(call.request.Scope)
         wanted = xpath.parse(call.request.MetadataFilter.MetadataStreamFilter)
         return {"SearchToken": await self._searches.find_metadata(_interval(call), scope, wanted, _limits(call))}
 
-    @operation(
-        "GetMetadataSearchResults",
-        AccessClass.READ_MEDIA,
-        request=_RESULTS,
-        response={"ResultList": required(search_types.FindMetadataResultList)},
-    )
+    @_results("GetMetadataSearchResults", search_types.FindMetadataResultList)
     async def get_metadata_search_results(self, call: Call) -> Result:
         state, found = await self._searches.metadata_results(_token(call), _wish(call))
-        results = search_types.FindMetadataResultList(SearchState=state, Result=map(encode_found_metadata, found))
-        return {"ResultList": results}
+        return _listed(search_types.FindMetadataResultList, state, map(encode_found_metadata, found))
 
     @operation(
         "GetSearchState",
@@ -261,6 +224,10 @@ class SearchService(Service):
     )
     def end_search(self, call: Call) -> Result:
         return {"Endpoint": self._searches.end(_token(call), call.caller.name)}
+
+
+def _listed(listed: type[Struct], state: SearchState, found: Iterable[Struct]) -> Result:
+    return {"ResultList": listed(SearchState=state, Result=found)}
 
 
 def _token(call: Call) -> SearchToken:
