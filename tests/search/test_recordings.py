@@ -62,7 +62,7 @@ FILTERS: dict[str, Callable[[Camera], bool]] = {
 
 @pytest.mark.requirement("RS-6.2.4-01", "RS-6.2.4-02", "RS-6.2.4-03", "RS-6.7-06", "RS-6.7-07", "RS-6.8-05")
 @pytest.mark.requirement("RS-6.8-06", "RS-6.3.4-02", "RS-6.18-02", "RS-6.18-04", "RS-6.18-05")
-@settings(max_examples=120)
+@settings(max_examples=60)
 @given(
     CAMERAS, st.sets(st.integers(0, 5)), st.sets(st.sampled_from(["rcv-1", "rcv-2", "urn:a", "rcv-unused"])),
     st.one_of(st.none(), st.sampled_from(list(FILTERS))), st.one_of(st.none(), st.integers(1, 4)),
