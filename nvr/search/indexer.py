@@ -187,8 +187,7 @@ class MetadataIndexer:
                     await self._something_to_do()
                     while await self._round(whole=False):
                         pass
-                    with suppress(TimeoutError):
-                        await asyncio.wait_for(self._hurry.wait(), PAUSE_S)
+                    await _come(self._hurry, PAUSE_S)
         finally:
             if not await self._thread.stop(STOP_S):
                 log.error("the thread that indexes metadata does not end within %.0f s and is left", STOP_S)
@@ -196,8 +195,7 @@ class MetadataIndexer:
     async def _something_to_do(self) -> None:
         first_s = min((retry.at_s for retry in self._retries.values()), default=None)
         left_s = None if first_s is None else max(first_s - self._monotonic(), 0.0)
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._wake.wait(), left_s)
+        await _come(self._wake, left_s)
         self._wake.clear()
 
     async def reach(self) -> None:
@@ -367,3 +365,11 @@ class MetadataIndexer:
                 "the index of camera events is being made: %d tracks are not complete before %s", complete.older, since
             )
             self._told_at_s = now_s + _TOLD_EVERY_S
+
+
+async def _come(event: asyncio.Event, within_s: float | None) -> None:
+    """Until it is set, or the time is over. (`asyncio.wait_for` of Python 3.11 loses a cancellation that comes together
+    with the event, and a stop would wait in vain.)"""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(within_s):
+            await event.wait()

@@ -15,6 +15,7 @@ from nvr.model.ptz import PtzVector
 from nvr.model.recorded import RecordedMessage
 from nvr.model.time import UtcNs
 from nvr.model.tokens import TrackKey
+from nvr.storage.event_pages import BATCH
 from nvr.storage.event_rows import OTHER_TOPICS, Documents, Stream
 from nvr.storage.message_bodies import (
     body_of,
@@ -53,8 +54,6 @@ MAX_SPACES = 16
 """Spaces of positions that are known of such a file."""
 MAX_TEXT = 64 << 10
 """Characters of the words of one file."""
-BATCH = 500
-"""Numbers in one statement: databases bound the parameters."""
 _REMEMBERED = 8192
 _VOCABULARIES = 256
 

@@ -10,30 +10,28 @@ from __future__ import annotations
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import sqlalchemy as sa
 
 from nvr.model.errors import StorageError
-from nvr.model.ptz import PanTilt, PtzVector, Zoom
 from nvr.model.recorded import RecordedMessage
 from nvr.model.search import SearchInterval
 from nvr.model.time import UtcNs
 from nvr.model.tokens import RecordingToken, TrackKey, TrackToken
-from nvr.storage.database import Database, DatabaseDamaged, History, keep_aside
+from nvr.storage import event_pages
+from nvr.storage.database import Database, DatabaseDamaged, History, Statement, keep_aside
 from nvr.storage.event_forgetting import forget_some
+from nvr.storage.event_pages import BATCH
 from nvr.storage.event_rows import Documents, EventRow, IndexedFile, Place, PositionRow, Stream
-from nvr.storage.event_writing import BATCH, Known, Writing, batches, remember
+from nvr.storage.event_writing import Known, Writing, batches, remember
 from nvr.storage.message_bodies import item_digest, message_of, topic_of, words_of
 from nvr.storage.schema import (
-    camera_events,
     message_items,
     messages,
     metadata_files,
     metadata_tracks,
-    positions,
     streams,
     vocabularies,
 )
@@ -167,35 +165,8 @@ class EventIndex:
     ) -> list[EventRow]:
         """Of each stream, or each message, at most `each` events inside the interval, the next ones behind `after` in
         its direction, in that order."""
-        e, x = camera_events, camera_events.alias("x")
-        column = e.c.message if by_message else e.c.stream
-        of = x.c.message if by_message else x.c.stream
-        parents = messages if by_message else streams
-        order: list[Any] = [x.c.time_ns, x.c.file, x.c.place]
-        if interval.backward:
-            order = [o.desc() for o in order]
-        # One short descent of the index for each number, all in one statement.
-        next_ones = (
-            sa.select(x.c.id)
-            .where(of == parents.c.id, *_range(x, interval, after))
-            .order_by(*order)
-            .limit(each)
-            .correlate(parents)
-        )
-        joined = parents.join(e, e.c.id.in_(next_ones.scalar_subquery()))
-        query = sa.select(e.c.time_ns, e.c.file, e.c.place, e.c.stream, e.c.message, e.c.utc_ns).select_from(joined)
-        rows: list[EventRow] = []
         with self._database.read() as connection:
-            for batch in batches(numbers):
-                if len(batch) == 1:  # as all but the first page of a walk
-                    alone = sa.select(*query.selected_columns).where(column == batch[0], *_range(e, interval, after))
-                    ordered = [getattr(e.c, name) for name in ("time_ns", "file", "place")]
-                    alone = alone.order_by(*([o.desc() for o in ordered] if interval.backward else ordered))
-                    rows += map(EventRow._make, connection.execute(alone.limit(each)))
-                else:
-                    rows += map(EventRow._make, connection.execute(query.where(parents.c.id.in_(batch))))
-        rows.sort(reverse=interval.backward)
-        return rows
+            return event_pages.events(connection, numbers, interval, after, each, by_message)
 
     def last_events(self, numbers: Sequence[int], at_ns: UtcNs) -> list[EventRow]:
         """Of each stream the last event at or before an instant."""
@@ -204,10 +175,9 @@ class EventIndex:
     def messages_with(self, name: str, value: str, most: int) -> list[int] | None:
         """The messages with this simple item, or a few that only seem to have it; None where there are more than
         `most`."""
-        c = message_items.c
-        query = sa.select(c.message).where(c.item == item_digest(name, value)).limit(most + 1)
         with self._database.read() as connection:
-            found = list(connection.execute(query).scalars())
+            rows = _WITH_ITEM.rows(connection, item=item_digest(name, value), most=most + 1)
+        found = [number for (number,) in rows]
         return found if len(found) <= most else None
 
     def message(self, number: int) -> RecordedMessage | None:
@@ -215,10 +185,10 @@ class EventIndex:
         known = self._contents.get(number)
         if known is None:
             with self._database.read() as connection:
-                body = connection.execute(sa.select(messages.c.body).where(messages.c.id == number)).scalar()
-            if body is None:
+                rows = _BODY.rows(connection, number=number)
+            if not rows:
                 return None
-            known = message_of(body)
+            known = message_of(rows[0][0])
             with self._lock:
                 remember(self._contents, number, known)
         return known
@@ -231,17 +201,8 @@ class EventIndex:
         self, tracks: Sequence[int], interval: SearchInterval, after: Place | None, each: int
     ) -> list[PositionRow]:
         """Of each track at most `each` positions, as `events`."""
-        c, rows = positions.c, []
-        order: list[Any] = [c.time_ns, c.file]
-        if interval.backward:
-            order = [o.desc() for o in order]
-        query = sa.select(positions).order_by(*order).limit(each)
         with self._database.read() as connection:
-            for track in tracks:
-                where = (c.track == track, *_range(positions, interval, after))
-                rows += [_position_row(row) for row in connection.execute(query.where(*where))]
-        rows.sort(key=lambda row: row.where, reverse=interval.backward)
-        return rows
+            return event_pages.positions_of(connection, tracks, interval, after, each)
 
     def words(self, file_ids: Sequence[str], *, whole: bool = True) -> dict[str, frozenset[str]]:
         """The words of files that have been read to their end, or as far as they have been read where `whole` is not
@@ -257,28 +218,10 @@ class EventIndex:
         return found
 
 
-def _range(table: Any, interval: SearchInterval, after: Place | None) -> Iterable[sa.ColumnElement[bool]]:
-    """Inside the interval, and behind a place in its direction. The bounds on time alone let the index seek."""
-    c = table.c
-    low, high = max(interval.earliest_ns, -_MOST_NS), min(interval.latest_ns, _MOST_NS)
-    yield from (c.time_ns >= low, c.time_ns <= high)
-    if after is None:
-        return
-    time_ns, file, place = after
-    if interval.backward:
-        yield c.time_ns <= time_ns
-        later: list[Any] = [c.time_ns < time_ns, c.file < file]
-        same = c.file == file
-        more = c.place < place if "place" in c else sa.false()
-    else:
-        yield c.time_ns >= time_ns
-        later = [c.time_ns > time_ns, c.file > file]
-        same = c.file == file
-        more = c.place > place if "place" in c else sa.false()
-    yield sa.or_(*later, sa.and_(same, more))
-
-
-def _position_row(row: Any) -> PositionRow:
-    pan_tilt = None if row.pan is None else PanTilt(row.pan, row.tilt, row.pan_tilt_space)
-    zoom = None if row.zoom is None else Zoom(row.zoom, row.zoom_space)
-    return PositionRow(row.time_ns, row.file, row.track, PtzVector(pan_tilt, zoom))
+_WITH_ITEM = Statement(
+    sa.select(message_items.c.message)
+    .where(message_items.c.item == sa.bindparam("item"))
+    .order_by(message_items.c.message)
+    .limit(sa.bindparam("most"))
+)
+_BODY = Statement(sa.select(messages.c.body).where(messages.c.id == sa.bindparam("number")))
