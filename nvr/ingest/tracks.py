@@ -233,6 +233,7 @@ class Tracks:
         info = stream.info
         if info.track_type is not binding.track_type:
             return f"stream {info.index} ({info.encoding}) does not fit into a track of type {binding.track_type}"
+        # A track has one encoding. Sound may change its rate and channels: replay has a payload type for each.
         held = self._storage.configuration(binding.key)
         if held is not None and held.encoding != info.encoding:
             return INCOMPATIBLE_STREAM

@@ -13,7 +13,7 @@ from nvr.model.time import NS, UtcNs, utc_from_ntp
 from nvr.replay.live import LiveMount, LiveSink, LiveStream
 from nvr.replay.mounts import Mounts, PlayRequest
 from nvr.replay.server import RtspServer
-from tests.support.replay_store import PlainAudio, PlainVideo, plain_packetizer
+from tests.support.replay_store import ParameterVideo, PlainAudio, PlainVideo, plain_packetizer
 from tests.support.rtsp_client import Packet, RtspClient, until
 from tests.support.udp_client import ClientPorts
 
@@ -269,3 +269,28 @@ async def test_what_a_viewer_was_handed_is_little_and_the_rest_counts_for_its_li
     assert mount.dropped == 10 + 17
     assert [len(await playback.source.units()) for _ in range(10)] == [1] * 10
     playback.source.close()
+
+
+async def test_parameter_sets_that_changed_behind_the_description_come_in_band_each_time() -> None:
+    """The client knows what DESCRIBE said, whatever the camera has sent between that and SETUP."""
+
+    class Changing(Source):
+        sets = "AQID"
+
+        def streams(self) -> Sequence[LiveStream]:
+            return (LiveStream("video", ParameterVideo(sets=self.sets)),)
+
+    source = Changing()
+    server = RtspServer(Mounts(live={"camera": LiveMount(source)}), packetizers=plain_packetizer(1000))
+    await server.start("127.0.0.1", 0)
+    client = await RtspClient.connect(server.port)
+    assert b"sprop-parameter-sets=AQID" in (await client.request("DESCRIBE", "/live/camera")).body
+    source.sets = "BAUG"
+    await client.set_up("/live/camera", "video")
+    await client.request("PLAY", "/live/camera")
+    for name in ("I1", "P2", "I3"):
+        source.emit(name)
+    found = [p.payload for p in await client.packets(3)]
+    assert found == [b"\0\0\0\3\4\5\6I1", b"P2", b"\0\0\0\3\4\5\6I3"]
+    await client.close()
+    await server.stop()

@@ -9,8 +9,9 @@ from pathlib import Path
 import av
 import pytest
 
+from nvr.ingest.pipeline import TrackPipeline
 from nvr.media.codecs.l16 import L16Configuration
-from nvr.media.unit import Fragment, Sample
+from nvr.media.unit import Sample
 from nvr.model.recording import TrackType
 from nvr.model.timeline import GapReason
 from nvr.model.tokens import AUDIO001, VIDEO001, TrackKey
@@ -34,16 +35,17 @@ PARTS = [(8000, blocks(8000, 1000)), (16_000, blocks(16_000, 2000)), (8000, bloc
 
 
 async def record(house: House) -> None:
-    recorder = house.engine.recorder(TrackKey(TOKEN, AUDIO001), TrackType.AUDIO)
-    at = START
-    for rate, data in PARTS:
-        samples = [Sample(at + i * BLOCK_NS, d, True) for i, d in enumerate(data)]
-        at += BLOCKS * BLOCK_NS
-        assert recorder.append(Fragment(L16Configuration(rate), samples, at))
-        recorder.end_run(GapReason.CONFIGURATION_CHANGED if at < START + 30 * BLOCK_NS else GapReason.JOB_STOPPED)
+    key = TrackKey(TOKEN, AUDIO001)
+    pipeline = TrackPipeline(house.engine.recorder(key, TrackType.AUDIO), TrackType.AUDIO)
+    for n, (rate, data) in enumerate(PARTS):
+        for i, block in enumerate(data):
+            at = START + (n * BLOCKS + i) * BLOCK_NS
+            pipeline.push(Sample(at, block, True), L16Configuration(rate))
+    pipeline.end_run(GapReason.JOB_STOPPED)
     await house.engine.flush()
-    assert len({run.run_id for run in house.engine.timeline(TrackKey(TOKEN, AUDIO001)).runs}) == 3
-    assert not house.engine.timeline(TrackKey(TOKEN, AUDIO001)).gaps()
+    timeline = house.engine.timeline(key)
+    assert [run.end_reason for run in timeline.runs] == [GapReason.CONFIGURATION_CHANGED] * 2 + [GapReason.JOB_STOPPED]
+    assert timeline.gaps() == ()
 
 
 def heard(uri: str) -> tuple[int, bytes]:
