@@ -87,7 +87,7 @@ def pages(page: Any) -> list[TrackFileRow]:
     return found
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(CHANGES, max_size=25))
 def test_readers_see_the_same_whether_changes_could_be_written_or_wait(changes: list[tuple[str, int, Any]]) -> None:
     inner, model = IndexInMemory(), IndexInMemory()

@@ -25,11 +25,13 @@ _READY = re.compile(
 class DaemonProcess:
     """Starts at once and returns when the daemon has printed its line; `stop` ends it and gives its status."""
 
-    def __init__(self, data: Path, config: str = "", *, timeout_s: float = 30, wait: bool = True) -> None:
-        """Without `wait` it is not ready yet, and good only to be killed."""
+    def __init__(
+        self, data: Path, config: str = "", *, timeout_s: float = 30, wait: bool = True, module: str = "nvr"
+    ) -> None:
+        """Without `wait` it is not ready yet, and good only to be killed. `module` is run as `nvr` is."""
         self.data = data
         self._timeout_s = timeout_s
-        command = [sys.executable, "-m", "nvr", "serve", "--data", str(data)]
+        command = [sys.executable, "-m", module, "serve", "--data", str(data)]
         command += ["--http", "127.0.0.1:0", "--rtsp", "127.0.0.1:0"]
         if config:
             config_file = data.parent / f"{data.name}.toml"
