@@ -480,6 +480,12 @@ class IngestEngine:
 
         return unwatch
 
+    def retry(self, token: ReceiverToken) -> bool:
+        """Somebody waits for this receiver: the next attempt is made sooner. False where that may not be (a camera that
+        has refused the password), or the receiver is not to be connected."""
+        source = self._sources.get(token)
+        return source is not None and source.retry()
+
     def _make_at_once(self, token: ReceiverToken) -> None:
         """Whether somebody watches has changed."""
         if self._running:

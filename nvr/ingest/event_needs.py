@@ -43,10 +43,11 @@ def excesses(
     above = [key for key, need in needs.items() if need > min(most_bytes, limit)]
     if above:
         worst = max(above, key=lambda key: needs[key])
+        others = f" (and {len(above) - 1} other tracks)" if len(above) > 1 else ""
         yield (
-            f"{label(worst)} needs about {_mib(needs[worst])} MiB for what lies before its events, at 4 Mbit/s of "
-            f"pictures, and {len(above) - 1} other tracks as well need more than a track may have "
-            f"(ingest.pipeline.event_buffer, {_mib(most_bytes)} MiB): the oldest of it will be dropped"
+            f"{label(worst)}{others} needs about {_mib(needs[worst])} MiB for what lies before its events, at 4 Mbit/s "
+            f"of pictures, and a track may have {_mib(most_bytes)} MiB (ingest.pipeline.event_buffer): the oldest will "
+            "be dropped"
         )
     total = sum(min(need, most_bytes) for need in needs.values())
     if total > limit - limit // 4:

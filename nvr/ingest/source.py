@@ -112,6 +112,11 @@ class Source:
         self._refusals = BackOff(settings.refused_back_off_ns, settings.refused_back_off_maximum_ns, random.uniform)
         self._pause_ns = 0
         """Behind the attempt or session that has ended last."""
+        self._paused_at: int | None = None
+        """Since when the next attempt is waited for."""
+        self._sooner: asyncio.TimerHandle | None = None
+        self._refused = False
+        """The camera has refused the password."""
         self._silent_udp = silent_udp
         self._last_offers: Sequence[LiveOffer] = ()
         self._watching = Watching()
@@ -154,6 +159,7 @@ class Source:
         self._in_grace = {k for k in self._tracks.keys if self.track_state(k)[0] is RecordingJobState.ACTIVE}
         self._grace_until = self._times.monotonic() + self._settings.configure_grace_ns
         self.error = None
+        self._refused = False
         self._silent_udp.pop(self.token, None)
         self._back_off.reset()
         self._refusals.reset()
@@ -291,8 +297,25 @@ class Source:
         if not self._pause_ns:
             return
         logger.info("receiver %s: next attempt in %.1f s", self.token, self._pause_ns / NS)
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._wake.wait(), self._pause_ns / NS)
+        self._paused_at = self._times.monotonic()
+        try:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), self._pause_ns / NS)
+        finally:
+            self._paused_at = None
+            if self._sooner is not None:
+                self._sooner.cancel()
+                self._sooner = None
+
+    def retry(self) -> bool:
+        """Somebody waits for this camera: the next attempt comes as soon as the first back-off allows, however often
+        this is asked. False where the password was refused: cameras lock accounts."""
+        if self._stopping or self._refused:
+            return False
+        if self._paused_at is not None and self._sooner is None:
+            wait_ns = self._paused_at + self._settings.back_off_ns - self._times.monotonic()
+            self._sooner = asyncio.get_running_loop().call_later(max(wait_ns, 0) / NS, self._wake.set)
+        return True
 
     async def _connect_and_hold(self) -> None:
         """One attempt, and the session that it gives until that ends. Camera faults end in `error`."""
@@ -340,7 +363,8 @@ class Source:
     def _failed(self, error: SourceError) -> None:
         """An attempt has come to nothing."""
         reason = str(error)
-        if isinstance(error, CredentialsRefused):
+        self._refused = isinstance(error, CredentialsRefused)
+        if self._refused:
             self._pause_ns = self._refusals.pause_ns()
             reason += (
                 f"; it is asked again in {self._pause_ns // NS} s, slowly, because cameras lock accounts behind many "

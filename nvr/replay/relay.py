@@ -48,12 +48,20 @@ class Receivers(Protocol):
     def watch(self, token: ReceiverToken, tap: Relay, /) -> Callable[[], None]:
         """Tell `tap` of the receiver's sessions and samples until the answer is called."""
 
+    def retry(self, token: ReceiverToken, /) -> bool:
+        """Somebody waits for the receiver, whose last attempt has failed or whose connection was lost. False: it will
+        not be tried soon."""
+
 
 class Relay:
     """One receiver that is watched: a LiveSource for its mount, and what ingest tells its news to."""
 
-    def __init__(self, token: ReceiverToken, on_idle: Callable[[], None], linger_s: float) -> None:
+    def __init__(
+        self, token: ReceiverToken, on_idle: Callable[[], None], linger_s: float, retry: Callable[[], bool]
+    ) -> None:
         self.mount = LiveMount(self)
+        self._retry = retry
+        self._failures = 0
         self._token = token
         self._on_idle = on_idle
         self._linger_s = linger_s
@@ -85,6 +93,7 @@ class Relay:
 
     def lost(self, reason: str, /) -> None:
         self._connected, self._failure = False, reason
+        self._failures += 1
         self._changed.set()
 
     # -- towards the mount
@@ -106,12 +115,14 @@ class Relay:
         return unsubscribe
 
     async def present(self, connect_s: float) -> Presentation:
-        """Raises RequestRefused (503) where the camera does not answer."""
+        """Raises RequestRefused (503) where the camera does not answer. One that is between two attempts is tried
+        again, and that attempt waited for."""
         self._asking += 1
+        failures = self._failures if self._failure is not None and self._retry() else -1
         try:
             async with asyncio.timeout(connect_s):
                 while not (self._connected and all(self._configurations.values())):
-                    if self._failure is not None:
+                    if self._failure is not None and self._failures != failures:
                         raise RequestRefused(503, f"receiver {self._token}: {self._failure}")
                     self._changed.clear()
                     await self._changed.wait()
@@ -205,7 +216,7 @@ class RelayMounts:
         if configuration.mode is ReceiverMode.NEVER_CONNECT or not configuration.media_uri:
             why = "is in mode NeverConnect" if configuration.media_uri else "has no MediaUri yet"
             raise RequestRefused(503, f"receiver {token} {why}")
-        relay = Relay(token, lambda: self._let_go(token), self._linger_s)
+        relay = Relay(token, lambda: self._let_go(token), self._linger_s, lambda: self._receivers.retry(token))
         unwatch = self._receivers.watch(token, relay)
         self._relays[token] = relay, unwatch
         relay.rest()

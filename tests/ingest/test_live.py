@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import struct
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -245,3 +246,34 @@ async def test_who_begins_to_watch_a_flowing_stream_has_the_camera_asked_for_a_k
         assert not any(pli in report for _, report in camera.raw_reports)
         house.engine.watch(RECEIVER, house.tap)
         await until(lambda: any(pli in report for _, report in camera.raw_reports))
+
+
+async def test_who_waits_for_a_camera_has_it_tried_sooner_and_not_more_often_than_the_first_back_off() -> None:
+    settings = dataclasses.replace(QUICK, back_off_ns=60 * MS, back_off_maximum_ns=3600 * NS)
+    house = House(settings)
+    await house.engine.start()
+    async with Camera([h264_track()]) as camera:
+        uri = camera.uri
+    house.apply(a_receiver(uri, mode=ReceiverMode.ALWAYS_CONNECT))
+    source = house.engine._sources[RECEIVER]
+    for _ in range(12):  # the pause would be minutes by now
+        await until(lambda: source._paused_at is not None)
+        began, failed = time.monotonic_ns(), house.engine.counters()[RECEIVER].failed_attempts
+        assert all(house.engine.retry(RECEIVER) for _ in range(100))
+        await until(lambda n=failed: house.engine.counters()[RECEIVER].failed_attempts > n)  # type: ignore[misc]
+        assert time.monotonic_ns() - began > 20 * MS
+    await house.engine.stop()
+    assert not house.engine.retry(RECEIVER)
+
+
+async def test_a_camera_that_has_refused_the_password_is_not_asked_sooner() -> None:
+    house = House()
+    await house.engine.start()
+    async with Camera([h264_track()], username="u", password="right", schemes=("Digest",)) as camera:
+        house.apply(a_receiver(camera.uri.replace("//", "//u:wrong@"), mode=ReceiverMode.ALWAYS_CONNECT))
+        await until(lambda: house.engine.counters()[RECEIVER].failed_attempts == 1)
+        assert not house.engine.retry(RECEIVER)
+        house.apply(a_receiver(camera.uri.replace("//", "//u:right@"), mode=ReceiverMode.ALWAYS_CONNECT))
+        await camera.playing()
+        assert house.engine.retry(RECEIVER)
+        await house.engine.stop()

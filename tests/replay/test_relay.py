@@ -45,6 +45,8 @@ class Cameras:
         }
         self.tap: Relay | None = None
         self.watched = 0
+        self.retried = 0
+        self.on_retry: Callable[[], bool] = lambda: False
         self.on_watch: Callable[[Relay], None] = lambda relay: relay.connected((VIDEO, AUDIO))
 
     def find(self, token: str) -> Receiver | None:
@@ -60,6 +62,10 @@ class Cameras:
 
     def unwatch(self) -> None:
         self.tap = None
+
+    def retry(self, token: ReceiverToken, /) -> bool:
+        self.retried += 1
+        return self.on_retry()
 
     def send(self, data: str, stream: int = 0, configuration: CodecConfiguration | None = None) -> None:
         assert self.tap is not None
@@ -170,6 +176,42 @@ async def test_a_camera_that_does_not_answer_is_503_with_the_reason_in_the_log(
     cameras.on_watch = lambda relay: None
     assert (await client.request("DESCRIBE", PATH)).status == 503
     assert "gives no stream within 0.3 s" in caplog.text
+
+
+@pytest.mark.parametrize(("comes", "status"), [(True, 200), (False, 503)])
+async def test_a_camera_between_two_attempts_is_tried_again_and_the_outcome_waited_for(
+    client: RtspClient, cameras: Cameras, mounts: RelayMounts, comes: bool, status: int
+) -> None:
+    mounts.connect_s = 10  # not what ends the wait
+    mounts._linger_s = 10
+    cameras.on_watch = lambda relay: relay.lost("the cable is cut")
+    assert (await client.request("DESCRIBE", PATH)).status == 503
+    assert cameras.retried == 0, "it has just been tried"
+
+    def retry() -> bool:
+        tap = cameras.tap
+        assert tap is not None
+        outcome = (lambda: tap.connected((VIDEO, AUDIO))) if comes else (lambda: tap.lost("it is cut still"))
+        asyncio.get_running_loop().call_later(0.05, outcome)
+        return True
+
+    cameras.on_retry = retry
+    assert (await client.request("DESCRIBE", PATH)).status == status
+    assert cameras.retried == 1
+    mounts.relay(TOKEN).close()
+    mounts._let_go(TOKEN)
+
+
+async def test_a_camera_that_may_not_be_tried_soon_is_503_at_once(
+    client: RtspClient, cameras: Cameras, mounts: RelayMounts
+) -> None:
+    mounts.connect_s = 100
+    mounts._linger_s = 10
+    cameras.on_watch = lambda relay: relay.lost("the password is refused")
+    for asked in range(2):
+        assert (await client.request("DESCRIBE", PATH)).status == 503
+        assert cameras.retried == asked
+    mounts._let_go(TOKEN)
 
 
 @pytest.mark.parametrize(("token", "status"), [("rcv-unknown", 404), ("rcv-never", 503), ("rcv-empty", 503)])
