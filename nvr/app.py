@@ -281,7 +281,7 @@ class Daemon:
         publisher = Publisher(broker, recorder.control, storage.timeline, recorder.ingest.changed_receivers)
         publisher.start(state.now.receivers.values(), storage.volumes())
         held = recorder.ingest.memory
-        event_recording = EventRecording(broker, state.now.jobs.values(), held)
+        event_recording = EventRecording(broker, state.now.jobs.values(), held, recorder.ingest.label)
         recorder.ingest.gates = event_recording
         documents = event_recording.documents
         await parts.enter("events of cameras", running(documents.run(), "the events of cameras"))

@@ -21,11 +21,18 @@ from nvr.model.tokens import JobToken, ReceiverToken
 class EventRecording:
     """The gates of the jobs with an EventFilter. Belongs to the event loop."""
 
-    def __init__(self, broker: Broker, jobs: Iterable[RecordingJob], memory: HeldMemory) -> None:
-        """`jobs` are those configured at the start; documents that wait to be read count in `memory`."""
+    def __init__(
+        self,
+        broker: Broker,
+        jobs: Iterable[RecordingJob],
+        memory: HeldMemory,
+        label: Callable[[ReceiverToken], str] = str,
+    ) -> None:
+        """`jobs` are those configured at the start; documents that wait to be read count in `memory`; `label` is what
+        log lines call a receiver."""
         self._broker = broker
         self._conditions = EventConditions(_gate, self._own)
-        self.documents = EventDocuments(self._conditions.heard_from, memory)
+        self.documents = EventDocuments(self._conditions.heard_from, memory, label)
         for job in jobs:
             self.changed(None, job)
         broker.watcher = self._told

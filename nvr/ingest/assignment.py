@@ -172,6 +172,10 @@ class Assignment:
         """The tracks that a receiver feeds."""
         return self._bindings.get(receiver, _NOTHING)
 
+    def recording_with(self, receiver: ReceiverToken) -> RecordingToken | None:
+        """A recording with a job that names this receiver, active or not."""
+        return next((token for token in self._jobs_of if self._names(token, receiver)), None)
+
     def due_for(self, receiver: ReceiverToken) -> list[RecordingToken]:
         """Recordings whose settling can concern this receiver."""
         if not self.due:

@@ -24,6 +24,7 @@ from nvr.ingest.gate import EventGate, Gates, NoGates
 from nvr.ingest.handover import HandOvers
 from nvr.ingest.live import LiveOffer, LiveTap
 from nvr.ingest.memory import HeldMemory
+from nvr.ingest.names import named
 from nvr.ingest.settings import IngestSettings, Times
 from nvr.ingest.source import Source, Watcher
 from nvr.ingest.subscriptions import Subscriptions
@@ -140,7 +141,7 @@ class IngestEngine:
         )
         for token, result in zip(sources, ended, strict=True):
             if isinstance(result, BaseException):
-                _log_fault(token, result)
+                _log_fault(self.label(token), result)
         while self._leaving:
             await asyncio.wait(set(self._leaving))
 
@@ -181,8 +182,15 @@ class IngestEngine:
                 logger.warning("%s", told)
             self._told.add(told)
 
-    def _name_of(self, recording: RecordingToken) -> str:
-        found = self._assignment.recordings.get(recording)
+    def label(self, token: ReceiverToken) -> str:
+        """A receiver for people: with the name of the camera that it records, where there is one."""
+        for recording in {key.recording: None for key in self._assignment.bindings(token)}:
+            if name := self._name_of(recording):
+                return named(token, name)
+        return named(token, self._name_of(self._assignment.recording_with(token)))
+
+    def _name_of(self, recording: RecordingToken | None) -> str:
+        found = None if recording is None else self._assignment.recordings.get(recording)
         return "" if found is None else found.configuration.source.name
 
     def _slice_end(self) -> int:
@@ -332,6 +340,7 @@ class IngestEngine:
             watcher=lambda: self.watcher,
             gates=lambda: self.gates,
             memory=self.memory,
+            label=partial(self.label, receiver.token),
         )
 
     def _dismiss(self, source: Source) -> None:
@@ -354,7 +363,7 @@ class IngestEngine:
             total = self._past.get(source.token, ReceiverCounters()) + source.counters()
             self._past[source.token] = replace(total, clock_overruled=False)
         if not task.cancelled() and (error := task.exception()) is not None:
-            _log_fault(source.token, error)
+            _log_fault(self.label(source.token), error)
 
     # -- what is -----------------------------------------------------------------------------------------------------
 
@@ -504,5 +513,5 @@ class IngestEngine:
         return self._trust
 
 
-def _log_fault(token: ReceiverToken, error: BaseException) -> None:
-    logger.error("receiver %s: fault while disconnecting", token, exc_info=error)
+def _log_fault(label: str, error: BaseException) -> None:
+    logger.error("receiver %s: fault while disconnecting", label, exc_info=error)

@@ -43,13 +43,20 @@ class _Queue:
 class EventDocuments:
     """Belongs to the event loop. `tell` gets each notification with the time of its document in the footage."""
 
-    def __init__(self, tell: Callable[[ReceiverToken, Notification, UtcNs], None], memory: HeldMemory) -> None:
+    def __init__(
+        self,
+        tell: Callable[[ReceiverToken, Notification, UtcNs], None],
+        memory: HeldMemory,
+        label: Callable[[ReceiverToken], str] = str,
+    ) -> None:
+        """`label` is what log lines call a receiver."""
         self.unread: Counter[ReceiverToken] = Counter()
         """Documents that could hold events and could not be read."""
         self.dropped: Counter[ReceiverToken] = Counter()
         """Documents that were not read because too many waited."""
         self._tell = tell
         self._memory = memory
+        self._label = label
         self._queues: dict[ReceiverToken, _Queue] = {}
         """In the order in which their turn comes; a camera for which nothing waits has none."""
         self._some = asyncio.Event()
@@ -93,7 +100,7 @@ class EventDocuments:
             logger.error(
                 "receiver %s: its metadata come faster than they can be read for events, or memory is full: documents "
                 "are passed over (%d bytes wait)",
-                receiver,
+                self._label(receiver),
                 queue.size,
             )
 
@@ -118,7 +125,7 @@ class EventDocuments:
                 try:
                     await self._next(receiver, queue)
                 except Exception:  # a fault of ours in one document must not end event recording for all cameras
-                    logger.exception("receiver %s: a document of events is lost", receiver)
+                    logger.exception("receiver %s: a document of events is lost", self._label(receiver))
                 if self._queues.get(receiver) is queue:
                     self._done(receiver, queue)
             self._some.clear()
@@ -152,7 +159,7 @@ class EventDocuments:
             self.unread[receiver] += 1
             if receiver not in self._complained:
                 self._complained.add(receiver)
-                logger.warning("receiver %s: its events cannot be read: %s", receiver, error)
+                logger.warning("receiver %s: its events cannot be read: %s", self._label(receiver), error)
         return found
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from nvr.ingest.names import named
 from nvr.model.time import UtcNs
 from nvr.model.tokens import RecordingToken, TrackKey
 
@@ -130,8 +131,7 @@ class HeldMemory:
 
     def label(self, key: TrackKey) -> str:
         """A track for people: with the name of its camera."""
-        name = self.name_of(key.recording)
-        return f"{key} ({name})" if name else str(key)
+        return named(key, self.name_of(key.recording))
 
     def buffers(self) -> list[EventBuffer]:
         """Of the tracks that wait for an event now, and of those that have lost something while they did."""

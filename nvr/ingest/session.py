@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import struct
+from collections.abc import Callable
 
 from nvr.ingest.clock import SessionClock, Verdict
 from nvr.ingest.connection import CameraConnection
@@ -47,7 +48,10 @@ class Session:
         cname: str,
         ssrc: int,
         memory: HeldMemory | None = None,
+        label: Callable[[], str] = lambda: "",
     ) -> None:
+        """`label` is what log lines call the receiver."""
+        self._label = label
         self.clock = SessionClock(settings.clock)
         self.streams: list[SessionStream] = []
         self.closed: asyncio.Future[SourceError] = asyncio.get_running_loop().create_future()
@@ -140,9 +144,9 @@ class Session:
                 if not self._fetch(buffer):
                     break
         except SourceError as e:
-            logger.debug("%s: at the end: %s", self._peer, e)  # why it ends has been told
+            logger.debug("%s: at the end: %s", self._logged, e)  # why it ends has been told
         except Exception:
-            logger.exception("%s: what was received last is lost", self._peer)
+            logger.exception("%s: what was received last is lost", self._logged)
 
     def _fetch(self, buffer: memoryview) -> bool:
         assert self._playing is not None
@@ -200,7 +204,7 @@ class Session:
             return False
         except Exception as e:
             # A fault of ours that one camera has found ends its session; the drain goes on with the others.
-            logger.exception("%s: unexpected fault", self._peer)
+            logger.exception("%s: unexpected fault", self._logged)
             self.fail(SourceError(f"{self._peer}: internal fault: {type(e).__name__}"))
             return False
         return more and not self.closed.done()
@@ -282,7 +286,7 @@ class Session:
             logger.warning(
                 "%s: %d datagrams were dropped by this machine, because they were not fetched in time: it is too busy, "
                 "or net.core.rmem_max too small",
-                self._peer,
+                self._logged,
                 overruns - self.overruns,
             )
         self.overruns = overruns
@@ -374,4 +378,9 @@ class Session:
         return str(self._playing.connection.endpoint)
 
     def _name(self, stream: SessionStream) -> str:
-        return f"{self._peer}, stream {stream.info.index} ({stream.info.encoding})"
+        return f"{self._logged}, stream {stream.info.index} ({stream.info.encoding})"
+
+    @property
+    def _logged(self) -> str:
+        label = self._label()
+        return f"receiver {label}, {self._peer}" if label else self._peer

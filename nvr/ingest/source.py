@@ -89,9 +89,12 @@ class Source:
         watcher: Callable[[], Watcher | None] = lambda: None,
         gates: Callable[[], Gates] = NoGates,
         memory: HeldMemory | None = None,
+        label: Callable[[], str] | None = None,
     ) -> None:
+        """`label` is what log lines call the receiver."""
         self.token = receiver.token
         self.configuration: ReceiverConfiguration = receiver.configuration
+        self._label = label or (lambda: str(self.token))
         self._state = ReceiverState.NOT_CONNECTED
         self._watcher = watcher
         self._gates = gates
@@ -238,7 +241,7 @@ class Source:
         try:
             what(watcher)
         except Exception:  # who is told of a connection must not end it
-            logger.exception("receiver %s: its state could not be told", self.token)
+            logger.exception("receiver %s: its state could not be told", self._label())
 
     def tracks_changed(self) -> bool:
         """Whether a track has another state than when this was asked last."""
@@ -296,7 +299,7 @@ class Source:
     async def _pause(self) -> None:
         if not self._pause_ns:
             return
-        logger.info("receiver %s: next attempt in %.1f s", self.token, self._pause_ns / NS)
+        logger.info("receiver %s: next attempt in %.1f s", self._label(), self._pause_ns / NS)
         self._paused_at = self._times.monotonic()
         try:
             with contextlib.suppress(TimeoutError):
@@ -320,7 +323,9 @@ class Source:
     async def _connect_and_hold(self) -> None:
         """One attempt, and the session that it gives until that ends. Camera faults end in `error`."""
         self._become(ReceiverState.CONNECTING)
-        session = Session(self._settings, self._times, self._drain, f"{self.token}@nvr", self._ssrc, self._memory)
+        session = Session(
+            self._settings, self._times, self._drain, f"{self.token}@nvr", self._ssrc, self._memory, self._label
+        )
         transport = self.configuration.stream_setup.protocol
         if transport is TransportProtocol.UDP and self._silence is not None:
             transport = TransportProtocol.RTSP
@@ -343,7 +348,7 @@ class Source:
             raise
         except Exception as e:
             # A fault of ours that one camera has found must not end the attempts for it, nor disturb others.
-            logger.exception("receiver %s: unexpected fault", self.token)
+            logger.exception("receiver %s: unexpected fault", self._label())
             self._failed(SourceError(f"internal fault: {type(e).__name__}"))
         finally:
             if self._session is session:
@@ -375,7 +380,7 @@ class Source:
         self._become(ReceiverState.NOT_CONNECTED)
         self._counted += ReceiverCounters(failed_attempts=1)
         if reason != self.error:
-            logger.warning("receiver %s: %s", self.token, reason)
+            logger.warning("receiver %s: %s", self._label(), reason)
         self.error = reason
         self._watching.lost(reason)
         self._tell(lambda watcher: watcher.connection_failed(self.token))
@@ -386,9 +391,9 @@ class Source:
         self._refusals.reset()
         self.remark = playing.remark or self._silence
         endpoint = playing.connection.endpoint
-        logger.info("receiver %s: connected to %s, %d streams", self.token, endpoint, len(session.streams))
+        logger.info("receiver %s: connected to %s, %d streams", self._label(), endpoint, len(session.streams))
         if self.remark is not None:
-            logger.warning("receiver %s: %s", self.token, self.remark)
+            logger.warning("receiver %s: %s", self._label(), self.remark)
         self._counted += ReceiverCounters(connects=1)
         lost: SourceError | None = None
         try:
@@ -425,5 +430,5 @@ class Source:
         if lost is not None:
             self._counted += ReceiverCounters(connections_lost=1)
             self.error = str(lost)
-            logger.warning("receiver %s: %s", self.token, lost)
+            logger.warning("receiver %s: %s", self._label(), lost)
         self._watching.lost("the connection to the camera has ended" if lost is None else str(lost))

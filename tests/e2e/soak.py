@@ -70,8 +70,9 @@ REST_S = 15.0
 MEMORY_MB = 4.0
 MEMORY_PART = 0.04
 """So much may memory grow from the middle third to the last one, the greater of both."""
-SPARE = {"file descriptors": 6, "threads": 8, "tasks": 6}
-"""How far the state at rest may differ: a camera may be between two connections, pools of threads fill up."""
+SPARE = {"file descriptors": 24, "threads": 8, "tasks": 6}
+"""How far the state at rest may differ: a camera may be between two connections, pools of threads fill up, and each of
+their threads has its connection to a database, two descriptors; a track that was silent has an open file."""
 
 
 class FlappingRelay:
@@ -130,10 +131,16 @@ class Sample:
     memory_mb: float
     figures: dict[str, float]
     """By name: those of SPARE and the gauges of queues."""
+    descriptors: Counter[str]
 
 
-def _count(directory: Path) -> int:
-    return sum(1 for _ in directory.iterdir())
+def _descriptors(directory: Path) -> Counter[str]:
+    """What the descriptors of a process are of, numbers left out."""
+    found: Counter[str] = Counter()
+    for link in directory.iterdir():
+        with suppress(OSError):  # it was that of our own looking
+            found[re.sub(r"[0-9a-f]{32}|\d{2,}", "N", str(link.readlink()))] += 1
+    return found
 
 
 @dataclass
@@ -148,11 +155,11 @@ class Watch:
         metrics = await asyncio.to_thread(self.metrics)
         process = Path(f"/proc/{self.daemon.process.pid}")
         status, descriptors = await asyncio.to_thread(
-            lambda: ((process / "status").read_text(), _count(process / "fd"))
+            lambda: ((process / "status").read_text(), _descriptors(process / "fd"))
         )
         memory_mb = int(status.split("VmRSS:")[1].split()[0]) / 1000
         figures = {
-            "file descriptors": float(descriptors),
+            "file descriptors": float(descriptors.total()),
             "threads": float(status.split("Threads:")[1].split()[0]),
             "tasks": metrics["nvr_tasks"],
             "queued bytes": metrics["nvr_storage_queued_bytes"],
@@ -164,7 +171,7 @@ class Watch:
             "pending files": metrics["nvr_volume_pending_files"],
             "files of the index missing": metrics["nvr_volume_missing_files"],
         }
-        found = Sample(time.monotonic() - self.begin_s, memory_mb, figures)
+        found = Sample(time.monotonic() - self.begin_s, memory_mb, figures, descriptors)
         self.samples.append(found)
         return found
 
@@ -314,6 +321,8 @@ def judge(begin: Sample, end: Sample, samples: list[Sample]) -> list[str]:
                 wrong.append(f"{name}: {max(under_load):.0f}, more than {MOST[name]}")
         elif value > begin.figures[name] + SPARE.get(name, 0):
             wrong.append(f"{name}: {begin.figures[name]:.0f} at rest before, {value:.0f} after")
+    for what, more in (end.descriptors - begin.descriptors).items():
+        print(f"        {more} descriptors more of {what}")
     if end.figures["queued bytes"] > 1 << 20:
         wrong.append(f"{end.figures['queued bytes']:.0f} bytes are still queued")
     return wrong

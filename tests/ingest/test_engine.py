@@ -14,12 +14,14 @@ from nvr.media.rtcp import ReceiverReport, SourceDescription
 from nvr.media.rtsp.message import Response
 from nvr.model.errors import UnknownToken
 from nvr.model.receiver import ReceiverState
+from nvr.model.recording import RecordingConfiguration, RecordingSourceInformation
 from nvr.model.timeline import GapReason
-from nvr.model.tokens import JobToken
+from nvr.model.tokens import JobToken, ReceiverToken
 from tests.support.camera import Camera, h264_track, key_frame, metadata_track, pcmu_track, picture
 from tests.support.ingest import (
     MS,
     QUICK,
+    FakeStorage,
     a_job,
     a_receiver,
     a_recording,
@@ -386,3 +388,21 @@ async def test_receiver_reports_carry_a_name_and_the_cameras_report() -> None:
         assert block.last_sr != 0
         assert camera.raw_reports[-1][1].endswith(b"\x00\x00\x10\x00"), "a PLI asks for a key frame"
         await house.engine.stop()
+
+
+async def test_log_lines_name_the_camera_and_its_name_begins_no_line_of_its_own(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO", "nvr")
+    engine = IngestEngine(FakeStorage(), QUICK)
+    source = RecordingSourceInformation(name="Tür 1\nERROR forged\x1b[31m")
+    recording = dataclasses.replace(a_recording(), configuration=RecordingConfiguration(source))
+    async with Camera([h264_track()]) as camera:
+        engine.apply([recording], [a_job(a_source("rcv-1", ("", "VIDEO001")))], [a_receiver(camera.uri)])
+        await engine.start()
+        await camera.playing()
+        await until(lambda: "connected to" in caplog.text)
+        await engine.stop()
+    (line,) = [r.getMessage() for r in caplog.records if "connected to" in r.getMessage()]
+    assert line.startswith("receiver rcv-1 (Tür 1?ERROR forged?[31m): connected to")
+    assert engine.label(ReceiverToken("rcv-2")) == "rcv-2"
