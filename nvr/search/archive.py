@@ -105,23 +105,34 @@ class Walk(Generic[R]):
 
     def take(self) -> R:
         """Takes the next row away. There must be one."""
-        return self._take_from(heapq.heappop(self._heads)[3])
+        number = heapq.heappop(self._heads)[3]
+        row = self._pages[number].pop()
+        if self._pages[number]:
+            self._push(number, self._pages[number][-1])
+        elif number not in self._dry:
+            self._fill_again(number, row.where)
+        return row
 
     def drop(self, number: int) -> None:
         """Takes the next row of one sequence away, wherever it stands among the others. There must be one."""
         self._heads = [head for head in self._heads if head[3] != number]
         heapq.heapify(self._heads)
-        self._take_from(number)
-
-    def _take_from(self, number: int) -> R:
-        page = self._pages[number]
-        row = page.pop()
-        if page:
-            self._push(number, page[-1])
-        elif number not in self._dry:
-            # Among many sequences few are read far: a whole page of each would be read in vain.
+        row = self._pages[number].pop()
+        if self._pages[number]:
+            self._push(number, self._pages[number][-1])
+        elif number not in self._dry:  # this one alone: others may have rows that stand before it
             self._fill([number], row.where, min(self.PAGE, 4 * self._sizes[number]))
-        return row
+
+    def _fill_again(self, number: int, after: Place) -> None:
+        """One that is used up, and those that will be soon: sequences that tell about equally often are used up one
+        right behind the other. Among many few are read far, so a page grows only as they are."""
+        each = min(self.PAGE, 4 * self._sizes[number])
+        soon = [n for n, page in self._pages.items() if 0 < len(page) <= self._sizes[n] // 2 and n not in self._dry]
+        for n in soon:
+            self._pages[n].clear()
+        self._heads = [head for head in self._heads if self._pages[head[3]]]
+        heapq.heapify(self._heads)
+        self._fill([number, *soon], after, each)
 
     @property
     def held(self) -> int:
