@@ -116,6 +116,7 @@ class StorageEngine:
         self._sweeping: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
         self._entering: asyncio.Task[None] | None = None
+        self._learning: set[asyncio.Task[None]] = set()
 
     async def start(self, *, recover: bool = True) -> None:
         """Opens the volumes and loads the runs of all tracks. From then on footage is taken; files that were open when
@@ -213,7 +214,7 @@ class StorageEngine:
 
         A volume whose disk hangs is left behind when the time is over, and logged; the next start recovers it.
         """
-        for task in (self._sweeping, self._watching, self._entering):
+        for task in (self._sweeping, self._watching, self._entering, *self._learning):
             if task is not None:
                 task.cancel()
                 await asyncio.wait([task])
@@ -443,6 +444,14 @@ class StorageEngine:
         pool.shutdown(wait=False, cancel_futures=True)
         return found
 
+    async def _learn_configurations(self) -> None:
+        """Of tracks whose newest file could not be read before: its volume is back."""
+        unknown = [key for key, track in self._tracks.items() if track.configuration is None and track.extent()]
+        if unknown:
+            found = await asyncio.to_thread(self._newest_configurations, unknown)
+            for key, track in self._tracks.items():
+                track.configuration = track.configuration or found.get(key)
+
     def _newest_configuration(self, key: TrackKey) -> CodecConfiguration | None:
         try:
             newest = self._index.newest(key)
@@ -531,6 +540,10 @@ class StorageEngine:
         self._tell(lambda watcher: watcher.footage_deleted(key, start_ns, end_ns))
 
     def _tell_volume(self, status: VolumeStatus) -> None:
+        if status.state is VolumeState.ONLINE and self._loading is None:
+            task = asyncio.ensure_future(self._learn_configurations())
+            self._learning.add(task)
+            task.add_done_callback(self._learning.discard)
         try:
             self.on_volume(status)
         except Exception:

@@ -19,8 +19,10 @@ import hashlib
 import json
 import logging
 import os
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -36,6 +38,8 @@ VERSION = 1
 STEP = 32
 """Rows between two pauses, 0.3 ms of work."""
 PAUSE_S = 0.0002
+PATIENCE_S = 10.0
+"""How long a volume may take to answer when a lost configuration is looked for."""
 
 T = TypeVar("T")
 Row = Mapping[str, object]
@@ -130,16 +134,22 @@ def set_aside(root: Path, found: Snapshot) -> Path:
     return kept
 
 
-def newest(roots: Iterable[Path]) -> tuple[Snapshot, Path] | None:
+def newest(roots: Iterable[Path], patience_s: float = PATIENCE_S) -> tuple[Snapshot, Path] | None:
     """The valid snapshot with the highest serial and the root that holds it.
 
     What cannot be read is logged and passed over. Raises OperatorError when the volumes hold snapshots of several
-    recorders: which of them this is, only the operator knows.
+    recorders: which of them this is, only the operator knows; and when a volume does not answer: it may hold what is
+    looked for.
     """
     found: list[tuple[Snapshot, Path]] = []
-    for root in roots:
+    for root, answer in [(root, _asked(root)) for root in roots]:
+        if not wait([answer], patience_s).done:
+            raise OperatorError(
+                f"the configuration is lost and the volume {root}, which may hold its snapshot, has not answered for "
+                f"{patience_s:g} s: start again when it does, or take it out of the settings"
+            )
         try:
-            snapshot = read(root)
+            snapshot = answer.result()
         except (FormatError, OSError) as e:
             log.error("the configuration snapshot %s cannot be used: %s", root / NAME, e)
             continue
@@ -152,6 +162,20 @@ def newest(roots: Iterable[Path]) -> tuple[Snapshot, Path] | None:
             "leave the file of the right one in place, rename the others, and start again"
         )
     return max(found, key=lambda pair: pair[0].serial, default=None)
+
+
+def _asked(root: Path) -> Future[Snapshot | None]:
+    """What `read` gives, from a thread that nobody has to wait for."""
+    answer: Future[Snapshot | None] = Future()
+
+    def ask() -> None:
+        try:
+            answer.set_result(read(root))
+        except Exception as e:
+            answer.set_exception(e)
+
+    threading.Thread(target=ask, name=f"snapshot {root.name}", daemon=True).start()
+    return answer
 
 
 _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"))

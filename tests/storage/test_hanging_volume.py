@@ -308,6 +308,24 @@ async def test_a_start_does_not_wait_for_a_volume_that_hangs_and_takes_it_in_whe
     pair.check()
 
 
+async def test_a_volume_that_joins_late_tells_what_its_tracks_are_coded_in(tmp_path: Path) -> None:
+    pair = Pair(settings_in(tmp_path))
+    engine = await pair.start()
+    await pair.record(2)
+    configuration = engine.configuration(CAMERA)
+    await engine.stop()
+    hang = pair.disk.hang("look", under=tmp_path)
+    starting = asyncio.create_task(pair.start())
+    await until(hang.begun.is_set)
+    pair.now_ns += 10 * NS
+    engine = await starting
+    assert engine.configuration(CAMERA) is None
+    assert engine.extent(CAMERA) is not None
+    hang.release()
+    await until(lambda: engine.configuration(CAMERA) == configuration)
+    await engine.stop()
+
+
 async def test_a_volume_that_another_process_uses_is_tried_again_when_the_start_has_gone_on_without_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import contextlib
 import json
 import stat
+import threading
 from pathlib import Path
 
 import pytest
@@ -102,3 +103,13 @@ def test_snapshots_of_several_recorders_are_left_to_the_operator(tmp_path: Path)
         snapshot.write(bytes(a_snapshot(installation=name)), tmp_path / name)
     with pytest.raises(OperatorError, match=r"snapshots of several recorders: .*recorder a.*recorder b"):
         snapshot.newest([tmp_path / "a", tmp_path / "b"])
+
+
+def test_a_volume_that_does_not_answer_is_named_instead_of_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    released = threading.Event()
+    monkeypatch.setattr(snapshot, "read", lambda root: released.wait() and None)
+    with pytest.raises(OperatorError, match=f"the volume {tmp_path}, which may hold its snapshot, has not answered"):
+        snapshot.newest([tmp_path], patience_s=0.01)
+    released.set()
