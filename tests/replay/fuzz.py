@@ -237,6 +237,7 @@ WORDS = (
     b"4294967296",
     b" RTSP/1.0",
     b"Content-Length: 9\r\n",
+    b"no header\r\n",
 )
 
 
