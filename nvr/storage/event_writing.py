@@ -15,6 +15,7 @@ from nvr.model.ptz import PtzVector
 from nvr.model.recorded import RecordedMessage
 from nvr.model.time import UtcNs
 from nvr.model.tokens import TrackKey
+from nvr.storage.database import Statement
 from nvr.storage.event_pages import BATCH
 from nvr.storage.event_rows import OTHER_TOPICS, Documents, Stream
 from nvr.storage.message_bodies import (
@@ -124,27 +125,39 @@ class Writing:
         file, told = self._file(documents, track)
         rows: list[dict[str, object]] = []
         pace = Pace()
+        seen: dict[RecordedMessage, tuple[int, int, bool]] = {}
+        """Cameras tell the same again and again: what it is made of is looked up once."""
         found: dict[UtcNs, PtzVector] = {}
         for time_ns, content in documents.contents:
             for event in content.events:
                 pace.keep()
+                numbers = seen.get(event.message)
+                if numbers is None:
+                    stream, crowded = self._stream(documents.key, track, event.message)
+                    numbers = seen[event.message] = stream, self._message(event.message), crowded
+                stream, message, crowded = numbers
+                self._crowded += crowded
                 rows.append(
                     {
-                        "stream": self._stream(documents.key, track, event.message),
+                        "stream": stream,
                         "time_ns": time_ns,
                         "file": file,
                         "place": told + len(rows),
-                        "message": self._message(event.message),
+                        "message": message,
                         "utc_ns": event.utc_ns,
                     }
                 )
             if content.position is not None:
                 found[time_ns] = content.position  # a track tells one position for one time: the last
-        for table, new in ((messages, self._bodies), (message_items, self._items), (camera_events, rows)):
+        places = [_position(track, file, t, p) for t, p in found.items()]
+        for new, into in (
+            (self._bodies, _NEW_MESSAGE),
+            (self._items, _NEW_ITEM),
+            (rows, _NEW_EVENT),
+            (places, _NEW_POSITION),
+        ):
             if new:
-                self._connection.execute(sa.insert(table), new)
-        if found:
-            self._connection.execute(sa.insert(positions), [_position(track, file, t, p) for t, p in found.items()])
+                into.run(self._connection, *new)
 
     def _track(self, key: TrackKey) -> int:
         known = self._known.tracks.get(key)
@@ -194,7 +207,8 @@ class Writing:
         found = self._connection.execute(sa.select(vocabularies.c.id).where(vocabularies.c.digest == name)).scalar()
         return int(found) if found is not None else self._insert(vocabularies, {"digest": name, "words": text})
 
-    def _stream(self, key: TrackKey, track: int, message: RecordedMessage) -> int:
+    def _stream(self, key: TrackKey, track: int, message: RecordedMessage) -> tuple[int, bool]:
+        """Its number, and whether other sources or topics share it."""
         topic, source = topic_text(message.topic), source_digest(message)
         found = self._known_stream(track, topic, source)
         if found is None and self._streams_of((track, topic)) >= MAX_SOURCES:
@@ -218,8 +232,7 @@ class Writing:
             found = Stream(self._insert(streams, values), key, told, is_property)
             self.new_streams[track, topic, source] = found
             self._new_of.update((track, (track, topic)))
-        self._crowded += source == OTHER_SOURCES
-        return found.id
+        return found.id, source == OTHER_SOURCES
 
     def _streams_of(self, whose: int | tuple[int, str]) -> int:
         return self._known.streams_of[whose] + self._new_of[whose]
@@ -246,6 +259,15 @@ class Writing:
         number = self._known.number(table)
         self._connection.execute(sa.insert(table).values(id=number, **values))
         return number
+
+
+def _new(table: sa.Table, *, numbered: bool = False) -> Statement:
+    """A row; of those that are `numbered` the database gives the number."""
+    return Statement(sa.insert(table), (c.name for c in table.columns if not (numbered and c.name == "id")))
+
+
+_NEW_MESSAGE, _NEW_ITEM = _new(messages), _new(message_items)
+_NEW_EVENT, _NEW_POSITION = _new(camera_events, numbered=True), _new(positions, numbered=True)
 
 
 def bounded(words: frozenset[str]) -> frozenset[str]:
