@@ -20,7 +20,7 @@ from nvr.ingest.counters import ReceiverCounters
 from nvr.ingest.delivery import SampleTap
 from nvr.ingest.drain import Drain
 from nvr.ingest.event_needs import excesses, needs_of
-from nvr.ingest.gate import EventGate, Gates, NoGates
+from nvr.ingest.gate import Gates, NoGates
 from nvr.ingest.handover import HandOvers
 from nvr.ingest.live import LiveOffer, LiveTap
 from nvr.ingest.memory import HeldMemory
@@ -30,6 +30,7 @@ from nvr.ingest.source import Source, Watcher
 from nvr.ingest.subscriptions import Subscriptions
 from nvr.ingest.tracks import Storage
 from nvr.ingest.trust import Trust
+from nvr.ingest.turns import Turns
 from nvr.model.errors import UnknownToken
 from nvr.model.job import (
     RECEIVER_TYPE,
@@ -44,17 +45,12 @@ from nvr.model.job import (
 )
 from nvr.model.receiver import Receiver, ReceiverMode, ReceiverState
 from nvr.model.recording import Recording
-from nvr.model.time import NS
 from nvr.model.timeline import GapReason
 from nvr.model.tokens import JobToken, ReceiverToken, RecordingToken, TrackKey
 
 logger = logging.getLogger(__name__)
 
 NO_MEDIA_URI = "the receiver has no MediaUri yet"
-SHORTEST_TURN_NS = 4 * NS
-"""So long an event gives a track to its job: time for a group of pictures to begin."""
-_TURN_S = 0.1
-"""So much later than an event's After is over its job gives its track back."""
 SLICE_NS = 3_000_000
 """So long may a change of the configuration hold the event loop, one step aside."""
 
@@ -82,8 +78,7 @@ class IngestEngine:
         self._times = times or Times()
         self._drain = Drain(self._times.monotonic)
         self._assignment = Assignment(lambda job: self.gates.gate(job), self._times.utc)
-        self._turns: dict[RecordingToken, asyncio.TimerHandle] = {}
-        """When jobs of a recording begin to wait for events again."""
+        self._turns = Turns(self._assignment, self._times.utc, self._settings.hand_over_ns, self._events_changed)
         self._receivers: dict[ReceiverToken, Receiver] = {}
         self._due: dict[ReceiverToken, None] = {}
         """Receivers for which something has changed that is not made yet."""
@@ -132,8 +127,7 @@ class IngestEngine:
         It returns when all sources have ended: behind one that fails the others still hand over what they have.
         """
         self._running = False
-        for turn in self._turns.values():
-            turn.cancel()
+        self._turns.stop()
         self._hand_overs.drop()
         sources, self._sources = self._sources, {}
         ended = await asyncio.gather(
@@ -223,7 +217,7 @@ class IngestEngine:
         if recording not in self._assignment.due:
             return
         settled = self._assignment.settle(recording)
-        self._watch_events(recording)
+        self._turns.settled(recording)
         self._hand_overs.settled(recording, self._assignment)
         for key, (feed, binding) in settled.outranked.items():
             winner = self._assignment.winner(key)
@@ -234,43 +228,18 @@ class IngestEngine:
             if source.records(key) and self._wants(receiver):
                 self._hand_overs.begin(key, feed, binding, receiver.token)
                 for gate in (binding.gate, self._assignment.rivals(recording).get(winner.job)):
-                    self._prolong(gate)
+                    self._turns.handed_over(gate)
         for token in settled.losers:
             source = self._sources.get(token)
             if source is not None:
                 source.keep_only({b.key for b in self._bindings(token)})
         self._due.update(dict.fromkeys(settled.concerned))
 
-    def _watch_events(self, recording: RecordingToken) -> None:
-        """Settles the recording again when an event makes one of its jobs record, or wait."""
-        turn = self._turns.pop(recording, None)
-        if turn is not None:
-            turn.cancel()
-        now_ns, ends = self._times.utc(), []
-        for gate in self._assignment.rivals(recording).values():
-            gate.on_change = partial(self._event_told, recording, gate)
-            if gate.until_ns is not None and not gate.waits(now_ns):
-                ends.append(gate.until_ns)
-        if ends and self._running:
-            loop = asyncio.get_running_loop()
-            delay_s = (min(ends) - now_ns) / NS + _TURN_S
-            self._turns[recording] = loop.call_later(delay_s, self._events_changed, recording)
-
-    def _event_told(self, recording: RecordingToken, gate: EventGate) -> None:
-        gate.take_turn(self._times.utc() + SHORTEST_TURN_NS)
-        self._events_changed(recording)
-
     def _events_changed(self, recording: RecordingToken) -> None:
-        if recording in self._assignment.recordings:
+        if self._running and recording in self._assignment.recordings:
             self._assignment.due[recording] = None
-            if self._running and self._slice is None:
+            if self._slice is None:
                 self._slice = asyncio.get_running_loop().call_soon(self._next_slice)
-
-    def _prolong(self, gate: EventGate | None) -> None:
-        """A track changes hands: who records for an event does so until the other one has begun."""
-        now_ns, patience_ns = self._times.utc(), self._settings.hand_over_ns
-        if gate is not None and gate.until_ns is not None and gate.until_ns >= now_ns - patience_ns:
-            gate.prolong(now_ns + patience_ns)
 
     def _bindings(self, token: ReceiverToken) -> list[Binding]:
         """The tracks that a receiver feeds, and those that it feeds until another one begins."""

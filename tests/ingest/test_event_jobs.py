@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from nvr.ingest import engine
+from nvr.ingest import turns
 from nvr.ingest.engine import IngestEngine
 from nvr.ingest.gate import EventGate, NoGates
 from nvr.ingest.settings import Times
@@ -61,7 +61,7 @@ class TwoJobs(Scene, NoGates):
 
 @pytest.fixture
 async def jobs(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[TwoJobs]:
-    monkeypatch.setattr(engine, "SHORTEST_TURN_NS", 50 * MS)
+    monkeypatch.setattr(turns, "SHORTEST_NS", 50 * MS)
     scene = TwoJobs()
     await scene.engine.start()
     async with scene.cameras[0], scene.cameras[1]:
