@@ -6,8 +6,7 @@ import logging
 
 import pytest
 
-from tests.soap.test_recording_service import create_recording
-from tests.support.soap_house import SoapHouse, recording_of
+from tests.support.soap_house import SoapHouse, create_recording, recording_of
 
 DELETE = "<trc:DeleteRecording><trc:RecordingToken>{}</trc:RecordingToken></trc:DeleteRecording>"
 

@@ -28,6 +28,9 @@ from tests.support.events import Clocks, a_broker
 from tests.support.official_schema import official_client, own_client, validate_response
 from tests.support.soap_house import HOST, NAMESPACES, Reply, ZeepCalls, believing_security
 
+CONCRETE = "http://docs.oasis-open.org/wsn/t-1/TopicExpression/Concrete"
+CONCRETE_SET = "http://www.onvif.org/ver10/tev/topicExpression/ConcreteSet"
+ITEM_FILTER = "http://www.onvif.org/ver10/tev/messageContentFilter/ItemFilter"
 EVENT, MANAGER = EventService.path, SubscriptionService.path
 PATHS = {
     "tev": EVENT,
@@ -236,3 +239,15 @@ async def an_event_house(**settings: int) -> AsyncIterator[EventHouse]:
         with contextlib.suppress(asyncio.CancelledError):
             await task
         await house.rooms.control.stop()
+
+
+def topic(expression: str, dialect: str = CONCRETE_SET) -> str:
+    return f'<wsnt:TopicExpression Dialect="{dialect}">{expression}</wsnt:TopicExpression>'
+
+
+def content(expression: str, dialect: str = ITEM_FILTER) -> str:
+    return f'<wsnt:MessageContent Dialect="{dialect}">{expression}</wsnt:MessageContent>'
+
+
+def create(inner: str = "") -> str:
+    return f"<tev:CreatePullPointSubscription>{inner}</tev:CreatePullPointSubscription>"

@@ -301,6 +301,13 @@ def get_replay_uri(recording: str, stream: str = "RTP-Unicast", protocol: str = 
     )
 
 
+def set_mode(job: str, mode: str) -> str:
+    return (
+        f"<trc:SetRecordingJobMode><trc:JobToken>{job}</trc:JobToken><trc:Mode>{mode}</trc:Mode>"
+        "</trc:SetRecordingJobMode>"
+    )
+
+
 def find_recordings(scope: str = "", maximum: int | None = None, keep_alive: str = "PT10S") -> str:
     limit = "" if maximum is None else f"<tse:MaxMatches>{maximum}</tse:MaxMatches>"
     return (
