@@ -69,7 +69,12 @@ def views(port: int, count: int, seconds: float, pipe: Connection) -> None:
 
 def resident() -> float:
     """MB of this process."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return resident_of("self")
+
+
+def resident_of(pid: int | str) -> float:
+    """MB of a process."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return pages * 4096 / 1e6
 
 

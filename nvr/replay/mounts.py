@@ -25,6 +25,7 @@ from nvr.replay.formats import SoundFormats
 from nvr.replay.plan import PlanTrack
 from nvr.replay.player import Pacing, Playback
 from nvr.replay.playing_time import PlayingTime
+from nvr.replay.playing_times import PlayingTimes
 from nvr.replay.reader import EDGE_POLL_S, FootageStore, PlanReader
 from nvr.replay.readers import Readers
 from nvr.replay.status import RequestRefused
@@ -119,7 +120,7 @@ class Mount(Protocol):
 
 
 class RecordingMount:
-    """Replay of one recording. It follows from recording, footage and request; it holds nothing between calls."""
+    """Replay of one recording. It follows from recording, footage and request."""
 
     def __init__(
         self,
@@ -129,7 +130,9 @@ class RecordingMount:
         formats: SoundFormats,
         edge_poll_s: float,
         utc_ns: Callable[[], UtcNs],
+        times: PlayingTimes,
     ) -> None:
+        self._times = times
         self._utc_ns = utc_ns
         self._formats = formats
         self._recording = recording
@@ -150,8 +153,7 @@ class RecordingMount:
         if not streams:
             raise RequestRefused(404, f"recording {self._recording.token} holds no footage yet")
         earliest, latest = self._span(self._keys(streams))
-        timelines = self._timelines(streams)
-        playing_time = await self._read(lambda: PlayingTime.of(timelines))
+        playing_time = await self._times.of(self._keys(streams), self._timelines(streams), self._read)
         if earliest is None or playing_time is None:
             raise RequestRefused(404, f"recording {self._recording.token} holds no footage any more")
         # The order matters: FFmpeg takes the last of them (and a nonsense duration from a clock alone), GStreamer the
@@ -302,6 +304,7 @@ class RecordingMounts:
         self._find = find
         self._store = store
         self._readers = Readers(reader_threads)
+        self._times = PlayingTimes()
         self._formats = SoundFormats()
         self._edge_poll_s = edge_poll_s
 
@@ -309,7 +312,9 @@ class RecordingMounts:
         recording = self._find(token)
         if recording is None:
             return None
-        return RecordingMount(recording, self._store, self._readers, self._formats, self._edge_poll_s, self._utc_ns)
+        return RecordingMount(
+            recording, self._store, self._readers, self._formats, self._edge_poll_s, self._utc_ns, self._times
+        )
 
     def close(self) -> None:
         """Reads that are under way finish; nobody waits for them."""

@@ -24,6 +24,9 @@ what they have of that time."""
 REORDERED_NS: Final = 10 * NS
 """So much earlier a run may begin than was known."""
 
+MANY_RUNS: Final = 256
+"""More than so many are counted on a thread."""
+
 
 class Stretch(NamedTuple):
     """Recorded time without a gap or a jump: `length_ns` from `utc_ns` on are played from `npt_ns` on."""
@@ -74,15 +77,23 @@ class PlayingTime:
     """`stretches` in the order of play, at least one, each beginning where the one before it ends. Immutable."""
 
     def __init__(
-        self, stretches: Sequence[Stretch], reach: Sequence[UtcNs], stepped: int, begin_ns: UtcNs, count: _Count
+        self,
+        stretches: Sequence[Stretch],
+        reach: Sequence[UtcNs],
+        stepped: int,
+        begin_ns: UtcNs,
+        count: _Count,
+        marks: Sequence[tuple[UtcNs | None, int]],
     ) -> None:
         """Made by `of`. `reach`: for each stretch the latest end of it and those before it; `stepped`: from which
-        stretch on none begins before that any more; `begin_ns`: the first instant that there is now."""
+        stretch on none begins before that any more; `begin_ns`: the first instant that there is now; `marks`: see
+        `_marks`."""
         self.stretches = stretches
         self._reach = reach
         self._stepped = stepped
         self._begin_ns = begin_ns
         self._count = count
+        self._marks = marks
 
     @classmethod
     def of(cls, timelines: Sequence[Timeline]) -> PlayingTime | None:
@@ -93,7 +104,7 @@ class PlayingTime:
         nothing = _Count(0, 0, begin_ns, begin_ns, 0, tuple(_Resume() for _ in timelines))
         stretches, count = _counted(nothing, timelines)
         reach, stepped = _reach(stretches, None)
-        return cls(stretches, reach, stepped, begin_ns, count) if stretches else None
+        return cls(stretches, reach, stepped, begin_ns, count, _marks(count, timelines)) if stretches else None
 
     def extended(self, timelines: Sequence[Timeline]) -> PlayingTime:
         """With what has been recorded since; `timelines` are those of the same tracks. What has been counted keeps its
@@ -110,6 +121,17 @@ class PlayingTime:
             kept + stepped if stepped else min(self._stepped, kept),
             begin_ns,
             count,
+            _marks(count, timelines),
+        )
+
+    def continues(self, timelines: Sequence[Timeline]) -> bool:
+        """Whether to go on counting gives what counting from the beginning would, and costs little: nothing has been
+        deleted or found before what is still counted, and not much has come since."""
+        if self._begin_ns != _begin(timelines):
+            return False
+        marks = _marks(self._count, timelines)
+        return marks == self._marks and all(
+            len(t.runs) - before <= MANY_RUNS for t, (_, before) in zip(timelines, marks, strict=True)
         )
 
     @property
@@ -144,6 +166,14 @@ class PlayingTime:
 
 def _begin(timelines: Sequence[Timeline]) -> UtcNs | None:
     return min((t.earliest for t in timelines if t.earliest is not None), default=None)
+
+
+def _marks(count: _Count, timelines: Sequence[Timeline]) -> list[tuple[UtcNs | None, int]]:
+    """Of each track the first instant, and how many runs stand before those that are still counted."""
+    return [
+        (timeline.earliest, bisect_left(timeline.runs, known.runs[0].start_ns, key=_start)) if known.runs else (None, 0)
+        for timeline, known in zip(timelines, count.tracks, strict=True)
+    ]
 
 
 def _counted(count: _Count, timelines: Sequence[Timeline]) -> tuple[list[Stretch], _Count]:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import overload
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from nvr.model.time import NS
 from nvr.model.timeline import GapReason, Run, Timeline
+from nvr.model.tokens import VIDEO001, RecordingToken, TrackKey
+from nvr.replay import playing_times
 from nvr.replay.playing_time import PlayingTime
+from nvr.replay.playing_times import PlayingTimes
 
 
 def timeline(*spans: tuple[int, int]) -> Timeline:
@@ -151,6 +155,44 @@ def test_what_is_recorded_later_is_counted_as_if_all_were_counted_again(
     for at in range(0, after_all.length_ns // NS + 30, 7):
         assert now.utc(at * NS) == after_all.utc(at * NS)
         assert now.utc(at * NS, ending=True) == after_all.utc(at * NS, ending=True)
+
+
+def test_counting_goes_on_until_something_before_it_has_changed_or_much_has_come() -> None:
+    runs = [Run(str(n), n * 60 * NS, (n * 60 + 10) * NS, GapReason.NO_EVENT) for n in range(1000)]
+    time = playing_time(Timeline.of(runs))
+    later = [Run(f"later {n}", (70_000 + n) * NS, (70_000 + n) * NS + 5, GapReason.NO_EVENT) for n in range(300)]
+    assert time.continues([Timeline.of(runs)])
+    assert time.continues([Timeline.of([*runs, *later[:200]])])
+    assert not time.continues([Timeline.of([*runs, *later])])
+    assert not time.continues([Timeline.of(runs[1:])])
+    assert not time.continues([Timeline.of([*runs[:500], *runs[501:]])])
+    found = Run("found", 30 * NS, 35 * NS, GapReason.DAEMON_STOPPED)
+    assert not time.continues([Timeline.of([*runs, found])])
+    assert not time.continues([Timeline()])
+
+
+async def test_what_was_counted_for_one_client_serves_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(playing_times, "REMEMBERED", 2)
+    times, counted = PlayingTimes(), 0
+
+    async def read(call: Callable[[], PlayingTime | None]) -> PlayingTime | None:
+        nonlocal counted
+        counted += 1
+        return call()
+
+    def keys(number: int) -> list[TrackKey]:
+        return [TrackKey(RecordingToken(f"rec-{number}"), VIDEO001)]
+
+    grown = timeline((100, 110), (160, 180), (200, 210))
+    for now, length in ((timeline((100, 110), (160, 180)), 30), (grown, 40), (grown, 40)):
+        found = await times.of(keys(1), [now], read)
+        assert found is not None
+        assert found.length_ns == length
+    assert counted == 1
+    assert await times.of(keys(2), [Timeline()], read) is None
+    for number in (3, 4, 1):
+        await times.of(keys(number), [grown], read)
+    assert counted == 5, "the one that was asked for longest ago is forgotten"
 
 
 class Looked(Sequence[Run]):
