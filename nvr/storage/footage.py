@@ -198,8 +198,8 @@ class Footage:
                 walk = _GrowingWalk(growing) if growing is not None else None
                 if walk is not None or row.state is FileState.OPEN or row.end_ns > from_ns or row.start_ns >= from_ns:
                     yield from walk if walk is not None else self._stored(row)
-            if len(page) < limit and page[-1].state is FileState.CLOSED:
-                return  # the row of a file that follows another is there before that one is closed
+            if len(page) < limit and page[-1].state is FileState.CLOSED and page[-1].end_reason is not None:
+                return  # the run has ended with this file
             after, limit = (page[-1].start_ns, page[-1].file_id), _PAGE
 
     def section(self, at_ns: UtcNs) -> Section | None:
