@@ -81,13 +81,21 @@ async def record_a_month(data: Path, recording: RecordingToken) -> None:
 
 @pytest.fixture(scope="module")
 def month(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Flow, str]]:
-    """The camera is one that nobody answers for: nothing is added to what has been recorded."""
+    """The camera is one that nobody answers for: nothing is added to what has been recorded. The index of what it has
+    told is lost, and the disk is not mounted at the start: all that follows is found because it is read behind both.
+    """
     data = tmp_path_factory.mktemp("month") / "data"
     added = run_nvr("camera", "add", "gate", "rtsp://127.0.0.1:9/stream", "--data", str(data))
     recording = added.stdout.split()[1]
     asyncio.run(record_a_month(data, RecordingToken(recording)))
+    root, elsewhere = data / "volumes" / "default", data / "unmounted"
+    with DaemonProcess(data) as daemon:  # from now on the volume is known
+        until(lambda: metric(daemon, "nvr_metadata_documents_total") == 8 * len(recorded_days()), "the index")
+    DataDirectory(data).events.unlink()
+    root.rename(elsewhere)
     with DaemonProcess(data) as daemon:
-        # There was no index of what the camera has told: it is made behind the start.
+        until(lambda: metric(daemon, "nvr_metadata_tracks_missed") == 1, "the index knows what it lacks")
+        elsewhere.rename(root)
         until(lambda: metric(daemon, "nvr_metadata_documents_total") == 8 * len(recorded_days()), "the index")
         until(lambda: metric(daemon, "nvr_metadata_tracks_behind") == 0, "the index")
         yield Flow(daemon), recording
