@@ -341,13 +341,24 @@ async def test_a_pause_point_outside_of_what_is_played_is_refused(serve: Serve) 
 
 @pytest.mark.requirement("PB-8.5.1-15")
 async def test_sessions_on_one_recording_do_not_influence_each_other(serve: Serve) -> None:
+    """Each has a position, a pace and a choice of frames of its own; one pauses and resumes, another ends."""
     served = await serve({VIDEO001: worked_example()})
-    first, second = await served.client(), await served.client()
-    await playing(first)
-    await playing(second, Range="clock=20260101T100103Z-")
+    first, second, third = [await served.client() for _ in range(3)]
+    for client in (first, second, third):
+        await client.set_up(PATH, VIDEO001)
+    assert (await first.request("PLAY", PATH)).status == 200
+    began = [await first.packet(), await first.packet()]
+    assert (await third.request("PLAY", PATH, Rate_Control="no", Frames="intra")).status == 200
+    assert (await second.request("PLAY", PATH, Rate_Control="no", Range="clock=20260101T100103Z-")).status == 200
     await first.request("PAUSE", PATH)
     assert flags_of(await second.packets(4)) == "I9..:C .. P10: P11:ET"
-    assert first.session != second.session
+    assert (await second.request("TEARDOWN", PATH)).status == 200
+    assert flags_of(await third.packets(8)) == "I0..:C .. I3..:CE .. I6..:C .. I9..:CE ..:CET"
+    assert (await first.request("PLAY", PATH, Rate_Control="no")).status == 200
+    rest = await first.packets(14)
+    assert b"".join(p.payload for p in (*began, *rest)) == b"I0....P1P2I3....P4P5I6....P7P8I9....P10P11"
+    assert [p.seq for p in rest] == [(began[-1].seq + 1 + i) & 0xFFFF for i in range(14)]
+    assert len({c.session for c in (first, second, third)}) == 3
 
 
 @pytest.mark.requirement("PB-8.5.4-03")

@@ -313,11 +313,15 @@ class TestOnTheWire:
         assert {p.word3[1] for p in backward if p.word3 is not None} == {client.cseq & 0xFF}
 
     @pytest.mark.requirement("PB-8.6.4-06", "PB-8.6.4-07", "PB-8.5.1-04")
-    async def test_with_rate_control_rtp_times_are_those_of_rendering(self, serve: Serve) -> None:
+    @pytest.mark.parametrize(("scale", "speed"), [("-32.0", None), ("-8.0", "4.0")])
+    async def test_with_rate_control_rtp_times_are_those_of_rendering(
+        self, serve: Serve, scale: str, speed: str | None
+    ) -> None:
         client = await (await serve({VIDEO001: worked_example()})).client()
         await client.set_up(PATH, VIDEO001)
-        answer = await client.request("PLAY", PATH, Range="clock=20260101T100110Z-", Scale="-32")
-        assert answer["Scale"] == "-32.0"
+        headers = {"Scale": scale} if speed is None else {"Scale": scale, "Speed": speed}
+        answer = await client.request("PLAY", PATH, Range="clock=20260101T100110Z-", **headers)
+        assert (answer["Scale"], answer.header("Speed")) == (scale, speed)
         packets = [p for p in await client.packets(16) if p.word3 is not None]
         first = packets[2].rtp_time  # P11 is shown first
         steps = [((p.rtp_time - first) & 0xFFFF_FFFF) * 32 / 90_000 for p in packets]
