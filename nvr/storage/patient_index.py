@@ -1,6 +1,6 @@
 """The index of footage for a recorder that goes on while its database cannot be written.
 
-A full system disk, an I/O error or a file system that has become read-only stops no recording: what an index says of a
+A system disk that is full, fails, hangs or has become read-only stops no recording: what an index says of a
 file can be made again from the file. Changes that cannot be written wait in memory and are entered in their order when
 they can be; whoever reads meanwhile sees them as if they had been. What a crash takes of them, the next start finds in
 the files. Only tombstones do not wait: nothing is unlinked before they are on the disk.
@@ -12,12 +12,14 @@ import logging
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TypeAlias
 
 from nvr.model.errors import DatabaseUnavailable, StorageError
 from nvr.model.time import UtcNs
 from nvr.model.timeline import GapReason, Run
 from nvr.model.tokens import RecordingToken, TrackKey
+from nvr.storage.bounded import BoundedCalls
 from nvr.storage.findings import Damage
 from nvr.storage.rows import FileState, FootageIndex, TrackFileRow
 
@@ -26,6 +28,7 @@ log = logging.getLogger(__name__)
 MOST_WAITING = 20_000
 """Rows that may wait, about 30 MB: half a day of 40 cameras with three tracks and files of five minutes. With more no
 new file is begun."""
+PATIENCE_S = 2.0
 _AFTER_ALL_NS = (1 << 63) - 1
 _BEFORE_ALL_NS = -(1 << 62)
 _SHOWN = (FileState.OPEN, FileState.CLOSED)
@@ -36,12 +39,14 @@ Place: TypeAlias = tuple[UtcNs, str]
 class PatientIndex:
     """A `FootageIndex` in front of another one. Safe on any thread; the changes of one file come from one thread."""
 
-    def __init__(self, inner: FootageIndex, most_waiting: int = MOST_WAITING) -> None:
+    def __init__(self, inner: FootageIndex, most_waiting: int = MOST_WAITING, patience_s: float = PATIENCE_S) -> None:
+        """`patience_s`: a change that takes longer waits as one that has failed does."""
         self.trouble = ""
         """Why changes wait; empty while none does."""
         self.failures = 0
         """How often the index has ceased to be writable since the start."""
         self._inner = inner
+        self._bounded = BoundedCalls("the index of footage", patience_s)
         self._most = most_waiting
         self._lock = threading.Lock()
         self._entering = threading.Lock()
@@ -68,9 +73,9 @@ class PatientIndex:
                 file_id, row = first
                 try:
                     if row is None:
-                        self._inner.forget([file_id])
+                        self._bounded.call(partial(self._inner.forget, [file_id]))
                     else:
-                        self._inner.put(row)
+                        self._bounded.call(partial(self._inner.put, row))
                 except StorageError as e:
                     self.trouble = str(e)
                     return False
@@ -171,7 +176,7 @@ class PatientIndex:
         cause = self.trouble
         if not self._waiting:
             try:
-                write()
+                self._bounded.call(write)
                 return
             except DatabaseUnavailable as e:
                 cause = str(e)

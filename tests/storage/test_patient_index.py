@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -144,6 +145,36 @@ def test_what_waits_is_bounded_and_files_that_have_begun_are_still_closed() -> N
         "0.mp4": (FileState.CLOSED, 7),
         "1.mp4": (FileState.CLOSED, 5),
     }
+
+
+class HangingIndex(IndexInMemory):
+    """Every change hangs until it is released."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.released = threading.Event()
+
+    def _change(self, name: str) -> None:
+        self.released.wait()
+        super()._change(name)
+
+
+def test_an_index_that_hangs_holds_nobody_and_has_everything_in_the_end() -> None:
+    inner, model = HangingIndex(), IndexInMemory()
+    patient = PatientIndex(inner, patience_s=0.01)
+    for number in range(4):
+        for index in (patient, model):
+            index.insert_open(row(number))
+            if number % 2:
+                index.close(row(number).file_id, end_ns=99, size=0, end_reason=None, **FIGURES)
+    assert "has not answered for 0.01 s" in patient.trouble
+    assert read(patient) == read(model)
+    assert not patient.enter()
+    assert inner.rows == {}
+    inner.released.set()
+    while not patient.enter():  # what was late is done first
+        assert read(patient) == read(model)
+    assert inner.rows == model.rows
 
 
 def test_a_change_that_is_wrong_does_not_wait(tmp_path: Path) -> None:
