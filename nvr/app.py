@@ -28,7 +28,7 @@ from nvr.control.state import ControlState
 from nvr.data_directory import DataDirectory
 from nvr.discovery.endpoint import Discovery
 from nvr.discovery.links import Served
-from nvr.event_recording import EventRecording
+from nvr.event_recording import EventRecording, EventRecordingObservation
 from nvr.events.broker import Broker
 from nvr.events.delivery import Deliveries
 from nvr.events.publisher import Configured, Publisher
@@ -48,7 +48,6 @@ from nvr.observation import (
     CameraObservation,
     DiscoveryObservation,
     EventObservation,
-    EventRecordingObservation,
     IngestObservation,
     LockoutObservation,
     LoopObservation,

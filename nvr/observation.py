@@ -15,8 +15,6 @@ from nvr.discovery.endpoint import Discovery
 from nvr.events.broker import Broker
 from nvr.events.delivery import Deliveries
 from nvr.ingest.engine import IngestEngine
-from nvr.ingest.event_documents import EventDocuments
-from nvr.ingest.memory import HeldMemory
 from nvr.model.receiver import ReceiverState
 from nvr.model.time import NS, UtcNs, format_iso
 from nvr.replay.relay import RelayMounts
@@ -239,60 +237,6 @@ class IngestObservation:
             else:
                 text = f"Of a receiver since the start: {name.replace('_', ' ')}."
                 yield Metric(f"nvr_receiver_{name}_total", text, "counter", samples)
-
-
-class EventRecordingObservation:
-    """What waits in memory for events, and the documents in which cameras tell them."""
-
-    name = "event recording"
-
-    def __init__(self, memory: HeldMemory, documents: EventDocuments) -> None:
-        self._memory = memory
-        self._documents = documents
-
-    def problems(self) -> Sequence[str]:
-        """None: what waits for an event that may never come keeps nobody from recording."""
-        return ()
-
-    def warnings(self) -> Sequence[str]:
-        """Tracks of which less is held than Before asks for."""
-        return self._memory.shortages()
-
-    def notes(self) -> Sequence[str]:
-        return ()
-
-    def metrics(self) -> Iterator[Metric]:
-        buffers = self._memory.buffers()
-        labels = [
-            {"recording": b.key.recording, "track": b.key.track, "name": self._memory.name_of(b.key.recording)}
-            for b in buffers
-        ]
-        for name, text, values in (
-            ("nvr_event_buffer_bytes", "What waits in memory for an event.", [b.held_bytes for b in buffers]),
-            (
-                "nvr_event_buffer_dropped_fragments_total",
-                "Fragments dropped for want of memory although an event could still have asked for them.",
-                [b.dropped for b in buffers],
-            ),
-        ):
-            samples = [Sample(float(n), of) for n, of in zip(values, labels, strict=True)]
-            yield Metric(name, text, "counter" if name.endswith("_total") else "gauge", samples)
-        documents = self._documents
-        text = "Metadata documents that wait to be read for events."
-        yield _single("nvr_event_documents_waiting", text, "gauge", documents.waiting)
-        for name, text, counted in (
-            (
-                "nvr_event_documents_unread_total",
-                "Metadata documents that could hold events and could not be read.",
-                documents.unread,
-            ),
-            (
-                "nvr_event_documents_dropped_total",
-                "Metadata documents not read for events because too many waited.",
-                documents.dropped,
-            ),
-        ):
-            yield Metric(name, text, "counter", [Sample(float(n), {"receiver": t}) for t, n in counted.items()])
 
 
 class RtspObservation:

@@ -8,12 +8,13 @@ from typing import Any
 from nvr.auth.credentials import Vault
 from nvr.auth.users import UserStore
 from nvr.background import LoopDelays
+from nvr.event_recording import EventRecordingObservation
 from nvr.ingest.event_documents import EventDocuments
 from nvr.ingest.memory import HeldMemory
 from nvr.model.receiver import ReceiverState
 from nvr.model.time import NS
 from nvr.model.tokens import ReceiverToken
-from nvr.observation import EventRecordingObservation, IngestObservation, LoopObservation, SearchObservation
+from nvr.observation import IngestObservation, LoopObservation, SearchObservation
 from nvr.operations import Operations
 from nvr.search.indexer import Completeness
 from nvr.web.metrics import render
