@@ -344,7 +344,11 @@ class SearchObservation:
         return (f"the index of camera events is being made: {complete.older} tracks are not complete before {since}",)
 
     def metrics(self) -> Iterator[Metric]:
-        yield _single("nvr_searches", "Search sessions that are open.", "gauge", len(self._searches))
+        searches = self._searches
+        yield _single("nvr_searches", "Search sessions that are open.", "gauge", len(searches))
+        yield _single(
+            "nvr_searches_rows", "Rows that searches hold in hand to go on from, together.", "gauge", searches.held
+        )
         indexer = self._indexer
         yield _single("nvr_metadata_documents_total", "Metadata documents indexed.", "counter", indexer.indexed)
         yield _single(

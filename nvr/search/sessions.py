@@ -123,6 +123,11 @@ class SearchSessions:
         self._drop_expired()
         return len(self._sessions)
 
+    @property
+    def held(self) -> int:
+        """Rows that all of them together hold in hand; those of a search that works just now are not counted."""
+        return self._shares.in_hand.total
+
     async def stop(self) -> None:
         """Ends all sessions; calls that wait for results return. Returns when nothing is read any more."""
         for _, session in self._sessions.values():
