@@ -85,6 +85,8 @@ class Walk(Generic[R]):
         self._dry: set[int] = set()
         self._sizes: dict[int, int] = {}
         """Of the last page of each."""
+        self._ahead: set[int] = set()
+        """Those of which rows have been dropped that stand behind rows of others: only their own place is theirs."""
 
     def include(self, numbers: Iterable[int], after: Place | None) -> None:
         """Takes in sequences that it does not have, from behind `after` on."""
@@ -117,6 +119,7 @@ class Walk(Generic[R]):
         """Takes the next row of one sequence away, wherever it stands among the others. There must be one."""
         self._heads = [head for head in self._heads if head[3] != number]
         heapq.heapify(self._heads)
+        self._ahead.add(number)
         row = self._pages[number].pop()
         if self._pages[number]:
             self._push(number, self._pages[number][-1])
@@ -127,7 +130,8 @@ class Walk(Generic[R]):
         """One that is used up, and those that will be soon: sequences that tell about equally often are used up one
         right behind the other. Among many few are read far, so a page grows only as they are."""
         each = min(self.PAGE, 4 * self._sizes[number])
-        soon = [n for n, page in self._pages.items() if 0 < len(page) <= self._sizes[n] // 2 and n not in self._dry]
+        alone = self._dry | self._ahead
+        soon = [n for n, page in self._pages.items() if 0 < len(page) <= self._sizes[n] // 2 and n not in alone]
         for n in soon:
             self._pages[n].clear()
         self._heads = [head for head in self._heads if self._pages[head[3]]]

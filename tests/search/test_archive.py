@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from nvr.search.archive import Walk
@@ -19,6 +19,7 @@ class ShortPages(Walk[EventRow]):
     PAGE, FIRST = 5, 1
 
 
+@example([[0, 1, 11], list(range(14)), []], [None, None, None, 1], True)
 @given(SEQUENCES, STEPS, st.booleans())
 def test_every_row_comes_once_and_in_order_whatever_pages_it_came_by(
     sequences: list[list[int]], steps: list[int | None], backward: bool
