@@ -20,8 +20,7 @@ from nvr.replay.authentication import DigestAuthenticator
 from nvr.replay.server import RtspSettings
 from nvr.replay.websocket import PATH as SOCKET_PATH
 from nvr.soap.wsdl import Contract, contract_directory
-from tests.replay.conftest import PATH, Serve, Served, worked_example
-from tests.replay.test_server import Accounts
+from tests.replay.conftest import PATH, Accounts, Serve, Served, worked_example
 from tests.replay.test_tls import own_certificate
 from tests.support.rtsp_client import RtspClient, until
 from tests.support.soap_http import DEVICE, SOAP_TYPE, SimulatedClock, a_soap, envelope

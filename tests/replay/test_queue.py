@@ -12,8 +12,7 @@ from nvr.model.tokens import VIDEO001
 from nvr.replay import reader
 from nvr.replay.plan import Plan
 from nvr.replay.session import QUEUE_LENGTH
-from tests.replay.conftest import PATH, TEN, Serve, worked_example
-from tests.replay.test_forward import flags_of
+from tests.replay.conftest import PATH, TEN, Serve, flags_of, worked_example
 from tests.support.replay_store import ManualClock, MemoryTrack
 from tests.support.rtsp_client import Answer, Packet, RtspClient, until
 

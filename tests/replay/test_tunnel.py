@@ -19,8 +19,7 @@ from nvr.replay.http_head import HEAD_BYTES, HttpHead, Opening, opening, parse_h
 from nvr.replay.server import RtspSettings
 from nvr.replay.tunnel import Base64Stream, PostBody
 from nvr.replay.websocket import PATH as SOCKET_PATH
-from tests.replay.conftest import PATH, Serve, worked_example
-from tests.replay.test_server import Accounts, big_track
+from tests.replay.conftest import PATH, Accounts, Serve, big_track, worked_example
 from tests.support.replay_store import ManualClock
 from tests.support.rtsp_client import until
 from tests.support.tunnel_client import HttpLeg, get, post, tunnel

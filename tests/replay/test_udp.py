@@ -20,8 +20,7 @@ from nvr.model.tokens import AUDIO001, VIDEO001
 from nvr.replay.server import RtspSettings
 from nvr.replay.status import RequestRefused
 from nvr.replay.udp import BURST_BYTES, OVERHEAD, UdpPorts, UdpTransport, Unreachable
-from tests.replay.conftest import PATH, TEN, Serve, worked_example
-from tests.replay.test_server import sound
+from tests.replay.conftest import PATH, TEN, Serve, sound, worked_example
 from tests.support.replay_store import ManualClock, MemoryTrack
 from tests.support.rtsp_client import Answer, RtspClient, until
 from tests.support.udp_client import ClientPorts
