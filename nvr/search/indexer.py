@@ -157,9 +157,12 @@ class MetadataIndexer:
 
     def volume_changed(self, status: VolumeStatus) -> None:
         """What stands on a volume that is back is read."""
-        if status.state in _READABLE and status.id in self._reader.away:
+        readable = status.state in _READABLE
+        if readable and (status.id in self._reader.away or self.completeness().missed):
             self._volume_back.set()
         self._look_at_volumes()
+        if not readable and self._reader.reading == status.id:
+            self._thread.leave()  # it may hang there, and other volumes do not
 
     def _unwatch(self, key: TrackKey) -> None:
         unsubscribe = self._watched.pop(key, None)
@@ -302,12 +305,10 @@ class MetadataIndexer:
         """What the work gives; None behind a fault, which costs the track some time."""
         try:
             outcome = await self._thread.do(work)
-        except Stopped:
-            raise
         except Exception as e:
             self._later(key, whole_track=True)
             if self._retries[key].failures == 1:
-                unexpected = not isinstance(e, StorageError)
+                unexpected = not isinstance(e, (StorageError, Stopped))
                 log.error("the metadata of %s is not indexed for now: %s", key, e, exc_info=unexpected)
             return None
         retry = self._retries.get(key)

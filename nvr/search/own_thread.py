@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 class Stopped(Exception):
-    """The work is given up because its thread shall stop. What has been done is kept."""
+    """The work is given up because its thread shall stop, or has been left behind. What has been done is kept."""
 
 
 class OwnThread:
@@ -28,26 +28,37 @@ class OwnThread:
     def __init__(self, name: str) -> None:
         self._name = name
         self._stopping = threading.Event()
+        """Of the piece that is being done."""
+        self._own = threading.local()
         self._work: asyncio.Future[object] | None = None
 
     def look(self) -> None:
         """For the work, often. Raises Stopped when it shall end."""
-        if self._stopping.is_set():
+        stopping: threading.Event | None = getattr(self._own, "stopping", None)
+        if stopping is not None and stopping.is_set():
             raise Stopped
+
+    def leave(self) -> None:
+        """Leaves the piece that is being done behind, as it does not come to an end: whoever waits for it gets Stopped.
+        It ends when it looks again."""
+        if self._work is not None and not self._work.done():
+            self._stopping.set()
+            self._work.set_exception(Stopped("what is read does not answer"))
 
     async def do(self, work: Callable[[], T]) -> T:
         """Raises what the work raises. Who is cancelled leaves the work running, until `stop`."""
         assert self._work is None or self._work.done()
-        self.look()  # one that has been left behind may still be there
         loop = asyncio.get_running_loop()
+        stopping = self._stopping = threading.Event()
         future: asyncio.Future[T] = loop.create_future()
 
         def settle(outcome: T | None, error: BaseException | None) -> None:
-            if not future.cancelled():
+            if not future.done():
                 future.set_result(outcome) if error is None else future.set_exception(error)  # type: ignore[arg-type]
 
         def run() -> None:
             outcome, error = None, None
+            self._own.stopping = stopping
             try:
                 outcome = work()
             except BaseException as e:
@@ -60,7 +71,7 @@ class OwnThread:
         return await asyncio.shield(future)
 
     async def stop(self, deadline_s: float) -> bool:
-        """Whether the work has ended within the deadline; if not, no more is taken. What it raises now is logged."""
+        """Whether the work has ended within the deadline. What it raises now is logged."""
         work, self._work = self._work, None
         if work is None:
             return True
@@ -68,7 +79,6 @@ class OwnThread:
         await asyncio.wait([work], timeout=deadline_s)
         if not work.done():
             return False
-        self._stopping.clear()
         error = work.exception()
         if error is not None and not isinstance(error, Stopped):
             log.error("%s: the last piece of work failed: %s", self._name, error)

@@ -141,6 +141,8 @@ class MetadataReader:
         """Documents that have been read."""
         self.away: frozenset[str] = frozenset()
         """Volumes that nobody shall touch."""
+        self.reading = ""
+        """The volume that is being read, or was last."""
         self._footage = footage
         self._files = files
         self._index = index
@@ -227,6 +229,7 @@ class MetadataReader:
             track.miss(row, tried=row.volume_id not in self.away)
             return Outcome.MISSED
         footage = self._footage(track.key)
+        self.reading = row.volume_id
         try:
             file = footage.whole_file(row)
         except FootageDamaged as e:
@@ -272,6 +275,7 @@ class MetadataReader:
             self._leave_out(row, row.samples - samples, "they are not where they were written")
             damaged += 1
         done = outcome is Outcome.READ
+        self._look()  # who has been left behind writes nothing: another may have read this meanwhile
         if done or contents or upto != state.upto:
             self._add(row, upto, done, contents, damaged=damaged > 0)
         return outcome

@@ -329,6 +329,43 @@ async def test_a_stop_ends_the_work_behind_the_fragment_that_is_being_read(
         assert (fragments, seconds(store)) == (3, [])
 
 
+async def test_a_volume_that_hangs_is_left_and_what_it_gives_later_is_told_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await some_files(tmp_path)
+    read, clock = Footage.read, Clock()
+    reached, answers, returned = threading.Event(), threading.Event(), threading.Event()
+
+    def hangs(footage: Footage, ref: FragmentRef) -> list[Sample]:
+        reached.set()
+        answers.wait()
+        found = read(footage, ref)
+        returned.set()
+        return found
+
+    async with opened(tmp_path, monotonic=clock) as store:
+        (status,) = store.storage.volumes()
+        away = replace(status, state=VolumeState.MISSING)
+        monkeypatch.setattr(Footage, "read", hangs)
+        look_at_everything(store)
+        work = asyncio.create_task(store.indexer.catch_up())
+        await asyncio.to_thread(reached.wait)
+        monkeypatch.setattr(store.storage, "volumes", lambda: [away])
+        store.indexer.volume_changed(away)
+        await work  # other volumes would be read now
+        assert (seconds(store), store.indexer.completeness().missed) == ([], 1)
+        monkeypatch.undo()
+        store.indexer.volume_changed(status)
+        clock.now_s += indexer.FIRST_RETRY_S
+        store.indexer._try_again()
+        await store.indexer.catch_up()
+        assert seconds(store) == [0, 10, 20]
+        answers.set()
+        await asyncio.to_thread(returned.wait)
+        await store.indexer.catch_up()
+        assert seconds(store) == [0, 10, 20]
+
+
 async def test_a_stop_that_comes_together_with_new_work_is_not_lost() -> None:
     event = asyncio.Event()
     task = asyncio.create_task(indexer._come(event, 60))
@@ -363,7 +400,6 @@ async def test_a_disk_that_does_not_answer_holds_no_stop_and_what_it_gives_later
     monkeypatch.setattr(Footage, "read", hangs)
     monkeypatch.setattr(EventIndex, "add", seen)
     async with opened(tmp_path) as store:
-        monkeypatch.setattr(store.indexer._thread, "look", lambda: None)
         monkeypatch.setattr(store.indexer._reader, "_look", lambda: None)  # it is behind its last look
         task = asyncio.create_task(store.indexer.run())
         await asyncio.to_thread(reached.wait)
