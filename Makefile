@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test lint bench conformance crash soak lock clean
+.PHONY: help demo test lint bench conformance fuzz crash soak lock clean
 
 help:
 	@echo "make demo         record the built-in camera, find the footage over SOAP, replay it over RTSP"
@@ -13,6 +13,7 @@ help:
 	@echo "make lint         formatting, lint rules, types"
 	@echo "make bench        the benchmarks (figures of this machine, with their peers)"
 	@echo "make conformance  docs/conformance.md: which requirement is proved by a test; docs/access.md: who may call what"
+	@echo "make fuzz         property tests with new random examples, and a minute of broken RTSP"
 	@echo "make crash        kill the recording daemon TIMES=20 times and check what is left"
 	@echo "make soak         record, rotate, lose cameras, delete, replay and search for MINUTES=15: does anything grow?"
 	@echo "make lock         requirements*.lock anew from pyproject.toml (needs pip-tools)"
@@ -42,6 +43,10 @@ bench: $(READY)
 conformance: $(READY)
 	$(BIN)/python -m tests.conformance.table
 	$(BIN)/python -m tests.conformance.access
+
+fuzz: $(READY)
+	NVR_TEST_EXAMPLES=random $(BIN)/python -m pytest -q -n auto -m hypothesis $(ARGS)
+	$(BIN)/python -m tests.replay.fuzz 60
 
 TIMES ?= 20
 crash: $(READY)

@@ -24,6 +24,10 @@ BODY_LENGTH: Final = 32_767
 MAXIMUM_HEAD: Final = 16 * 1024
 
 
+def _is_status(text: str) -> bool:
+    return len(text) == 3 and text.isascii() and text.isdigit()
+
+
 @dataclass(frozen=True, slots=True)
 class _Head:
     """The status line and headers of an HTTP answer."""
@@ -36,11 +40,11 @@ class _Head:
     def parse(cls, data: bytes, peer: Endpoint) -> _Head:
         first, *rest = data.decode("latin-1").split("\n")
         parts = first.strip().split(None, 2)
-        if len(parts) < 2 or not parts[0].upper().startswith("HTTP/") or not parts[1].isdigit():
+        if len(parts) < 2 or not parts[0].upper().startswith("HTTP/") or not _is_status(parts[1]):
             raise SourceError(f"{peer} does not speak HTTP on this port: it answered {first.strip()[:60]!r}")
         named = (line.partition(":") for line in rest)
         challenges = tuple(v.strip() for n, _, v in named if n.strip().lower() == "www-authenticate")
-        return cls(int(parts[1][:3]), parts[2][:80] if len(parts) > 2 else "", challenges)
+        return cls(int(parts[1]), parts[2][:80] if len(parts) > 2 else "", challenges)
 
 
 class _Get(asyncio.Protocol):

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from nvr.ingest.endpoint import Endpoint
@@ -190,6 +190,7 @@ def test_a_tunnel_goes_to_the_ports_of_the_web(uri: str, sent: str, port: int, t
 
 
 @given(data=st.binary(max_size=200) | st.binary(max_size=60).map(lambda b: b"HTTP/1.1 " + b))
+@example("HTTP/1.1 ²".encode("latin-1"))
 def test_any_head_is_understood_or_told(data: bytes) -> None:
     with contextlib.suppress(SourceError):
         assert 0 <= _Head.parse(data, Endpoint.parse("http://h/", tunnel=True)).status <= 999

@@ -28,7 +28,7 @@ QUICK = IngestSettings(
     back_off_ns=10 * MS,
     back_off_maximum_ns=40 * MS,
     connect_timeout_ns=2000 * MS,
-    request_timeout_ns=300 * MS,
+    request_timeout_ns=1500 * MS,
     teardown_timeout_ns=200 * MS,
 )
 """For tests over sockets: nothing waits longer than it has to."""
