@@ -92,11 +92,11 @@ async def test_an_onvif_client_is_shown_each_picture_at_its_pace(stocked: Stocke
     forward: Seek = ("1.0", start, "-", "all", "35"), [*range(20, 36)]
     key: Seek = ("-1.0", end, str(START), "key", "40"), [50, 40]
     await asyncio.gather(
-        shown(stocked, "tcp", "yes", [reverse, (("1.0", str(START), "-", "key", "10"), [0, 10])]),
-        shown(stocked, "rtsps", "yes", [key, forward]),
-        shown(stocked, "udp", "yes", [forward, (("1.0", start, "-", "key/1000", "30"), [20, 30])]),
+        shown(stocked, "tcp", "yes", [reverse]),
+        shown(stocked, "rtsps", "yes", [key]),
+        shown(stocked, "udp", "yes", [forward]),
     )
-    assert asyncio.get_running_loop().time() - began > 2
+    assert asyncio.get_running_loop().time() - began > 1
 
 
 @pytest.mark.skipif(GST is None, reason="gst-launch-1.0 (gstreamer1.0-tools) is not installed")
