@@ -84,17 +84,14 @@ async def test_an_onvif_client_shows_each_picture_in_both_directions(stocked: St
 
 
 async def test_an_onvif_client_is_shown_each_picture_at_its_pace(stocked: Stocked) -> None:
-    """With rate control, side by side. In reverse by UDP the jitter buffer of GStreamer 1.22 takes the falling times of
-    a group for a fault: nothing of it can be told from that client."""
+    """With rate control, side by side. By UDP the jitter buffer of GStreamer 1.22 takes the falling times of a group for
+    a fault, and now and then shows nothing more of a forward replay on a busy machine: FFmpeg is tried there instead."""
     began = asyncio.get_running_loop().time()
-    start, end = str(START + 2_510_000_000), str(END + NS)
     reverse = ("-1.0", str(START + 23_600_000_000), str(START), "all", "30"), [*range(36, 29, -1)]
-    forward: Seek = ("1.0", start, "-", "all", "35"), [*range(20, 36)]
-    key: Seek = ("-1.0", end, str(START), "key", "40"), [50, 40]
+    key: Seek = ("-1.0", str(END + NS), str(START), "key", "40"), [50, 40]
     await asyncio.gather(
         shown(stocked, "tcp", "yes", [reverse]),
         shown(stocked, "rtsps", "yes", [key]),
-        shown(stocked, "udp", "yes", [forward]),
     )
     assert asyncio.get_running_loop().time() - began > 1
 
