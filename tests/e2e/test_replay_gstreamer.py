@@ -84,8 +84,8 @@ async def test_an_onvif_client_shows_each_picture_in_both_directions(stocked: St
 
 
 async def test_an_onvif_client_is_shown_each_picture_at_its_pace(stocked: Stocked) -> None:
-    """With rate control, side by side. By UDP the jitter buffer of GStreamer 1.22 takes the falling times of a group for
-    a fault, and now and then shows nothing more of a forward replay on a busy machine: FFmpeg is tried there instead."""
+    """With rate control, at once. By UDP the jitter buffer of GStreamer 1.22 takes the falling times of a group for
+    a fault, and now and then shows nothing more of a forward replay on a busy machine: FFmpeg is tried there."""
     began = asyncio.get_running_loop().time()
     reverse = ("-1.0", str(START + 23_600_000_000), str(START), "all", "30"), [*range(36, 29, -1)]
     key: Seek = ("-1.0", str(END + NS), str(START), "key", "40"), [50, 40]
