@@ -9,8 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection, Sequence
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
 
@@ -27,12 +26,12 @@ from nvr.storage.footage import Footage, FootageReader
 from nvr.storage.holds import Hold
 from nvr.storage.later import Checking, LaterRecovery
 from nvr.storage.mending import Mended, examine_for
+from nvr.storage.newest import NewestConfigurations
 from nvr.storage.orders import (
     Append,
     Appended,
     Barrier,
     Closed,
-    Delete,
     Done,
     Event,
     Failed,
@@ -47,20 +46,17 @@ from nvr.storage.patient_index import PatientIndex
 from nvr.storage.placement import MostFree, Placement
 from nvr.storage.removal import Removal
 from nvr.storage.retention import Retention, rotation_ns, time_limit
-from nvr.storage.rows import FootageIndex, FragmentRef, TrackFileRow
+from nvr.storage.rows import FootageIndex, FragmentRef
 from nvr.storage.settings import StorageSettings
+from nvr.storage.stopping import stop_all
 from nvr.storage.track import TrackFootage, TrackRecorder
-from nvr.storage.unlinking import hide_track
-from nvr.storage.volume import Volume, VolumeHangs, VolumeRegistry, VolumeState, VolumeStatus
+from nvr.storage.volume import Volume, VolumeHangs, VolumeRegistry, VolumeState, VolumeStatus, left_out
 from nvr.storage.volume_watch import VolumeWatch
 from nvr.storage.watcher import Watcher
 from nvr.storage.writer import VolumeWriter
 from nvr.storage.writer_thread import MemoryCeiling, WriterThread
 
 log = logging.getLogger(__name__)
-
-_HEADS_AT_ONCE = 8
-"""Heads of files read at once at a start: a disk that turns sorts them."""
 
 
 class StorageEngine:
@@ -105,10 +101,11 @@ class StorageEngine:
         self._tracks: dict[TrackKey, TrackFootage] = {}
         self._recorders: dict[TrackKey, TrackRecorder] = {}
         self._reader = FootageReader(self._index, self._growing, self._root_of, decode)
+        self._newest = NewestConfigurations(self._index, self._reader, settings.hang_ns)
         self.watch = VolumeWatch(self._threads, self._recoveries, settings.hang_ns, now, self._tell_volume)
-        removal = Removal(self._index, self._tracks, self._growing, self._threads, self.watch.done, self._deleted)
+        self._removal = Removal(self._index, self._tracks, self._growing, self._threads, self.watch.done, self._deleted)
         self.retention = Retention(
-            settings, self._index, self._placement, removal, lambda recording: self.retention_of(recording), utc, now
+            settings, self._index, self._placement, self._removal, lambda token: self.retention_of(token), utc, now
         )
         self._loop: asyncio.AbstractEventLoop | None = None
         self._left_out: list[VolumeStatus] = []
@@ -136,7 +133,7 @@ class StorageEngine:
             writer = VolumeWriter(volume, self._index, self._settings, self._growing, self._now, self._utc)
             thread = WriterThread(writer, queue_bytes, self._publish, self._now, self.memory)
             self._threads.append(thread)
-            later = LaterRecovery(volume, self._index, thread.order, partial(_is_busy, thread, self._settings))
+            later = LaterRecovery(volume, self._index, thread.order, thread.is_busy)
             writer.later = later.take_up
             self._recoveries.append(later)
         for thread in self._threads:
@@ -144,8 +141,8 @@ class StorageEngine:
         try:
             await self.watch.until_open()
             await self._load_tracks()
-            await self.retention.begin(self._newest())
-            self._left_out = _left_out(registry, [t.writer.volume for t in self._threads])
+            await self.retention.begin(self._latest())
+            self._left_out = left_out(registry, [t.writer.volume for t in self._threads])
         except BaseException:
             await asyncio.to_thread(self._stop_threads)
             raise
@@ -329,7 +326,7 @@ class StorageEngine:
         recorder = self._recorders.get(key)
         if recorder is not None:
             recorder.end_run(GapReason.JOB_STOPPED)
-        outcomes = await asyncio.gather(*(self._delete_on(thread, key) for thread in self._threads))
+        outcomes = await asyncio.gather(*(self._removal.delete_on(thread, key) for thread in self._threads))
         for error in outcomes:
             if error is not None:
                 raise StorageError(f"footage of {key} is not deleted: {error}") from error
@@ -340,27 +337,6 @@ class StorageEngine:
         start_ns, end_ns = before.earliest, before.latest
         if start_ns is not None and end_ns is not None:
             self._deleted(key, start_ns, end_ns)
-
-    async def _delete_on(self, thread: WriterThread, key: TrackKey) -> Exception | None:
-        """What went wrong. On a volume that hangs the footage is hidden, and unlinked when it answers again."""
-        order = Delete(key)
-        error = await self.watch.done(thread, order)
-        if not isinstance(error, VolumeHangs):
-            return error
-        order.hidden = True  # it stays in the queue
-        thread.abandon(order)
-
-        def is_old(row: TrackFileRow) -> bool:
-            """What has been begun behind the order is kept: the volume may answer just now."""
-            growing = self._growing.get(row.file_id)
-            return growing is None or growing.abandoned
-
-        try:
-            await asyncio.to_thread(hide_track, self._index, key, thread.writer.volume.id, is_old)
-        except StorageError as e:
-            return e
-        log.warning("footage of %s on %s: hidden, and unlinked later", key, thread.writer.volume.root)
-        return None
 
     async def delete_recording(self, token: RecordingToken) -> None:
         """All footage of all tracks of a recording, and its directories. Raises as `delete_track`."""
@@ -391,7 +367,7 @@ class StorageEngine:
         """For recorders."""
         return rotation_ns(self._settings.rotation_ns, self.retention_of(key.recording))
 
-    def _newest(self) -> UtcNs | None:
+    def _latest(self) -> UtcNs | None:
         """The end of the newest footage."""
         found = (track.extent() for track in self._tracks.values())
         return max((extent.latest for extent in found if extent is not None), default=None)
@@ -426,58 +402,19 @@ class StorageEngine:
             for row in self._index.open_files(volume_id) if volume_id is not None else ():
                 awaited.setdefault(row.key, {})[row.run_id] = row.start_ns
         keys = sorted(runs.keys() | awaited.keys())
-        configurations = self._newest_configurations(keys)
+        configurations = self._newest.of(keys)
         return [(key, runs.get(key, []), configurations.get(key), awaited.get(key, {})) for key in keys]
-
-    def _newest_configurations(self, keys: Sequence[TrackKey]) -> dict[TrackKey, CodecConfiguration | None]:
-        """Blocking, but not for a disk that hangs: what has not been read by then is not in it."""
-        pool = ThreadPoolExecutor(_HEADS_AT_ONCE, "heads")
-        reading = {pool.submit(self._newest_configuration, key): key for key in keys}
-        found: dict[TrackKey, CodecConfiguration | None] = {}
-        waiting = set(reading)
-        while waiting:
-            done, waiting = wait(waiting, self._settings.hang_ns / NS, FIRST_COMPLETED)
-            if not done:
-                log.error("the encodings of %d tracks are not known: a disk hangs", len(waiting))
-                break
-            found.update((reading[future], future.result()) for future in done)
-        pool.shutdown(wait=False, cancel_futures=True)
-        return found
 
     async def _learn_configurations(self) -> None:
         """Of tracks whose newest file could not be read before: its volume is back."""
         unknown = [key for key, track in self._tracks.items() if track.configuration is None and track.extent()]
         if unknown:
-            found = await asyncio.to_thread(self._newest_configurations, unknown)
+            found = await asyncio.to_thread(self._newest.of, unknown)
             for key, track in self._tracks.items():
                 track.configuration = track.configuration or found.get(key)
 
-    def _newest_configuration(self, key: TrackKey) -> CodecConfiguration | None:
-        try:
-            newest = self._index.newest(key)
-            return self._reader.configuration(newest) if newest is not None else None
-        except StorageError as e:
-            log.error("the encoding of %s is not known: %s", key, e)
-            return None
-
     def _stop_threads(self) -> None:
-        """Blocking. All are told before the first is waited for: a disk that hangs costs the others nothing."""
-        for recovery in self._recoveries:
-            recovery.begin_stop()
-        for thread in self._threads:
-            thread.begin_stop()
-        end = self._now() + self._stop_timeout_ns
-        for thread in self._threads:
-            if not thread.wait(max(end - self._now(), 0)):
-                log.error(
-                    "volume %s has not stopped within %g s, %d bytes wait to be written: its disk hangs. "
-                    "The next start recovers it",
-                    thread.writer.volume.root,
-                    self._stop_timeout_ns / NS,
-                    thread.queued_bytes,
-                )
-        for recovery in self._recoveries:
-            recovery.wait(max(end - self._now(), 0) / NS)
+        stop_all(self._threads, self._recoveries, self._stop_timeout_ns, self._now)
 
     def _publish(self, events: list[Event]) -> None:
         """On a writer thread."""
@@ -556,18 +493,3 @@ class StorageEngine:
             what(self.watcher)
         except Exception:  # who is told of footage must not hinder its recording
             log.exception("a change of the footage could not be told")
-
-
-def _is_busy(thread: WriterThread, settings: StorageSettings) -> bool:
-    """Whether footage waits for the disk: then nothing else reads from it."""
-    return thread.queued_bytes > settings.queue_bytes // 8
-
-
-def _left_out(registry: VolumeRegistry, volumes: Sequence[Volume]) -> list[VolumeStatus]:
-    """Volumes with footage of this recorder that the settings do not name any more; each is told."""
-    found = []
-    for root, volume_id in registry.others({v.id for v in volumes}).items():
-        why = "it is not among the configured volumes: what is on it cannot be found or replayed"
-        log.error("volume %s, last at %s: %s", volume_id, root, why)
-        found.append(VolumeStatus(volume_id, root, VolumeState.MISSING, why, None, 0))
-    return found

@@ -1,20 +1,25 @@
-"""What retention asks and what it has done to the footage: the loop's side of a deletion by rule.
+"""The loop's side of deletions: what retention asks and what it has done to the footage, and what clients delete.
 
-Rows have their tombstones before this begins (`retention.py`); the writers unlink (`unlinking.py`).
+Rows have their tombstones before `remove` begins (`retention.py`); the writers unlink (`unlinking.py`).
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 
+from nvr.model.errors import StorageError
 from nvr.model.time import UtcNs
 from nvr.model.tokens import RecordingToken, TrackKey
-from nvr.storage.orders import GrowingFile, Unlink
+from nvr.storage.orders import Delete, GrowingFile, Unlink
 from nvr.storage.rows import FootageIndex, TrackFileRow
 from nvr.storage.track import TrackFootage
-from nvr.storage.volume import Volume
+from nvr.storage.unlinking import hide_track
+from nvr.storage.volume import Volume, VolumeHangs
 from nvr.storage.writer_thread import WriterThread
+
+log = logging.getLogger(__name__)
 
 _BEFORE_ALL_NS = -(1 << 62)
 _FIRST_FILES = 16
@@ -31,7 +36,7 @@ class Removal:
         tracks: Mapping[TrackKey, TrackFootage],
         growing: Mapping[str, GrowingFile],
         threads: Sequence[WriterThread],
-        done: Callable[[WriterThread, Unlink], Coroutine[object, object, Exception | None]],
+        done: Callable[[WriterThread, Delete | Unlink], Coroutine[object, object, Exception | None]],
         removed: Callable[[TrackKey, UtcNs, UtcNs], None],
     ) -> None:
         """`done` waits until a writer has done an order; `removed` is told which range of a track is gone."""
@@ -75,6 +80,28 @@ class Removal:
             await asyncio.wait(work, timeout=_UNLINK_PATIENCE_S)
             # A writer that was recovering may have told of these runs as they were before; it has no more such news.
             await self._cut(runs)
+
+    async def delete_on(self, thread: WriterThread, key: TrackKey) -> Exception | None:
+        """All footage of a track on a volume: what went wrong. On a volume that hangs it is hidden, and unlinked when
+        the volume answers again."""
+        order = Delete(key)
+        error = await self._done(thread, order)
+        if not isinstance(error, VolumeHangs):
+            return error
+        order.hidden = True  # it stays in the queue
+        thread.abandon(order)
+
+        def is_old(row: TrackFileRow) -> bool:
+            """What has been begun behind the order is kept: the volume may answer just now."""
+            growing = self._growing.get(row.file_id)
+            return growing is None or growing.abandoned
+
+        try:
+            await asyncio.to_thread(hide_track, self._index, key, thread.writer.volume.id, is_old)
+        except StorageError as e:
+            return e
+        log.warning("footage of %s on %s: hidden, and unlinked later", key, thread.writer.volume.root)
+        return None
 
     async def _cut(self, runs: Mapping[TrackKey, Collection[str]]) -> None:
         for key, starts in await asyncio.to_thread(self._starts, runs):

@@ -9,7 +9,7 @@ import logging
 import os
 import threading
 import uuid
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -379,3 +379,13 @@ def _state_of(cause: BaseException, root: Path) -> VolumeState:
         if cause.errno in (errno.ENOENT, errno.ENODEV, errno.ENXIO, errno.ESTALE) and not root.exists():
             return VolumeState.MISSING
     return VolumeState.FAILED
+
+
+def left_out(registry: VolumeRegistry, volumes: Sequence[Volume]) -> list[VolumeStatus]:
+    """Volumes with footage of this recorder that the settings do not name any more; each is told."""
+    found = []
+    for root, volume_id in registry.others({v.id for v in volumes}).items():
+        why = "it is not among the configured volumes: what is on it cannot be found or replayed"
+        log.error("volume %s, last at %s: %s", volume_id, root, why)
+        found.append(VolumeStatus(volume_id, root, VolumeState.MISSING, why, None, 0))
+    return found

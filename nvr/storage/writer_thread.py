@@ -113,6 +113,10 @@ class WriterThread:
         """Of the volume and of the queue in front of it."""
         return replace(self.writer.volume.status, queued_bytes=self.queued_bytes, refused=self.refused)
 
+    def is_busy(self) -> bool:
+        """Whether footage waits for the disk: then nothing else reads from it."""
+        return self.queued_bytes > self._limit // 8
+
     def start(self) -> None:
         self.ready.set_running_or_notify_cancel()  # whoever waits for it may be cancelled; it may not
         self._begin("opening it")
