@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from nvr import app
+from nvr import serving
 
 ENDS, RESTARTS = False, True
 
@@ -57,8 +57,8 @@ async def test_a_daemon_starts_again_when_a_client_asked_for_it_and_nobody_ended
 ) -> None:
     nothing: Any = None
     monkeypatch.setattr(ToldDaemon, "story", staticmethod(story), raising=False)
-    monkeypatch.setattr(app, "Daemon", ToldDaemon)
-    assert await app._serve(nothing, nothing, lambda line: None) is outcome
+    monkeypatch.setattr(serving, "Daemon", ToldDaemon)
+    assert await serving._serve(nothing, nothing, lambda line: None) is outcome
 
 
 @pytest.mark.parametrize("second_signal", [False, True])
@@ -84,17 +84,17 @@ async def test_a_daemon_that_does_not_end_as_it_should_leaves_all_the_same(
         raise Left
 
     nothing: Any = None
-    monkeypatch.setattr(app, "Daemon", StuckDaemon)
-    monkeypatch.setattr(app.os, "_exit", leave)
-    monkeypatch.setattr(app, "ONE_SIGNAL_S", -1.0)
+    monkeypatch.setattr(serving, "Daemon", StuckDaemon)
+    monkeypatch.setattr(serving.os, "_exit", leave)
+    monkeypatch.setattr(serving, "ONE_SIGNAL_S", -1.0)
     if second_signal:
         asyncio.get_running_loop().set_exception_handler(lambda *_: None)
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(1):
-                await app._serve(nothing, nothing, lambda line: None)
+                await serving._serve(nothing, nothing, lambda line: None)
     else:
         with pytest.raises(Left):
-            await app._serve(nothing, nothing, lambda line: None)
+            await serving._serve(nothing, nothing, lambda line: None)
     assert left == [1]
 
 
@@ -112,7 +112,7 @@ async def test_two_signals_at_once_are_one(monkeypatch: pytest.MonkeyPatch) -> N
         raise AssertionError(why)
 
     nothing: Any = None
-    monkeypatch.setattr(app, "Daemon", EndedTwice)
-    monkeypatch.setattr(app, "ONE_SIGNAL_S", 3600.0)
-    monkeypatch.setattr(app, "_leave", leave)
-    assert await app._serve(nothing, nothing, lambda line: None) is ENDS
+    monkeypatch.setattr(serving, "Daemon", EndedTwice)
+    monkeypatch.setattr(serving, "ONE_SIGNAL_S", 3600.0)
+    monkeypatch.setattr(serving, "_leave", leave)
+    assert await serving._serve(nothing, nothing, lambda line: None) is ENDS
