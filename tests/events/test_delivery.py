@@ -36,7 +36,7 @@ class Consumer:
         self.taken += [e.source["ReceiverToken"] for e in events]
 
     async def happens(self) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await self.something_happened.wait()
         self.something_happened.clear()
         await asyncio.sleep(0)
@@ -108,7 +108,7 @@ async def test_a_delivery_ends_with_its_subscription() -> None:
     broker.unsubscribe(ended.token)
     clocks.advance(11)
     something(broker)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while deliveries._tasks:
             await asyncio.wait(set(deliveries._tasks))
     assert consumer.attempts == 0
@@ -185,7 +185,7 @@ async def test_a_delivery_that_fails_in_another_way_ends_its_subscription_and_is
     deliveries = Deliveries(broker, fails)
     deliveries.begin(subscription, To("http://192.0.2.1/"), "")
     something(broker)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while deliveries._tasks:
             await asyncio.wait(set(deliveries._tasks))
             await asyncio.sleep(0)

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from nvr.ingest.engine import NO_MEDIA_URI, IngestEngine
+from nvr.ingest.engine import NO_MEDIA_URI
 from nvr.model.job import INCOMPATIBLE_STREAM, RecordingJobMode, RecordingJobState
 from nvr.model.receiver import ReceiverMode, ReceiverState
 from nvr.model.timeline import GapReason
@@ -243,8 +243,7 @@ async def test_another_media_uri_keeps_the_track_active_and_goes_on_in_it(house:
 
 @pytest.mark.requirement("RC-5.19-18")
 async def test_a_new_connection_that_is_not_up_within_the_grace_is_an_error() -> None:
-    house = House()
-    house.engine = IngestEngine(house.storage, dataclasses.replace(QUICK, configure_grace_ns=100 * MS))
+    house = House(dataclasses.replace(QUICK, configure_grace_ns=100 * MS, request_timeout_ns=2000 * MS))
     await house.engine.start()
     track = h264_track()
     async with Camera([track]) as first, Camera([h264_track()], answers={"DESCRIBE": lambda q, a: None}) as silent:

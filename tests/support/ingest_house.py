@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from nvr.ingest.engine import IngestEngine
+from nvr.ingest.settings import IngestSettings
 from nvr.model.job import RecordingJob, RecordingJobState
 from nvr.model.receiver import Receiver, ReceiverMode, ReceiverState
 from nvr.model.tokens import JobToken, ReceiverToken
@@ -26,9 +27,9 @@ FRAME = 3600
 class House:
     """An engine on a storage that remembers."""
 
-    def __init__(self) -> None:
+    def __init__(self, settings: IngestSettings = QUICK) -> None:
         self.storage = FakeStorage()
-        self.engine = IngestEngine(self.storage, QUICK)
+        self.engine = IngestEngine(self.storage, settings)
 
     def apply(self, jobs: list[RecordingJob], receivers: list[Receiver]) -> None:
         self.engine.apply([a_recording()], jobs, receivers)
