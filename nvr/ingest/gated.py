@@ -79,6 +79,8 @@ class GatedRecorder:
         self._ended: GapReason | None = None
         """Why the last run ended."""
         self._due = False
+        self._handing = False
+        """Storage is being given something, and may ask for memory meanwhile: not for what is in our hands."""
         self._refused = False
         self._starved: tuple[UtcNs, UtcNs] | None = None
         """What memory had no room for since the last run: from, until."""
@@ -134,7 +136,9 @@ class GatedRecorder:
 
     @property
     def oldest_ns(self) -> UtcNs | None:
-        """Start of the oldest group, where it waits; None where nothing does."""
+        """Start of the oldest group, where it waits; None where nothing does, or groups are just being handed over."""
+        if self._handing:
+            return None
         for group in self._groups:
             if group.fragments:
                 return None if group.wanted or self._wants(group) else group.fragments[0].start_ns
@@ -186,6 +190,13 @@ class GatedRecorder:
 
     def _hand_over(self, burst: int) -> bool:
         """True where nothing that is wanted waits."""
+        self._handing = True
+        try:
+            return self._hand_over_groups(burst)
+        finally:
+            self._handing = False
+
+    def _hand_over_groups(self, burst: int) -> bool:
         while self._groups:
             group = self._groups[0]
             if not group.wanted:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import logging
+from unittest import mock
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
+from nvr.ingest import gated
 from nvr.ingest.event_needs import excesses, needs_of
 from nvr.ingest.memory import HeldMemory
 from nvr.media.unit import Fragment, Sample
@@ -107,6 +111,99 @@ def test_all_memory_is_given_back_when_jobs_let_go_of_their_tracks() -> None:
         house.recorder.close()
     assert ceiling.used == 0
     assert one.memory.shortages() == []
+
+
+class Queued(EvenHouse):
+    """Storage has a queue within the memory of all, and asks for room while footage is handed over."""
+
+    def __init__(self, before: int, ceiling: MemoryCeiling, memory: HeldMemory, name: str) -> None:
+        super().__init__(before=before, memory=memory, name=name)
+        self.ceiling = ceiling
+        self.queue: list[int] = []
+        self.written = self.storage.append
+        self.storage.append = self.offered  # type: ignore[method-assign]
+
+    def offered(self, fragment: Fragment) -> bool:
+        if not self.ceiling.take(fragment.size):
+            return False
+        self.queue.append(fragment.size)
+        return self.written(fragment)
+
+    def write(self, fragments: int) -> None:
+        """The disk has taken so many."""
+        for _ in range(min(fragments, len(self.queue))):
+            self.ceiling.give(self.queue.pop(0))
+
+    def is_right(self) -> bool:
+        return self.recorder.held_bytes == sum(f.size for g in self.recorder._groups for f in g.fragments)
+
+
+STEPS = st.one_of(
+    st.tuples(st.just("clean"), st.integers(1, 3)),
+    st.tuples(st.just("follows"), st.integers(1, 3)),
+    st.tuples(st.sampled_from(["pulse", "begin", "end", "gap", "writes", "others"]), st.integers(0, 6)),
+    st.tuples(st.sampled_from(["later", "job stops"]), st.just(0)),
+)
+BUSY = [("clean", 1), ("follows", 1)] + [("clean", 1)] * 4 + [("pulse", 6), ("others", 5), ("later", 0)]
+"""The first group goes in two bursts; before the second the ceiling is passed, by what cannot be done without."""
+
+
+@mock.patch.object(gated, "BURST_BYTES", 1)
+@given(st.lists(st.tuples(st.integers(0, 1), STEPS), max_size=50), st.integers(3, 12), st.integers(0, 5))
+@example([(0, step) for step in BUSY], 4, 0)
+def test_while_a_queue_asks_for_memory_every_byte_is_counted_once(
+    steps: list[tuple[int, tuple[str, int]]], limit: int, before: int
+) -> None:
+    ceiling = MemoryCeiling(limit * GROUP)
+    memory = HeldMemory(ceiling)
+    houses = [Queued(before, ceiling, memory, name) for name in "12"]
+    others = 0
+    for number, (step, value) in steps:
+        house = houses[number]
+        now = house.script.at_ns
+        if step in ("clean", "follows"):
+            house.send(1, clean=step == "clean", size=value * 100)
+        elif step == "gap":
+            house.gap(value, GapReason.SOURCE_LOST)
+        elif step == "pulse":
+            house.gate.pulse(now - value * NS)
+        elif step == "begin":
+            house.gate.begin("motion", now - value * NS)
+        elif step == "end":
+            house.gate.end("motion", now - value * NS)
+        elif step == "writes":
+            house.write(value)
+        elif step == "others":  # units that wait for their clock
+            memory.give(others)
+            others = value * GROUP // 2
+            memory.add(others)
+            memory.relieve()
+        elif step == "later":
+            house.later()
+        else:
+            house.recorder.end_run(GapReason.JOB_STOPPED)
+        assert all(h.is_right() for h in houses)
+        assert ceiling.used == others + sum(h.recorder.held_bytes + sum(h.queue) for h in houses)
+    memory.give(others)
+    for house in houses:
+        house.recorder.end_run(GapReason.JOB_STOPPED)
+        house.recorder.close()
+        house.write(len(house.queue))
+    assert ceiling.used == 0
+
+
+def test_storage_that_asks_for_memory_gets_none_of_the_track_that_it_is_being_given() -> None:
+    ceiling = MemoryCeiling(1 << 30)
+    house = Queued(0, ceiling, HeldMemory(ceiling), "1")
+    house.send(4)
+    ceiling.limit = ceiling.used
+    ceiling.add(1)  # somebody else has passed the ceiling
+    house.gate.pulse(house.at(0.5))
+    assert house.dropped == 0
+    ceiling.give(1)
+    house.gate.pulse(house.at(2.5))
+    assert [s for s in house.storage.steps if not isinstance(s, GapReason)] == [2]
+    assert house.is_right()
 
 
 @pytest.mark.parametrize("limits", [(1 << 40, 10 * GROUP), (10 * GROUP, 1 << 40)], ids=["track", "all"])
