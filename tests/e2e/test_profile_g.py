@@ -158,6 +158,16 @@ def history_filter() -> dict[str, Any]:
     return {"_value_1": [etree.fromstring(topic)]}
 
 
+def collected(results: Any, search: str, member: str = "Result") -> list[Any]:
+    """All that a search finds: how much of it comes with which answer is for the machine to say."""
+    found: list[Any] = []
+    while True:
+        answer = results(SearchToken=search, MinResults=1, MaxResults=9, WaitTime="PT5S")
+        found += getattr(answer, member)
+        if answer.SearchState == "Completed":
+            return found
+
+
 def check_search(flow: Flow, recording: str, spells: list[tuple[datetime, datetime]]) -> None:
     """However many files there are: one recording, and two ranges of each track."""
     call = flow.search
@@ -172,9 +182,8 @@ def check_search(flow: Flow, recording: str, spells: list[tuple[datetime, dateti
     for expression, found in (('boolean(//Source[Name = "camera"])', [recording]), ("boolean(//Nothing)", [])):
         scope = {"RecordingInformationFilter": expression}
         search = call.FindRecordings(Scope=scope, KeepAliveTime="PT10S")
-        results = call.GetRecordingSearchResults(SearchToken=search, MinResults=1, MaxResults=9, WaitTime="PT5S")
-        assert results.SearchState == "Completed"
-        assert [r.RecordingToken for r in results.RecordingInformation] == found
+        informations = collected(call.GetRecordingSearchResults, search, "RecordingInformation")
+        assert [r.RecordingToken for r in informations] == found
     search = call.FindRecordings(Scope={}, KeepAliveTime="PT10S")
     assert call.EndSearch(SearchToken=search) >= information.EarliestRecording
 
@@ -182,10 +191,8 @@ def check_search(flow: Flow, recording: str, spells: list[tuple[datetime, dateti
         StartPoint=LONG_AGO, EndPoint=FAR_OFF, Scope={"IncludedRecordings": [recording]},
         SearchFilter=history_filter(), IncludeStartState=False, KeepAliveTime="PT10S",
     )  # fmt: skip
-    results = call.GetEventSearchResults(SearchToken=search, MinResults=100, MaxResults=100, WaitTime="PT5S")
-    assert results.SearchState == "Completed"
     states: dict[str, list[tuple[str, datetime]]] = {}
-    for result in results.Result:
+    for result in collected(call.GetEventSearchResults, search):
         last = result.Event.Message._value_1.Data.SimpleItem[-1]
         states.setdefault(result.TrackToken or "", []).append((f"{last.Name}={last.Value}", result.Time))
     assert set(states) == {"", *TRACKS}
@@ -203,12 +210,11 @@ def check_metadata_search(flow: Flow, recording: str) -> None:
     call, scope = flow.search, {"IncludedRecordings": [recording]}
     whole = {"StartPoint": LONG_AGO, "EndPoint": FAR_OFF, "Scope": scope, "KeepAliveTime": "PT10S"}
     search = call.FindMetadata(**whole, MetadataFilter={"MetadataStreamFilter": "boolean(//MetadataStream)"})
-    found = call.GetMetadataSearchResults(SearchToken=search, MinResults=1, MaxResults=5, WaitTime="PT5S").Result
+    found = collected(call.GetMetadataSearchResults, search)
     assert {(r.RecordingToken, r.TrackToken) for r in found} == {(recording, "META001")}
     anywhere = {"MinPosition": {}, "MaxPosition": {}, "EnterOrExit": False}
     search = call.FindPTZPosition(**whole, SearchFilter=anywhere)
-    positions = call.GetPTZPositionSearchResults(SearchToken=search, MinResults=100, WaitTime="PT5S")
-    assert positions.SearchState == "Completed"
+    collected(call.GetPTZPositionSearchResults, search)
 
 
 async def check_replay(flow: Flow, recording: str) -> None:

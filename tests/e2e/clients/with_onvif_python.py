@@ -31,10 +31,13 @@ def main() -> None:
     found["tracks"] = [t.TrackToken for t in recordings[0].Tracks.Track]
     search = client.search()
     token = search.FindRecordings(Scope={}, KeepAliveTime="PT10S")
-    results = search.GetRecordingSearchResults(SearchToken=token, MinResults=1, MaxResults=10, WaitTime="PT5S")
-    found["state"] = results.SearchState
-    found["found"] = [r.RecordingToken for r in results.RecordingInformation]
-    found["seconds"] = [(r.LatestRecording - r.EarliestRecording).total_seconds() for r in results.RecordingInformation]
+    informations: list[Any] = []
+    while found.get("state") != "Completed":
+        results = search.GetRecordingSearchResults(SearchToken=token, MinResults=1, MaxResults=10, WaitTime="PT5S")
+        informations += results.RecordingInformation
+        found["state"] = results.SearchState
+    found["found"] = [r.RecordingToken for r in informations]
+    found["seconds"] = [(r.LatestRecording - r.EarliestRecording).total_seconds() for r in informations]
     found["uri"] = client.replay().GetReplayUri(StreamSetup=SETUP, RecordingToken=recordings[0].RecordingToken)
     if more == ["events"]:
         subscription = client.events().CreatePullPointSubscription()

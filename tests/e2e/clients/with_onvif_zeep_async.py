@@ -10,6 +10,7 @@ import asyncio
 import json
 import sys
 from datetime import timedelta
+from typing import Any
 
 from onvif import ONVIFCamera
 
@@ -27,14 +28,15 @@ async def main() -> None:
         found["tracks"] = [t.TrackToken for t in recordings[0].Tracks.Track]
         search = await camera.create_search_service()
         token = await search.FindRecordings({"Scope": {}, "KeepAliveTime": timedelta(seconds=10)})
-        results = await search.GetRecordingSearchResults(
-            {"SearchToken": token, "MinResults": 1, "MaxResults": 10, "WaitTime": timedelta(seconds=5)}
-        )
-        found["state"] = results.SearchState
-        found["found"] = [r.RecordingToken for r in results.RecordingInformation]
-        found["seconds"] = [
-            (r.LatestRecording - r.EarliestRecording).total_seconds() for r in results.RecordingInformation
-        ]
+        informations: list[Any] = []
+        while found.get("state") != "Completed":
+            results = await search.GetRecordingSearchResults(
+                {"SearchToken": token, "MinResults": 1, "MaxResults": 10, "WaitTime": timedelta(seconds=5)}
+            )
+            informations += results.RecordingInformation
+            found["state"] = results.SearchState
+        found["found"] = [r.RecordingToken for r in informations]
+        found["seconds"] = [(r.LatestRecording - r.EarliestRecording).total_seconds() for r in informations]
         replay = await camera.create_replay_service()
         token = recordings[0].RecordingToken
         found["uri"] = await replay.GetReplayUri({"StreamSetup": SETUP, "RecordingToken": token})
