@@ -112,9 +112,8 @@ class CameraConnection(RTSPConnection):  # type: ignore[misc]
         """The certificate could not be verified: it may be one that the operator has named. Nothing but the handshake
         is exchanged before that is known."""
         try:
-            _, writer = await asyncio.wait_for(
-                asyncio.open_connection(self.host, self.port, ssl=trust.unverified), self.default_timeout
-            )
+            async with asyncio.timeout(self.default_timeout):
+                _, writer = await asyncio.open_connection(self.host, self.port, ssl=trust.unverified)
         except (OSError, TimeoutError) as e:
             raise SourceError(f"cannot connect to {self.endpoint}: {_reason(e)}") from e
         try:
@@ -140,7 +139,8 @@ class CameraConnection(RTSPConnection):  # type: ignore[misc]
             return
         tunnel = Tunnel(self.endpoint, self.ssl, self._fail)
         try:
-            transport, rest = await asyncio.wait_for(tunnel.open(), self.default_timeout)
+            async with asyncio.timeout(self.default_timeout):
+                transport, rest = await tunnel.open()
         except (TimeoutError, OSError) as e:
             tunnel.close()
             raise RTSPConnectionError(f"no tunnel to {self.endpoint}") from e

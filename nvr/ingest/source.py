@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import random
 from collections.abc import Awaitable, Callable, Collection, Sequence
@@ -32,6 +31,7 @@ from nvr.model.recording import TrackType
 from nvr.model.time import NS
 from nvr.model.timeline import GapReason
 from nvr.model.tokens import ReceiverToken, TrackKey
+from nvr.model.waiting import come
 
 logger = logging.getLogger(__name__)
 
@@ -302,8 +302,7 @@ class Source:
         logger.info("receiver %s: next attempt in %.1f s", self._label(), self._pause_ns / NS)
         self._paused_at = self._times.monotonic()
         try:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), self._pause_ns / NS)
+            await come(self._wake, self._pause_ns / NS)
         finally:
             self._paused_at = None
             if self._sooner is not None:

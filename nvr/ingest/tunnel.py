@@ -184,7 +184,8 @@ class Tunnel:
 
     async def _reopen(self) -> None:
         try:
-            self._post = await asyncio.wait_for(self._open_post(), 10)
+            async with asyncio.timeout(10):  # wait_for might lose the cancellation by `close`, and the POST stay open
+                self._post = await self._open_post()
         except (OSError, TimeoutError) as e:
             self._on_refused(SourceError(f"{self._endpoint} does not take another POST of the HTTP tunnel: {e}"))
             return

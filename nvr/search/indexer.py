@@ -24,6 +24,7 @@ from nvr.model.errors import StorageError
 from nvr.model.recording import TrackType
 from nvr.model.time import UtcNs, format_iso
 from nvr.model.tokens import TrackKey
+from nvr.model.waiting import come
 from nvr.search.own_thread import OwnThread, Stopped
 from nvr.search.reading import BEHIND_ALL_NS, Files, Index, MetadataReader, TrackReading, Trim
 from nvr.storage.footage import Footage
@@ -190,7 +191,7 @@ class MetadataIndexer:
                     await self._something_to_do()
                     while await self._round(whole=False):
                         pass
-                    await _come(self._hurry, PAUSE_S)
+                    await come(self._hurry, PAUSE_S)
         finally:
             if not await self._thread.stop(STOP_S):
                 log.error("the thread that indexes metadata does not end within %.0f s and is left", STOP_S)
@@ -198,7 +199,7 @@ class MetadataIndexer:
     async def _something_to_do(self) -> None:
         first_s = min((retry.at_s for retry in self._retries.values()), default=None)
         left_s = None if first_s is None else max(first_s - self._monotonic(), 0.0)
-        await _come(self._wake, left_s)
+        await come(self._wake, left_s)
         self._wake.clear()
 
     async def reach(self) -> None:
@@ -366,11 +367,3 @@ class MetadataIndexer:
                 "the index of camera events is being made: %d tracks are not complete before %s", complete.older, since
             )
             self._told_at_s = now_s + _TOLD_EVERY_S
-
-
-async def _come(event: asyncio.Event, within_s: float | None) -> None:
-    """Until it is set, or the time is over. (`asyncio.wait_for` of Python 3.11 loses a cancellation that comes together
-    with the event, and a stop would wait in vain.)"""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(within_s):
-            await event.wait()

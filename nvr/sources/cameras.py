@@ -24,6 +24,7 @@ from nvr.model.receiver import Receiver, ReceiverState
 from nvr.model.recording import Recording, RecordingSourceInformation
 from nvr.model.time import NS
 from nvr.model.tokens import ReceiverToken
+from nvr.model.waiting import come
 from nvr.sources.ask import Answer, Outcome, Question
 from nvr.sources.description import Camera, CameraDescription
 
@@ -77,7 +78,8 @@ async def in_a_process(question: Question, deadline_s: float) -> Answer:
         sys.executable, "-m", "nvr.sources.ask", stdin=pipe, stdout=pipe, stderr=asyncio.subprocess.DEVNULL
     )
     try:
-        told, _ = await asyncio.wait_for(process.communicate(question.to_json()), deadline_s)
+        async with asyncio.timeout(deadline_s):
+            told, _ = await process.communicate(question.to_json())
         return Answer.from_json(told)
     except TimeoutError:
         return Answer(Outcome.SILENT, why=f"no answer within {deadline_s:g} s")
@@ -161,8 +163,7 @@ class Cameras:
         while True:
             left_ns = await self.ask_next()
             self._wake.clear()
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), None if left_ns is None else left_ns / NS)
+            await come(self._wake, None if left_ns is None else left_ns / NS)
 
     async def ask_next(self) -> int | None:
         """Asks all cameras that are due; nanoseconds until the next one is, None where there is none."""

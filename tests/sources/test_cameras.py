@@ -138,6 +138,17 @@ async def test_a_host_that_stands_for_several_cameras_is_not_asked_for_one_of_th
     assert len(house.asked) == 1
 
 
+async def test_a_stop_that_comes_with_a_camera_that_connects_is_a_stop() -> None:
+    house = House()
+    await house.connects(GATE)  # it is asked again in a while
+    asking = asyncio.create_task(house.cameras.run())
+    await asyncio.sleep(0)
+    house.cameras.connected(YARD)
+    asking.cancel()
+    await asyncio.wait([asking])
+    assert asking.cancelled()
+
+
 async def test_the_process_that_asks_is_ended_at_its_deadline() -> None:
     """And with the daemon: nothing outlives the call."""
     server = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0)
