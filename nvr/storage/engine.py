@@ -447,9 +447,9 @@ class StorageEngine:
                 case Done(order, error):
                     self.watch.is_done(order, error)
                 case Recovered(runs):
-                    for key, run_id, run in runs:
+                    for key, run_id, run, growing_ns in runs:
                         self.retention.changed(key.recording)
-                        self._track(key).settle(run_id, run)
+                        self._track(key).settle(run_id, run, growing_ns)
                         if self._loading is not None:
                             self._loading.add(key)
                 case VolumeChanged(volume):

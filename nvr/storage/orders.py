@@ -169,9 +169,10 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """Files were settled: what has become of the runs they belong to. None: no fragment of it was left."""
+    """Files were settled: what the closed files of the runs they belong to come to now, None where there is none; and
+    where the first of their files that can be read and are not closed starts, for a run may be going on."""
 
-    runs: list[tuple[TrackKey, str, Run | None]]
+    runs: list[tuple[TrackKey, str, Run | None, UtcNs | None]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,13 +52,20 @@ class TrackFootage:
         """From the first to the last instant; None without footage."""
         return self.timeline().extent
 
-    def settle(self, run_id: str, run: Run | None) -> None:
-        """Recovery has found what is left of a run that had ended, or None when nothing is."""
-        if run is not None:
+    def settle(self, run_id: str, run: Run | None, growing_ns: UtcNs | None = None) -> None:
+        """The closed files of a run are others than before: what they come to, or None when there is none. `growing_ns`
+        is where the first of its files that are not closed starts. The run that is being recorded goes on."""
+        self.awaited.pop(run_id, None)
+        known = self._runs.get(run_id)
+        if known is not None and known.end_reason is None:
+            starts = [at_ns for at_ns in (growing_ns, run.start_ns if run is not None else None) if at_ns is not None]
+            end_ns = max(known.end_ns, run.end_ns) if run is not None else known.end_ns
+            start_ns = min(min(starts, default=known.start_ns), end_ns)
+            self._runs.put(replace(known, start_ns=start_ns, end_ns=end_ns))
+        elif run is not None:
             self._runs.put(run)
         else:
             self._runs.cut({run_id: None})
-        self.awaited.pop(run_id, None)
 
     def grow(self, run_id: str, start_ns: UtcNs, end_ns: UtcNs) -> bool:
         """A fragment of this run is on the disk. True where it is the first of the run."""

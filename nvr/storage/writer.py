@@ -426,9 +426,16 @@ class VolumeWriter:
             self._growing.pop(file_id, None)
 
     def _tell_recovered(self, changed: Changed) -> None:
-        if changed:
-            runs = {key: {run.run_id: run for run in self._index.runs(key)} for key in {key for key, _ in changed}}
-            self.events.append(Recovered([(key, run_id, runs[key].get(run_id)) for key, run_id in changed]))
+        if not changed:
+            return
+        # Before the index is asked: what another writer closes between the two is in both then, and not in neither.
+        growing: dict[str, UtcNs] = {}
+        for file in list(self._growing.values()):  # a copy: other writers change it
+            run_id, start_ns = file.row.run_id, file.row.start_ns
+            growing[run_id] = min(growing.get(run_id, start_ns), start_ns)
+        runs = {key: {run.run_id: run for run in self._index.runs(key)} for key in {key for key, _ in changed}}
+        told = [(key, run_id, runs[key].get(run_id), growing.get(run_id)) for key, run_id in changed]
+        self.events.append(Recovered(told))
 
     def _recover_full(self) -> None:
         """A full volume is recovered as far as it goes: what waits to be unlinked may be what fills it."""

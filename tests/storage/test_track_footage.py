@@ -50,8 +50,11 @@ def test_timeline_and_extent_are_always_those_of_the_runs(changes: list[tuple]) 
             case "settle", run_id, run:
                 run = None if run is None else Run(run_id, run.start_ns, run.end_ns, run.end_reason)
                 footage.settle(run_id, run)
-                runs.pop(run_id, None)
-                if run is not None:
+                known = runs.pop(run_id, None)
+                if known is not None and known.end_reason is None:  # it is being recorded
+                    found = known if run is None else run
+                    runs[run_id] = replace(known, start_ns=found.start_ns, end_ns=max(found.end_ns, known.end_ns))
+                elif run is not None:
                     runs[run_id] = run
             case "keep", kept, growing:
                 footage.keep(kept, growing)
