@@ -118,6 +118,7 @@ class Relay:
         """Raises RequestRefused (503) where the camera does not answer. One that is between two attempts is tried
         again, and that attempt waited for."""
         self._asking += 1
+        self.rest()  # nobody else's time runs out meanwhile
         failures = self._failures if self._failure is not None and self._retry() else -1
         try:
             async with asyncio.timeout(connect_s):

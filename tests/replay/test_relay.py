@@ -262,3 +262,19 @@ async def test_a_receiver_that_is_deleted_is_404_for_who_comes_and_silent_for_wh
     assert (await late.request("DESCRIBE", PATH)).status == 404
     await late.close()
     assert (await client.request("GET_PARAMETER", PATH)).status == 200
+
+
+async def test_a_receiver_that_connects_slowly_is_not_let_go_while_somebody_waits_for_its_description(
+    cameras: Cameras,
+) -> None:
+    mounts = RelayMounts(cameras.find, cameras, connect_s=60, linger_s=0.01)
+    cameras.on_watch = lambda relay: None
+    mount = mounts.mount(TOKEN)
+    assert mount is not None
+    waiting = asyncio.create_task(mount.present())
+    await asyncio.sleep(0.05)  # longer than it lingers
+    assert cameras.tap is not None, "somebody waits"
+    cameras.tap.connected((VIDEO, AUDIO))
+    assert len((await waiting).streams) == 2
+    assert cameras.watched == 1
+    await until(lambda: cameras.tap is None)
