@@ -74,6 +74,12 @@ class FootageReader:
         self._root_of = root_of
         self._decode = lru_cache(256)(decode)
         self.head = lru_cache(_HEADS)(self._read_head)
+        self.tell_missing = lru_cache(_HEADS)(self._tell_missing)
+        """A file that the index has is not there: logged once, however often it is read."""
+
+    @staticmethod
+    def _tell_missing(volume_id: str, path: str) -> None:
+        log.error("%s is in the index and not on volume %s", path, volume_id)
 
     def path(self, volume_id: str, path: str) -> Path:
         root = self._root_of(volume_id)
@@ -307,7 +313,7 @@ class Footage:
         except FileNotFoundError:
             now = reader.index.file(row.file_id)
             if now is not None and now.state is FileState.CLOSED:
-                log.error("%s is in the index and not on volume %s", row.path, row.volume_id)
+                reader.tell_missing(row.volume_id, row.path)
             return
         except StorageError as e:
             log.error("a file of %s is passed over: %s", self.key, e)
