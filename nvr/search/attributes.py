@@ -25,6 +25,7 @@ from nvr.search.archive import Archive
 from nvr.search.scope import Catalogue, Footage
 from nvr.search.shares import Share
 from nvr.storage.footage import Section
+from nvr.storage.pace import Pace
 
 
 @runtime_checkable
@@ -47,15 +48,18 @@ AT_ONCE = 16
 async def media_attributes(
     tokens: Sequence[RecordingToken], at_ns: UtcNs, catalogue: Catalogue, archive: Archive, share: Share
 ) -> list[MediaAttributes]:
-    """At most one for each recording: none where it has no data at this instant. Raises UnknownToken."""
+    """At most one for each recording: none where it has no data at this instant. Raises UnknownToken, VolumeHangs where
+    a file does not answer: what would be left out is there."""
     for token in tokens:
         catalogue.recordings.recording(token)
     chosen = list(dict.fromkeys(tokens)) or [r.token for r in catalogue.recordings.recordings()]
     asked = [a for a in await share.all_of(_asked(chosen, at_ns, catalogue)) if a is not None]
     found: list[MediaAttributes] = []
+    pace = Pace()
     for n in range(0, len(asked), AT_ONCE):
         some = asked[n : n + AT_ONCE]
-        found += await share.thread(partial(_attributes, some, at_ns, catalogue.footage, archive))
+        work = partial(_attributes, some, at_ns, catalogue.footage, archive, pace)
+        found += await share.thread(work, footage=True, sign=lambda: pace.since_ns)
     return found
 
 
@@ -70,13 +74,16 @@ def _asked(tokens: Sequence[RecordingToken], at_ns: UtcNs, catalogue: Catalogue)
         yield (token, tracks) if tracks else None
 
 
-def _attributes(asked: Sequence[Asked], at_ns: UtcNs, recorded: Footage, archive: Archive) -> list[MediaAttributes]:
+def _attributes(
+    asked: Sequence[Asked], at_ns: UtcNs, recorded: Footage, archive: Archive, pace: Pace
+) -> list[MediaAttributes]:
     """Blocking, a row of the index and, once, the head of a file for each track."""
     found = []
     for token, tracks in asked:
         described = []
         from_ns, until_ns = min(r.start_ns for _, r in tracks), max(r.end_ns for _, r in tracks)
         for information, run in tracks:
+            pace.keep()
             try:
                 section = recorded.footage(TrackKey(token, information.token)).section(at_ns)
             except StorageError:

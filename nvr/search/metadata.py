@@ -39,6 +39,8 @@ ten thousand elements."""
 class MetadataSearch(SteppedSearch[FoundMetadata]):
     """A document that is no XML matches nothing. A track gives one result for one time."""
 
+    reads_footage = True
+
     def __init__(
         self,
         chosen: ChosenRecordings,

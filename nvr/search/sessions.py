@@ -129,7 +129,8 @@ class SearchSessions:
         return self._shares.in_hand.total
 
     async def stop(self) -> None:
-        """Ends all sessions; calls that wait for results return. Returns when nothing is read any more."""
+        """Ends all sessions; calls that wait for results return. Returns when nothing is read any more, but for what
+        does not come back."""
         for _, session in self._sessions.values():
             session.end()
         self._sessions.clear()

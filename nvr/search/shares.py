@@ -1,28 +1,45 @@
 """What searches may take of the machine: its time, shared by users in turn, and memory.
 
-A search works in slices: on two threads of its own, where it reads a database or files, and on the event loop. Slices
-are given to one user after the other, however many searches each has open; on the threads a user has one at a time, so
-that a slice that takes long never keeps both. SQL and files of others wait in the executor of the loop, not here.
+A search works in slices: on threads of its own, where it reads a database or files, and on the event loop. Slices are
+given to one user after the other, however many searches each has open; on threads there is place for two, and a user
+has one at a time, so that a slice that takes long never keeps both. SQL and files of others wait in the executor of the
+loop, not here.
+
+A disk may hang, and nothing ends a thread that waits for it. So work that takes long loses its place to others, work
+that shows no sign of life is given up, and what a user has left behind in this way is bounded.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
+import threading
 import time
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import asynccontextmanager
-from functools import partial
-from typing import TypeVar
+from contextlib import asynccontextmanager, suppress
+from typing import Any, Generic, TypeVar
 
+from nvr.model.errors import StorageError
 from nvr.search.in_hand import InHand
+from nvr.storage.volume import VolumeHangs
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 SLICE_NS = 4_000_000
 """No slice holds the event loop longer, one look aside."""
 THREADS = 2
+LATE_S = 1.0
+"""Work that takes longer loses its place: another user's is begun beside it."""
+GIVE_UP_S = 20.0
+"""Work that shows no sign of life for so long is given up. A disk that has to spin up takes some ten seconds."""
+LEFT_BEHIND = 2
+"""So many threads that were given up may a user have, of those that read footage and of all others; one more is not
+begun before one has come back."""
+STOP_S = 3.0
+"""So long a stop waits for the threads."""
 
 
 class Turns:
@@ -50,8 +67,14 @@ class Turns:
                 self.give_back(user)
             raise
 
-    def give_back(self, user: str | None) -> None:
+    def go_on_without_place(self) -> None:
+        """Who has a turn keeps it, and leaves the place to another user."""
         self._free += 1
+        self._hand_out()
+
+    def give_back(self, user: str | None, *, place: bool = True) -> None:
+        """The turn is over. `place`: it has not been left to another user before."""
+        self._free += place
         self._working[user] -= 1
         if not self._working[user]:
             del self._working[user]
@@ -78,6 +101,85 @@ class Turns:
                 self._waiting[user] = queue  # behind the others
 
 
+class _Work(Generic[T]):
+    """A piece of work on a thread of its own, in a turn that its user has. Belongs to the event loop.
+
+    Starting a thread costs less than a tenth of a millisecond, and one that is left behind takes no other with it.
+    """
+
+    def __init__(
+        self, shares: Shares, user: str | None, footage: bool, work: Callable[[], T], sign: Callable[[], object]
+    ) -> None:
+        """Raises RuntimeError where no thread can be started."""
+        self._loop = asyncio.get_running_loop()
+        self.outcome: asyncio.Future[T] = self._loop.create_future()
+        self._shares = shares
+        self._user = user
+        self._footage = footage
+        self._work = work
+        self._sign = sign
+        self._seen = sign()
+        self._has_place = True
+        self.given_up = False
+        self.thread_ended: asyncio.Future[None] = self._loop.create_future()
+        threading.Thread(target=self._run, name="search", daemon=True).start()
+        self._late = self._loop.call_later(LATE_S, self._leave_place)
+        self._patience = self._loop.call_later(GIVE_UP_S, self._look)
+
+    def _run(self) -> None:
+        """On the thread."""
+        outcome, error = None, None
+        try:
+            outcome = self._work()
+        except BaseException as e:
+            error = e
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            self._loop.call_soon_threadsafe(self._ended, outcome, error)
+
+    def _ended(self, outcome: Any, error: BaseException | None) -> None:
+        shares = self._shares
+        shares.at_work.discard(self)
+        self.thread_ended.set_result(None)
+        if self.given_up:
+            shares.left_behind[self._user, self._footage] -= 1
+            shares.left_behind = +shares.left_behind
+            log.info("what a search of %s has waited for has come back: %s", self._user or "nobody", error or "read")
+            return
+        self._end_turn()
+        if self.outcome.done():
+            return  # who waited for it has been cancelled
+        if error is None:
+            self.outcome.set_result(outcome)
+        else:
+            self.outcome.set_exception(error)
+
+    def _leave_place(self) -> None:
+        self._has_place = False
+        self._shares.on_threads.go_on_without_place()
+
+    def _end_turn(self) -> None:
+        self._late.cancel()
+        self._patience.cancel()
+        self._shares.on_threads.give_back(self._user, place=self._has_place)
+
+    def _look(self) -> None:
+        seen, self._seen = self._seen, self._sign()
+        if self._seen != seen:
+            self._patience = self._loop.call_later(GIVE_UP_S, self._look)
+        else:
+            self.give_up(f"has not come back for {GIVE_UP_S:.0f} s")
+
+    def give_up(self, why: str) -> None:
+        """The thread is left behind: whoever waits for it gets VolumeHangs, and what it finds is not looked at."""
+        what = "footage" if self._footage else "the index"
+        log.error("what a search of %s reads of %s %s, and is left behind", self._user or "nobody", what, why)
+        self.given_up = True
+        self._shares.left_behind[self._user, self._footage] += 1
+        self._end_turn()
+        if not self.outcome.done():
+            self.outcome.set_exception(VolumeHangs(f"what a search reads of {what} {why}"))
+
+
 class Shares:
     """What all searches of a recorder take together."""
 
@@ -86,14 +188,31 @@ class Shares:
         self.on_loop = Turns(1)
         self.on_threads = Turns(THREADS)
         self.in_hand = InHand()
-        self.pool = ThreadPoolExecutor(THREADS, thread_name_prefix="search")
+        self.at_work: set[_Work[Any]] = set()
+        """Whose threads have not ended."""
+        self.left_behind: Counter[tuple[str | None, bool]] = Counter()
+        """How many of them have been given up, by user and whether they read footage."""
+        self._stopped = False
 
     def of(self, user: str | None) -> Share:
         return Share(self, user)
 
+    def require(self, user: str | None, footage: bool) -> None:
+        """Raises VolumeHangs where nothing more is begun for a user for now, StorageError behind a stop."""
+        if self._stopped:
+            raise StorageError("nothing is searched any more: the recorder stops")
+        left = self.left_behind[user, footage]
+        if left >= LEFT_BEHIND:
+            raise VolumeHangs(f"{left} reads of searches of {user or 'nobody'} have not come back")
+
     async def stop(self) -> None:
-        """Returns when the last slice has ended; none is begun any more."""
-        await asyncio.to_thread(partial(self.pool.shutdown, cancel_futures=True))
+        """Returns when the last slice has ended, and within `STOP_S` seconds: what does not answer is left behind.
+        None is begun any more."""
+        self._stopped = True
+        if ends := [work.thread_ended for work in self.at_work if not work.given_up]:
+            await asyncio.wait(ends, timeout=STOP_S)
+        for work in [work for work in self.at_work if not work.given_up]:
+            work.give_up(f"does not end within {STOP_S:.0f} s of a stop")
 
 
 class Share:
@@ -104,23 +223,26 @@ class Share:
         self._shares = shares
         self._user = user
 
-    async def thread(self, work: Callable[[], T]) -> T:
-        """Does a piece of work on a thread, when it is this user's turn. One that is cancelled keeps its place until
-        it has come to its end."""
-        turns, user, loop = self._shares.on_threads, self._user, asyncio.get_running_loop()
-        await turns.take(user)
+    async def thread(
+        self, work: Callable[[], T], *, footage: bool = False, sign: Callable[[], object] = lambda: None
+    ) -> T:
+        """Does a piece of work on a thread, when it is this user's turn. One that is cancelled keeps its turn until it
+        has come to its end.
+
+        `footage`: it reads files of volumes. `sign` gives something else each time while the work goes on, and is asked
+        on the event loop. Raises what the work raises, VolumeHangs where it is given up or may not be begun for now,
+        StorageError behind a stop.
+        """
+        shares, user = self._shares, self._user
+        await shares.on_threads.take(user)
         try:
-            future = self._shares.pool.submit(work)
+            shares.require(user, footage)
+            begun = _Work(shares, user, footage, work, sign)
         except BaseException:
-            turns.give_back(user)
+            shares.on_threads.give_back(user)
             raise
-
-        def ended(_: Future[T]) -> None:
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(turns.give_back, user)
-
-        future.add_done_callback(ended)
-        return await asyncio.wrap_future(future)
+        shares.at_work.add(begun)
+        return await begun.outcome
 
     @asynccontextmanager
     async def slice(self) -> AsyncIterator[Callable[[], bool]]:

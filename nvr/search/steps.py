@@ -36,6 +36,9 @@ class SteppedSearch(Generic[T]):
     which it began: what was on the disk then is found.
     """
 
+    reads_footage = False
+    """Whether its steps read files of volumes."""
+
     def __init__(
         self,
         chosen: ChosenRecordings,
@@ -73,7 +76,9 @@ class SteppedSearch(Generic[T]):
             self._edge_ns, self._stands = None, False
         await self._chosen.refresh()
         self._look_around()
-        await self._share.thread(lambda: self._go_on(wanted))
+        await self._share.thread(
+            lambda: self._go_on(wanted), footage=self.reads_footage, sign=lambda: self._pace.since_ns
+        )
         self._share.in_hand.put(self)
 
     def close(self) -> None:

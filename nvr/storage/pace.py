@@ -15,10 +15,11 @@ class Pace:
     """
 
     def __init__(self) -> None:
-        self._since_ns = time.monotonic_ns()
+        self.since_ns = time.monotonic_ns()
+        """The last pause: it changes while the work goes on."""
 
     def keep(self) -> None:
         """To be called often: between two pieces of work of a millisecond at most."""
-        if time.monotonic_ns() - self._since_ns >= WORK_NS:
+        if time.monotonic_ns() - self.since_ns >= WORK_NS:
             time.sleep(PAUSE_S)
-            self._since_ns = time.monotonic_ns()
+            self.since_ns = time.monotonic_ns()

@@ -8,7 +8,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from nvr.search.shares import THREADS, Shares, Turns
+from nvr.model.errors import StorageError
+from nvr.search import shares as shares_module
+from nvr.search.shares import Shares, Turns
+from nvr.storage.volume import VolumeHangs
 
 
 async def settled() -> None:
@@ -91,10 +94,82 @@ async def test_searches_leave_the_threads_of_others_alone() -> None:
     """SQL and files wait in the executor of the loop."""
     shares = Shares()
     threads = {await shares.of(str(n)).thread(threading.current_thread) for n in range(8)}
-    assert {t.name.split("_")[0] for t in threads} == {"search"}
-    assert len(threads) <= THREADS
+    assert {t.name for t in threads} == {"search"}
     await shares.stop()
+    for thread in threads:
+        thread.join(60)
     assert not any(t.is_alive() for t in threads)
+    with pytest.raises(StorageError, match="the recorder stops"):
+        await shares.of("a").thread(threading.current_thread)
+
+
+async def test_work_that_takes_long_leaves_its_place_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shares_module, "LATE_S", 0.0)
+    shares, go_on = Shares(), threading.Event()
+    slow = [asyncio.create_task(shares.of(user).thread(go_on.wait)) for user in "abcd"]
+    assert await shares.of("e").thread(lambda: "read") == "read", "four threads wait, and there are two places"
+    again = asyncio.create_task(shares.of("a").thread(lambda: "read"))
+    await settled()
+    assert not again.done(), "its user has its turn still"
+    go_on.set()
+    assert await asyncio.gather(*slow) == [True] * 4
+    assert await again == "read"
+    await shares.stop()
+    assert shares.on_threads._free == shares_module.THREADS
+    assert not shares.at_work
+
+
+async def test_work_that_shows_no_sign_of_life_is_given_up_and_what_is_left_behind_is_bounded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shares, go_on = Shares(), threading.Event()
+    monkeypatch.setattr(shares_module, "GIVE_UP_S", 0.0)
+    for _ in range(shares_module.LEFT_BEHIND):
+        with pytest.raises(VolumeHangs, match="footage has not come back"):
+            await shares.of("a").thread(go_on.wait, footage=True)
+    begun: list[str] = []
+    with pytest.raises(VolumeHangs, match="2 reads of searches of a have not come back"):
+        await shares.of("a").thread(lambda: begun.append("footage"), footage=True)
+    assert not begun
+    monkeypatch.setattr(shares_module, "GIVE_UP_S", 600.0)
+    assert await shares.of("a").thread(lambda: "the index") == "the index", "it has not been on that disk"
+    assert await shares.of("b").thread(lambda: "footage", footage=True) == "footage"
+    ends = [work.thread_ended for work in shares.at_work]
+    go_on.set()
+    await asyncio.gather(*ends)
+    assert await shares.of("a").thread(lambda: "footage", footage=True) == "footage"
+    assert not shares.left_behind
+    await shares.stop()
+
+
+async def test_work_that_goes_on_is_waited_for_however_long_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shares_module, "GIVE_UP_S", 0.0)
+    shares, go_on, asked = Shares(), threading.Event(), 0
+
+    def sign() -> int:
+        nonlocal asked
+        asked += 1
+        if asked == 9:
+            go_on.set()
+            monkeypatch.setattr(shares_module, "GIVE_UP_S", 600.0)
+        return asked
+
+    assert await shares.of("a").thread(go_on.wait, sign=sign)
+    await shares.stop()
+
+
+async def test_a_stop_leaves_behind_what_does_not_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shares_module, "STOP_S", 0.0)
+    shares, go_on = Shares(), threading.Event()
+    hanging = [asyncio.create_task(shares.of(user).thread(go_on.wait)) for user in "aab"]
+    await settled()
+    hanging[2].cancel()
+    await shares.stop()
+    outcomes = await asyncio.gather(*hanging, return_exceptions=True)
+    assert [type(e) for e in outcomes] == [VolumeHangs, StorageError, asyncio.CancelledError]
+    ends = [work.thread_ended for work in shares.at_work]
+    go_on.set()
+    await asyncio.gather(*ends)
 
 
 async def test_a_failure_on_the_thread_gives_the_turn_back() -> None:
