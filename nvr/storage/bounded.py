@@ -1,4 +1,7 @@
-"""Blocking calls that nobody waits for longer than they like, one after the other."""
+"""Blocking calls that nobody waits for longer than they like.
+
+Their threads are daemons: the end of the process waits for those of a pool, also where a disk holds one for ever.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +9,36 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, wait
+from typing import TypeVar
 
 from nvr.model.errors import DatabaseUnavailable
 
 _IDLE_S = 5.0
 """So long its thread waits for the next call before it ends."""
 
+T = TypeVar("T")
+
+
+def beside(name: str, work: Callable[[], T]) -> Future[T]:
+    """Begins `work` on a thread of its own. Who waits for it may cease to: it ends when it can."""
+    answer: Future[T] = Future()
+    answer.set_running_or_notify_cancel()
+
+    def run() -> None:
+        try:
+            found = work()
+        except BaseException as e:
+            answer.set_exception(e)
+        else:
+            answer.set_result(found)
+
+    threading.Thread(target=run, name=name, daemon=True).start()
+    return answer
+
 
 class BoundedCalls:
-    """Safe on any thread. A call that is late is not broken off: it is done, or fails, when it can, and until then no
-    other is begun. So what is called has to bear being done once more later."""
+    """One after the other. Safe on any thread. A call that is late is not broken off: it is done, or fails, when it
+    can, and until then no other is begun. So what is called has to bear being done once more later."""
 
     def __init__(self, name: str, patience_s: float) -> None:
         self._name = name

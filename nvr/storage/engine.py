@@ -187,13 +187,14 @@ class StorageEngine:
     async def mend(self, repair: Repair) -> Mended:
         """Mends what `nvr check` has found, where it still is so, and says what was done.
 
-        Raises StorageError when the volume is not here or the disk or the index fails.
+        Raises StorageError when the volume is not here or hangs, or the disk or the index fails.
         """
         thread = next((t for t in self._threads if t.writer.volume.id == repair.volume_id), None)
         if thread is None:
             raise StorageError(f"volume {repair.volume_id} is not here")
         try:
-            examined = await asyncio.to_thread(examine_for, thread.writer.volume, repair)
+            volume = thread.writer.volume
+            examined = await self.watch.read(volume, "mending", partial(examine_for, volume, repair))
         except (OSError, FormatError) as e:
             raise StorageError(f"{repair.path} cannot be mended: {e}") from e
         order = Mend(repair, examined)

@@ -8,6 +8,7 @@ is made anew is kept beside it.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -36,14 +37,14 @@ class Mended:
     """What was found is there still."""
 
 
-def examine_for(volume: Volume, repair: Repair) -> Examined | None:
+def examine_for(volume: Volume, repair: Repair, step: Callable[[], None] = lambda: None) -> Examined | None:
     """What the file holds that is to be mended, every byte checked; None where that does not matter. On any thread.
 
-    Raises as `examine`.
+    `step` is called for each fragment, and may raise to break it off. Raises as `examine`.
     """
     if repair.kind in MENDED_FROM_FILE or repair.kind in (Kind.ORPHAN, Kind.LEFT_OPEN):
         try:
-            return examine(volume.path(repair.path), verify_all=True)
+            return examine(volume.path(repair.path), verify_all=True, visit=lambda entry: step())
         except FileNotFoundError:
             return None
     return None

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 from typing import Final
 
 from nvr.media.unit import CodecConfiguration
 from nvr.model.errors import StorageError
 from nvr.model.time import NS
 from nvr.model.tokens import TrackKey
+from nvr.storage.bounded import beside
 from nvr.storage.footage import FootageReader
 from nvr.storage.rows import FootageIndex
 
@@ -31,17 +34,26 @@ class NewestConfigurations:
 
     def of(self, keys: Sequence[TrackKey]) -> dict[TrackKey, CodecConfiguration | None]:
         """None for what cannot be read; what a disk that hangs has not given is not in it."""
-        pool = ThreadPoolExecutor(_HEADS_AT_ONCE, "heads")
-        reading = {pool.submit(self._read, key): key for key in keys}
+        left = deque(keys)
+        answers: SimpleQueue[tuple[TrackKey, CodecConfiguration | None]] = SimpleQueue()
+
+        def read() -> None:
+            with suppress(IndexError):  # nothing is left
+                while True:
+                    key = left.popleft()
+                    answers.put((key, self._read(key)))
+
+        for _ in keys[:_HEADS_AT_ONCE]:
+            beside("heads", read)
         found: dict[TrackKey, CodecConfiguration | None] = {}
-        waiting = set(reading)
-        while waiting:
-            done, waiting = wait(waiting, self._hang_ns / NS, FIRST_COMPLETED)
-            if not done:
-                log.error("the encodings of %d tracks are not known: a disk hangs", len(waiting))
+        for number in range(len(keys)):
+            try:
+                key, configuration = answers.get(timeout=self._hang_ns / NS)
+            except Empty:
+                left.clear()
+                log.error("the encodings of %d tracks are not known: a disk hangs", len(keys) - number)
                 break
-            found.update((reading[future], future.result()) for future in done)
-        pool.shutdown(wait=False, cancel_futures=True)
+            found[key] = configuration
         return found
 
     def _read(self, key: TrackKey) -> CodecConfiguration | None:
@@ -50,4 +62,7 @@ class NewestConfigurations:
             return self._reader.configuration(newest) if newest is not None else None
         except StorageError as e:
             log.error("the encoding of %s is not known: %s", key, e)
+            return None
+        except Exception:
+            log.exception("the encoding of %s is not known", key)
             return None

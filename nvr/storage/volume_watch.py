@@ -10,15 +10,19 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TypeAlias
+from functools import partial
+from typing import TypeAlias, TypeVar
 
 from nvr.model.time import NS
+from nvr.storage.bounded import beside
 from nvr.storage.later import LaterRecovery
 from nvr.storage.orders import Barrier, Delete, Mend, Unlink
-from nvr.storage.volume import VolumeHangs, VolumeStatus
+from nvr.storage.volume import Volume, VolumeHangs, VolumeStatus
 from nvr.storage.writer_thread import WriterThread
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 Awaited: TypeAlias = Delete | Unlink | Barrier | Mend
 """Orders that somebody waits for."""
@@ -129,6 +133,33 @@ class VolumeWatch:
         self._waiting[order] = thread, waiting
         thread.order(order)
         return await waiting
+
+    async def read(self, volume: Volume, name: str, work: Callable[[Callable[[], None]], T]) -> T:
+        """What `work` reads of a volume beside its writer; it is handed what it shall call at each step.
+
+        Raises what `work` raises; VolumeHangs when the volume hangs, or the work has not come a step further for so
+        long: it is left behind then, as it is when who waits for it is cancelled, and ends at its next step.
+        """
+        if volume.hangs:
+            raise VolumeHangs(f"volume {volume.root} hangs: {volume.hangs}")
+        since, left = self._now(), False
+
+        def step() -> None:
+            nonlocal since
+            if left:
+                raise VolumeHangs(f"volume {volume.root}: nobody waits any more for what is read")
+            since = self._now()
+
+        reading = asyncio.wrap_future(beside(name, partial(work, step)))
+        try:
+            while not (await asyncio.wait([reading], timeout=self._pause_s))[0]:
+                if volume.hangs or self._now() - since >= self._hang_ns:
+                    why = volume.hangs or f"{name} has not come a step further for {self._hang_ns // NS} s"
+                    raise VolumeHangs(f"volume {volume.root} hangs: {why}")
+            return reading.result()
+        finally:
+            left = True
+            reading.cancel()
 
     def is_done(self, order: Awaited, error: Exception | None) -> None:
         """A writer has told so."""

@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
+import threading
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from nvr.media.unit import CodecConfiguration
 from nvr.model.errors import StorageError
 from nvr.model.recording import TrackType
 from nvr.model.time import NS
 from nvr.model.timeline import GapReason
+from nvr.model.tokens import RecordingToken, TrackKey
 from nvr.storage.engine import StorageEngine
 from nvr.storage.findings import Kind, Repair
-from nvr.storage.rows import FileState, FragmentRef
+from nvr.storage.footage import FootageReader
+from nvr.storage.newest import NewestConfigurations
+from nvr.storage.rows import FileState, FragmentRef, TrackFileRow
 from nvr.storage.settings import FsyncPolicy, StorageSettings
 from nvr.storage.survey import Survey
 from nvr.storage.volume import Volume, VolumeState, VolumeStatus
-from tests.support.footage import CAMERA, TrackScript, a_track
+from tests.support.footage import CAMERA, TrackScript, a_track, video
 from tests.support.footage_index import IndexInMemory
 from tests.support.volumes import FailingDisk, Hang, check_invariants, check_settled, read_all, settings_in, until
 
@@ -275,6 +282,62 @@ async def test_nobody_waits_for_a_volume_that_hangs(tmp_path: Path) -> None:
     hang.release()
     await engine.stop()
     pair.check()
+
+
+async def test_a_repair_leaves_a_read_behind_that_does_not_come_back_and_the_process_can_end(tmp_path: Path) -> None:
+    pair = Pair(settings_in(tmp_path, rotation_ns=NS))
+    engine = await pair.start()
+    await pair.record(4)
+    row = pair.index.files(CAMERA, 0)[0]
+    path = pair.root() / row.path
+    path.rename(tmp_path / "kept")
+    os.mkfifo(path)  # opening it does not come back
+    mending = asyncio.create_task(engine.mend(Repair(Kind.SIZE, row.volume_id, row.path, row.file_id)))
+    await until(lambda: bool(threads("mending")))
+    pair.let_time_pass()
+    with pytest.raises(StorageError, match="mending has not come a step further for 10 s"):
+        await mending
+    (left,) = threads("mending")
+    assert left.daemon
+    assert pair.state(pair.root()) is VolumeState.ONLINE, "its writer does not hang"
+    await engine.stop()
+    path.open("wb").close()
+    left.join()
+
+
+def threads(name: str) -> list[threading.Thread]:
+    return [t for t in threading.enumerate() if t.name == name]
+
+
+def test_heads_that_a_disk_does_not_give_hold_neither_the_start_nor_the_end_of_the_process(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    index, released = IndexInMemory(), threading.Event()
+    keys = [TrackKey(RecordingToken(f"rec-{n}"), CAMERA.track) for n in range(12)]
+
+    class Reader:
+        def configuration(self, row: TrackFileRow) -> CodecConfiguration:
+            if row.recording == "rec-3":
+                released.wait()
+            if row.recording == "rec-5":
+                raise StorageError("it cannot be read")
+            if row.recording == "rec-7":
+                raise AssertionError("a fault of ours")
+            return video()
+
+    for n, key in enumerate(keys):
+        index.insert_open(TrackFileRow(str(n), "one", *key, "run", 0, f"{n}.mp4", n, n, FileState.OPEN, "H264"))
+    reader = cast("FootageReader", Reader())
+    assert NewestConfigurations(index, reader, 50_000_000).of([keys[3]]) == {}
+    assert "the encodings of 1 tracks are not known: a disk hangs" in caplog.text
+    assert all(t.daemon for t in threads("heads"))
+    released.set()
+    unknown = {keys[5], keys[7]}
+    assert NewestConfigurations(index, reader, 3600 * NS).of(keys) == {
+        key: None if key in unknown else video() for key in keys
+    }
+    for text in ("rec-5", "it cannot be read", "a fault of ours"):
+        assert text in caplog.text
 
 
 @pytest.mark.parametrize("kind", ["write", "look", "fsync"])
