@@ -183,6 +183,7 @@ async def measure_kinds(searches: SearchSessions, recordings: list[Recording], e
     item = '//SimpleItem[@Name="{}" and @Value="{}"]'
     plate = EventFilter(contents=(xpath.parse(f"boolean({item.format('Value', f'AB {events // 2}')})"),))
     value = EventFilter(motion.topics, (xpath.parse('boolean(//SimpleItem[contains(@Value, "tru")])'),))
+    common = EventFilter(contents=(xpath.parse(f"boolean({item.format('Value', 'true')})"),))
     middle, end = start_ns + MONTH // 2, start_ns + MONTH
     for what, interval, chosen, wanted in (
         ("everything, forward from the middle", SearchInterval(middle), SearchScope(), EventFilter()),
@@ -191,6 +192,7 @@ async def measure_kinds(searches: SearchSessions, recordings: list[Recording], e
         ("one topic of all", SearchInterval(middle), SearchScope(), motion),
         ("one topic, by content", SearchInterval(middle), SearchScope(), value),
         ("one licence plate in the month", SearchInterval(start_ns), SearchScope(), plate),
+        ("one value that all tell, of one recording", SearchInterval(middle), scope, common),
         ("everything of one recording", SearchInterval(middle), scope, EventFilter()),
     ):
         await measure_search(what, searches, interval, chosen, wanted)

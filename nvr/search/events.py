@@ -26,6 +26,9 @@ from nvr.storage.event_rows import OTHER_TOPICS, EventRow, Place, Stream
 
 FEW_MESSAGES = 64
 """Where so few messages have the item that the filter asks for, their events are sought, not those of all streams."""
+ASTRAY = 1_000
+"""So many events outside the scope may be come upon that way, beyond as many as inside it; then the streams are walked
+after all. They take some ten milliseconds."""
 _JUDGED = 10_000
 """Messages whose judgement by the content filter is remembered; most cameras send a few dozen different ones."""
 
@@ -56,6 +59,10 @@ class EventSearch(SteppedSearch[FoundEvent]):
         self._of_tracks = wanted.wants(TRACK_STATE.qualified) and names <= _names(TRACK_STATE)
         self._walk: Walk[EventRow] | None = None
         self._by_message = False
+        self._astray = 0
+        """Events come upon by their messages that are outside the scope, less those inside it."""
+        self._newest_stream = -1
+        """The highest number of a stream that has been looked at."""
         self._streams: dict[int, Stream] = {}
         self._position: Key = (interval.start_ns, BEHIND_ALL if interval.backward else BEFORE_ALL, ())
         self._judged: dict[tuple[int, int], bool] = {}
@@ -129,6 +136,9 @@ class EventSearch(SteppedSearch[FoundEvent]):
                 self._walk.take()
                 self._position = camera
                 yield self._camera_event(row)
+                if self._by_message and self._astray > ASTRAY:
+                    self._walk = None
+                    self._include_streams()
             else:
                 return
 
@@ -206,16 +216,22 @@ class EventSearch(SteppedSearch[FoundEvent]):
 
     def _include_streams(self) -> Walk[EventRow]:
         """Takes in the streams, or the few messages, that have come up since."""
-        for stream in self._archive.streams():
-            is_new = stream.id not in self._streams and stream.key.recording in self._chosen.coverages
-            if is_new and (stream.topic == OTHER_TOPICS or self._filter.wants(stream.topic)):
-                self._streams[stream.id] = stream
-        messages = self._archive.messages_with(*self._item, FEW_MESSAGES) if self._item is not None else None
+        self._look_for_streams()
+        messages = None
+        if self._item is not None and self._astray <= ASTRAY:
+            messages = self._archive.messages_with(*self._item, FEW_MESSAGES)
         if self._walk is None or (self._by_message and messages is None):  # they may have become many
             self._by_message = messages is not None
             self._walk = self._walk_over(self._by_message)
         self._walk.include(self._streams if messages is None or not self._by_message else messages, self._place)
         return self._walk
+
+    def _look_for_streams(self) -> None:
+        for stream in self._archive.streams():
+            self._newest_stream = max(self._newest_stream, stream.id)
+            is_new = stream.id not in self._streams and stream.key.recording in self._chosen.coverages
+            if is_new and (stream.topic == OTHER_TOPICS or self._filter.wants(stream.topic)):
+                self._streams[stream.id] = stream
 
     def _walk_over(self, messages: bool) -> Walk[EventRow]:
         def fetch(numbers: Sequence[int], after: Place | None, each: int) -> list[EventRow]:
@@ -224,7 +240,11 @@ class EventSearch(SteppedSearch[FoundEvent]):
         return Walk(fetch, lambda row: row.message if messages else row.stream, self._backward)
 
     def _camera_event(self, row: EventRow) -> FoundEvent | None:
+        if row.stream > self._newest_stream:
+            self._look_for_streams()  # it has come up within this step
         stream = self._streams.get(row.stream)
+        if self._by_message:
+            self._astray += 1 if stream is None else -1
         if stream is None or self._coverage(stream.key).stretch_at(row.time_ns) is None:
             return None  # it is of another recording or topic, or its footage has gone
         message = self._archive.message(row.message)

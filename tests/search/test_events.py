@@ -19,7 +19,9 @@ from nvr.model.search import EventFilter, FoundEvent, SearchInterval, SearchScop
 from nvr.model.time import NS
 from nvr.model.tokens import META001, VIDEO001, RecordingToken, TrackKey
 from nvr.search.chosen import ChosenRecordings
+from nvr.search.events import ASTRAY
 from nvr.search.session import AHEAD
+from nvr.storage.event_rows import EventRow
 from tests.model.test_coverage import RUNS, joined
 from tests.support.configuration import a_recording
 from tests.support.search import NOW, VENDOR, Searched, a_message
@@ -323,6 +325,56 @@ async def test_virtual_events_tell_what_a_camera_said_last_while_it_could_tell()
     assert await states(25) == [(25, "false")]
     assert await states(35) == []
     assert await states(45) == [], "nobody knows what has changed in between"
+
+
+# By the messages that have an item, or by streams
+
+TRUE = 'boolean(//SimpleItem[@Name="State" and @Value="true"])'
+
+
+@pytest.mark.parametrize(("start", "end"), [(0, None), (9000, 0)])
+async def test_what_all_cameras_tell_is_sought_in_the_scope_alone(start: int, end: int | None) -> None:
+    recorder = Searched(a_recording("rec-1"), a_recording("rec-2"))
+    wanted = recorder.recorded("rec-1", META001, (0, 9000))
+    other = recorder.recorded("rec-2", META001, (0, 9000))
+    for at_ns in range(4000):
+        recorder.archive.add(other, at_ns, a_message("true"))
+    times = [1, 2000, 3998, 5000]
+    for at_ns in times:
+        recorder.archive.add(wanted, at_ns, a_message("true"))
+    scope = SearchScope(recordings=(RecordingToken("rec-1"),))
+    found = await recorder.events(start, end, wanted=content_filter(TRUE), scope=scope)
+    assert [e.time_ns for e in found] == sorted(times, reverse=end == 0)
+    assert recorder.archive.fetched < ASTRAY + 500
+
+
+async def test_what_few_messages_tell_is_sought_by_them_in_one_recording_as_well() -> None:
+    recorder = Searched(a_recording("rec-1"), a_recording("rec-2"))
+    for name in ("rec-1", "rec-2"):
+        key = recorder.recorded(name, META001, (0, 9000))
+        for at_ns in range(500):
+            recorder.archive.add(key, at_ns, a_message(f"{name} AB {at_ns}"))
+        recorder.archive.add(key, 600, a_message("true"))
+    scope = SearchScope(recordings=(RecordingToken("rec-1"),))
+    found = await recorder.events(0, wanted=content_filter(TRUE), scope=scope)
+    assert [e.time_ns for e in found] == [600]
+    assert recorder.archive.fetched == 2
+
+
+async def test_an_event_is_not_lost_whose_stream_comes_up_while_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    recorder = Searched(a_recording("rec-1"), a_recording("rec-2"))
+    first, second = (recorder.recorded(name, META001, (0, 9000)) for name in ("rec-1", "rec-2"))
+    recorder.archive.add(first, 10, a_message("true"))
+    events = recorder.archive.events
+
+    def indexed_meanwhile(*how: object) -> list[EventRow]:
+        if len(recorder.archive.rows) == 1:
+            recorder.archive.add(second, 20, a_message("true"))
+        return events(*how)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(recorder.archive, "events", indexed_meanwhile)
+    found = await recorder.events(0, wanted=content_filter(TRUE))
+    assert [(e.time_ns, e.recording) for e in found] == [(10, "rec-1"), (20, "rec-2")]
 
 
 # Sessions

@@ -52,6 +52,9 @@ class ArchiveInMemory:
     def __init__(self) -> None:
         self.rows: list[EventRow] = []
         self.messages: list[RecordedMessage] = []
+        self._numbers: dict[RecordedMessage, int] = {}
+        self.fetched = 0
+        """Rows of events that have been given out."""
         self._streams: list[Stream] = []
         self.tracks: dict[int, TrackKey] = {}
         self.places: list[PositionRow] = []
@@ -61,8 +64,10 @@ class ArchiveInMemory:
         if not known:
             known = [Stream(len(self._streams), key, message.topic, message.operation is not None)]
             self._streams += known
-        self.messages.append(message)
-        row = EventRow(time_ns, file, place, known[0].id, len(self.messages) - 1, time_ns)
+        if message not in self._numbers:
+            self._numbers[message] = len(self.messages)
+            self.messages.append(message)
+        row = EventRow(time_ns, file, place, known[0].id, self._numbers[message], time_ns)
         self.rows.append(row)
         return row
 
@@ -79,6 +84,7 @@ class ArchiveInMemory:
             if after is not None:
                 rows = [r for r in rows if (r.where < after if interval.backward else r.where > after)]
             found += sorted(rows, reverse=interval.backward)[:each]
+        self.fetched += len(found)
         return sorted(found, reverse=interval.backward)
 
     def messages_with(self, name: str, value: str, most: int) -> list[int] | None:
