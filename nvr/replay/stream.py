@@ -12,6 +12,9 @@ from nvr.replay.sender import Buffer, RtpStream
 
 RECEIVE_BYTES: Final = 64 * 1024
 """What may wait to be read; beyond it the peer is held up."""
+SLICE_BYTES: Final = 8 * 1024
+"""What is read at once, the head of an HTTP request at least. asyncio delivers up to 256 KiB in one piece: taken apart
+in one go, they would keep every other connection waiting."""
 
 
 class ByteStream(Protocol):
@@ -25,7 +28,10 @@ class ByteStream(Protocol):
     """Literal IP address that the peer is connected to."""
 
     async def read(self) -> bytes:
-        """What has come, at least one byte; empty at the end. Raises ConnectionError, MessageError."""
+        """What has come, at least one byte and at most SLICE_BYTES; empty at the end.
+
+        Whoever reads on and on lets others run between two slices. Raises ConnectionError, MessageError.
+        """
 
     def write(self, data: bytes) -> None: ...
 
@@ -103,14 +109,16 @@ class Wire(asyncio.Protocol):
     # -- for who reads and writes
 
     async def read(self) -> bytes:
+        if self._received:
+            await asyncio.sleep(0)  # before anything is taken: cancelled here, nothing is lost
         while not self._received and not self._at_end:
             self._news.clear()
             await self._news.wait()
         if not self._received and self._why is not None:
             raise _connection_error(self._why)
-        data = bytes(self._received)
-        self._received.clear()
-        if self._transport is not None and not self._at_end:
+        data = bytes(self._received[:SLICE_BYTES])
+        del self._received[:SLICE_BYTES]
+        if self._transport is not None and not self._at_end and len(self._received) <= RECEIVE_BYTES:
             self._transport.resume_reading()
         return data
 

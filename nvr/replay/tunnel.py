@@ -17,7 +17,7 @@ from nvr.model.time import NS
 from nvr.net.acceptor import client_of
 from nvr.replay.clock import Clock
 from nvr.replay.http_head import COOKIE, HttpHead, answer, refusal
-from nvr.replay.stream import RECEIVE_BYTES, ByteStream, Wire
+from nvr.replay.stream import RECEIVE_BYTES, SLICE_BYTES, ByteStream, Wire
 
 log = logging.getLogger(__name__)
 
@@ -142,13 +142,15 @@ class TunnelStream:
         self._room = asyncio.Event()
 
     async def read(self) -> bytes:
+        if self._received:
+            await asyncio.sleep(0)
         while not self._received and not self._at_end:
             if self._fault is not None:
                 raise self._fault
             self._news.clear()
             await self._news.wait()
-        data = bytes(self._received)
-        self._received.clear()
+        data = bytes(self._received[:SLICE_BYTES])
+        del self._received[:SLICE_BYTES]
         self._room.set()
         return data
 

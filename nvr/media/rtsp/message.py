@@ -174,7 +174,7 @@ _HEAD_END = re.compile(rb"\n\r?\n")
 _LINE_END = re.compile(rb"\r?\n")
 _FIRST_BYTE = frozenset(b"!#%&'*+.^_`|~-0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 _SPACE = " \t"  # not what str.strip() takes away: in UTF-8 read as Latin-1, 0x85 and 0xA0 are parts of letters
-_BLANK = frozenset(b"\r\n")
+_BLANK_LINES = re.compile(rb"[\r\n]*")
 _USERINFO = re.compile(rb"//[^\s]*@")
 _Buffer: TypeAlias = bytes | bytearray | memoryview
 
@@ -190,8 +190,7 @@ def parse_message(
     Blank lines before it are skipped. None: more bytes are needed. For callers that keep their own buffer (the drain of
     interleaved data); others use `MessageParser`, which does not look at the same bytes twice. Raises MessageError.
     """
-    while start < end and buffer[start] in _BLANK:
-        start += 1
+    start = _behind_blank_lines(buffer, start, end)
     found = _find_head(buffer, start, start, end, limits)
     if found is None:
         return None
@@ -245,9 +244,7 @@ class MessageParser:
     def _next(self) -> Event | None:
         buffer, end = self._buffer, len(self._buffer)
         if self._pending is None:
-            while self._position < end and buffer[self._position] in _BLANK:
-                self._position += 1
-            start = self._position
+            start = self._position = _behind_blank_lines(buffer, self._position, end)
             if start == end:
                 return None
             if buffer[start] == DOLLAR:
@@ -274,6 +271,12 @@ class MessageParser:
             return None
         self._position = stop
         return Interleaved(self._buffer[start + 1], bytes(self._buffer[start + FRAME_HEADER_SIZE : stop]))
+
+
+def _behind_blank_lines(buffer: _Buffer, start: int, end: int) -> int:
+    found = _BLANK_LINES.match(buffer, start, end)
+    assert found is not None, "it matches nothing as well"
+    return found.end()
 
 
 def _find_head(buffer: _Buffer, start: int, scanned: int, end: int, limits: Limits) -> tuple[bytes, int] | None:
