@@ -244,6 +244,8 @@ class Daemon:
             return 0 if recording is None else recording.configuration.maximum_retention_ns
 
         stores.storage.retention_of = retention_of
+        for unknown in {r.recording for r in settings.storage.recordings} - set(state.now.recordings):
+            log.warning("storage.recordings: there is no recording %r; what is said of it has no effect", unknown)
         receivers = Receivers(state)
         authorities = settings.ingest.tls_ca_file
         verify = settings.ingest.tls_verify and (True if authorities is None else str(authorities))

@@ -28,7 +28,9 @@ def test_what_is_no_duration(text: str) -> None:
         parse_duration(text)
 
 
-@pytest.mark.parametrize(("text", "size"), [("4096", 4096), ("64MiB", 64 << 20), ("1.5 GB", 1_500_000_000), ("0", 0)])
+@pytest.mark.parametrize(
+    ("text", "size"), [("4096", 4096), ("64MiB", 64 << 20), ("1KB", 1000), ("1.5 GB", 1_500_000_000), ("0", 0)]
+)
 def test_sizes(text: str, size: int) -> None:
     assert parse_size(text) == size
 

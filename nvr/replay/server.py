@@ -72,6 +72,8 @@ class RtspSettings:
             raise ValueError("maximum_udp_streams must not be below 0, and udp_rate must be at least 100kB")
         if self.udp_ports and not (len(self.udp_ports) == 2 and 1024 <= self.udp_ports[0] < self.udp_ports[1] < 65536):
             raise ValueError("udp_ports must be the first and the last of a range between 1024 and 65535")
+        if self.udp_ports and self.udp_ports[0] + self.udp_ports[0] % 2 >= self.udp_ports[1]:
+            raise ValueError("udp_ports must be a range that holds an even port and the next")
 
 
 class RtspServer:

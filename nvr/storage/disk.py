@@ -84,6 +84,8 @@ class Disk:
         return found.f_blocks * found.f_frsize
 
     def free_bytes(self, path: Path) -> int:
-        """What this process may still write on the file system of `path`."""
+        """What this process may still write on the file system of `path`. OSError where it is mounted read-only."""
         found = os.statvfs(path)
+        if found.f_flag & os.ST_RDONLY:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
         return found.f_bavail * found.f_frsize

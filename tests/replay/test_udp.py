@@ -450,7 +450,7 @@ class TestPorts:
         with pytest.raises(RequestRefused, match="no UDP ports at"):
             UdpPorts(2).open("127.0.0.1", "::1", (40_000, 40_001)).close()
 
-    @pytest.mark.parametrize("ports", [(1, 2), (5000,), (5001, 5000), (5000, 70_000)])
+    @pytest.mark.parametrize("ports", [(1, 2), (5000,), (5001, 5000), (5000, 70_000), (5001, 5002)])
     def test_a_range_that_is_none_is_refused_at_start(self, ports: tuple[int, ...]) -> None:
         with pytest.raises(ValueError, match="udp_ports must be"):
             RtspSettings(udp_ports=ports)

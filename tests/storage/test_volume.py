@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -110,6 +112,22 @@ def test_the_state_says_what_hinders_writing(place: Place, code: int, state: Vol
     place.disk.mend()
     volume.probe(START)
     assert (volume.state, volume.why) == (VolumeState.ONLINE, "")
+
+
+def test_a_file_system_that_was_mounted_read_only_is_seen_without_a_write(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    volume = place.volume()
+    volume.open(START)
+    real = os.statvfs(place.root)
+    flags = {name: getattr(real, name) for name in ("f_bavail", "f_frsize", "f_blocks", "f_flag")}
+    monkeypatch.setattr(
+        "nvr.storage.disk.os.statvfs", lambda path: SimpleNamespace(**{**flags, "f_flag": real.f_flag | os.ST_RDONLY})
+    )
+    with pytest.raises(OSError, match="Read-only") as seen:
+        volume.look()
+    volume.fail(seen.value)
+    assert volume.state is VolumeState.READ_ONLY
 
 
 def test_a_full_volume_comes_back_only_with_space_to_spare(place: Place) -> None:
