@@ -6,7 +6,6 @@ and they are settled one by one, in steps of microseconds, however large the con
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
@@ -17,7 +16,6 @@ from nvr.ingest.arbiter import Feed, arbitrate, lines_of, takes_part
 from nvr.ingest.gate import EventGate
 from nvr.model.job import RECEIVER_TYPE, RecordingJob
 from nvr.model.recording import Recording, TrackType
-from nvr.model.time import UtcNs
 from nvr.model.tokens import JobToken, ReceiverToken, RecordingToken, TrackKey
 
 
@@ -53,13 +51,8 @@ class Assignment:
     """`recordings` and `jobs` are always the whole desired state; the winners of a recording in `due` are not found
     yet, and those that stand are of the state before."""
 
-    def __init__(
-        self,
-        gate: Callable[[JobToken], EventGate | None] = lambda job: None,
-        utc: Callable[[], UtcNs] = time.time_ns,
-    ) -> None:
+    def __init__(self, gate: Callable[[JobToken], EventGate | None] = lambda job: None) -> None:
         self._gate = gate
-        self._utc = utc
         self._rivals: dict[RecordingToken, Mapping[JobToken, EventGate]] = {}
         self._kept: Counter[ReceiverToken] = Counter()
         self._kept_for: dict[RecordingToken, Set[ReceiverToken]] = {}
@@ -117,7 +110,7 @@ class Assignment:
 
     def _waits(self, job: JobToken) -> bool:
         gate = self._gate(job)
-        return gate is not None and gate.waits(self._utc())
+        return gate is not None and gate.waits
 
     def _keep(self, recording: RecordingToken, active: Sequence[RecordingJob]) -> Set[ReceiverToken]:
         """Notes between which jobs events decide. Returns the receivers that are kept for it now and were not, or were

@@ -77,8 +77,8 @@ class IngestEngine:
         self._settings = settings or IngestSettings()
         self._times = times or Times()
         self._drain = Drain(self._times.monotonic)
-        self._assignment = Assignment(lambda job: self.gates.gate(job), self._times.utc)
-        self._turns = Turns(self._assignment, self._times.utc, self._settings.hand_over_ns, self._events_changed)
+        self._assignment = Assignment(lambda job: self.gates.gate(job))
+        self._turns = Turns(self._assignment, self._settings.hand_over_ns, self._events_changed)
         self._receivers: dict[ReceiverToken, Receiver] = {}
         self._due: dict[ReceiverToken, None] = {}
         """Receivers for which something has changed that is not made yet."""

@@ -1,7 +1,9 @@
 """Recording while an event lasts: RecordingEventFilter with Before and After (Recording Control 5.3.4). Sans-I/O.
 
 A gate belongs to a job. It is told when one of the job's conditions begins and ceases to hold, and keeps the spans of
-time that are wanted. In front of the recorder of each track that the job feeds stands a `GatedRecorder` (gated.py).
+time that are wanted: by the clock of the footage, which may be set back. When the job may give its track away is
+reckoned by the monotonic clock, which is never. In front of the recorder of each track that the job feeds stands a
+`GatedRecorder` (gated.py).
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from nvr.ingest.settings import Times
 from nvr.media.unit import Fragment, Sample
 from nvr.model.time import NS, UtcNs
 from nvr.model.tokens import JobToken, ReceiverToken
@@ -30,6 +33,8 @@ class _Span:
 
     start_ns: UtcNs
     end_ns: UtcNs
+    begun_ns: int
+    """When it was asked for, monotonic."""
 
 
 class Gates(Protocol):
@@ -68,16 +73,18 @@ class Behind(Protocol):
 class EventGate:
     """Which time a job's event filter wants recorded. `before_ns` and `after_ns` are durations."""
 
-    def __init__(self, before_ns: int, after_ns: int) -> None:
+    def __init__(self, before_ns: int, after_ns: int, times: Times | None = None) -> None:
         self.before_ns = before_ns
         self.after_ns = after_ns
+        self._times = times or Times()
         self._holding: set[Hashable] = set()
         self._ended: UtcNs = 0
         """The latest end of what held, or pulse, in the last span: news come in any order."""
         self._spans: deque[_Span] = deque()
         self._recorders: list[Behind] = []
-        self._until: UtcNs = 0
-        """The end of what events have asked for, and of `take_turn`; of no meaning while a condition holds."""
+        self._until = 0
+        """The end of what events have asked for, and of `take_turn`, monotonic; of no meaning while a condition
+        holds."""
         self.on_change: Callable[[], None] = lambda: None
         """Called when more or less is wanted than before; must neither block nor raise."""
 
@@ -86,24 +93,34 @@ class EventGate:
         """Whether a condition holds now."""
         return bool(self._holding)
 
-    def waits(self, now_ns: UtcNs) -> bool:
+    @property
+    def waits(self) -> bool:
         """Whether nothing is wanted at present, and up to another event."""
-        return not self._holding and self._until <= now_ns
+        return self.left_ns is not None and self.left_ns <= 0
 
     @property
-    def until_ns(self) -> UtcNs | None:
-        """When it begins to wait; None while a condition holds."""
-        return None if self._holding else self._until
+    def left_ns(self) -> int | None:
+        """In how long it begins to wait, not above 0 where it does; None while a condition holds."""
+        return None if self._holding else self._until - self._times.monotonic()
 
-    def take_turn(self, until_ns: UtcNs) -> None:
-        """It does not wait before then: the news of an event comes behind it, and a short one would be over."""
-        self._until = max(self._until, until_ns)
+    def take_turn(self, for_ns: int) -> None:
+        """It does not wait for so long: the news of an event comes behind it, and a short one would be over."""
+        self._until = max(self._until, self._times.monotonic() + for_ns)
 
-    def prolong(self, until_ns: UtcNs) -> None:
-        """What is wanted now is wanted up to then at least: the track changes hands, and nobody else records it yet.
+    def prolong(self, for_ns: int) -> None:
+        """What is wanted now is wanted for so long at least: the track changes hands, and nobody else records it yet.
         Whether the gate waits is not changed by that."""
         if self._spans and not self._holding:
-            self._spans[-1].end_ns = max(self._spans[-1].end_ns, until_ns)
+            self._spans[-1].end_ns = max(self._spans[-1].end_ns, self._times.utc() + for_ns)
+            self._tell()
+
+    def set_back(self, from_ns: UtcNs, to_ns: UtcNs) -> None:
+        """The clock of the footage has been set back. What was wanted then is wanted now, for as long as it would have
+        been; nothing where that has been told already."""
+        last = self._spans[-1] if self._spans else None
+        if last is not None and from_ns < last.end_ns and to_ns < last.start_ns:
+            # The other tracks of the job may go on a little earlier than the first one that tells.
+            self._renew(to_ns - self.before_ns - LATE_NS, _FOREVER if self._holding else to_ns + last.end_ns - from_ns)
             self._tell()
 
     def begin(self, condition: Hashable, at_ns: UtcNs) -> None:
@@ -121,10 +138,13 @@ class EventGate:
         if condition not in self._holding:
             return
         self._holding.discard(condition)
+        if self._is_set_back(at_ns):
+            self._renew(at_ns - self.before_ns, _FOREVER)
         self._ended = max(self._ended, at_ns)
         if not self._holding:
             span = self._spans[-1]
-            span.end_ns = self._until = max(self._ended + self.after_ns, span.start_ns + self.before_ns + 1)
+            span.end_ns = max(self._ended + self.after_ns, span.start_ns + self.before_ns + 1)
+            self._until = self._monotonic(span.end_ns)
             self._tell()
             self.on_change()
 
@@ -156,18 +176,47 @@ class EventGate:
 
     def _want(self, at_ns: UtcNs, end_ns: UtcNs) -> None:
         start_ns = at_ns - self.before_ns
-        while self._spans and self._spans[0].end_ns < start_ns - LATE_NS - _KEPT_NS:
-            self._spans.popleft()
         last = self._spans[-1] if self._spans else None
-        if last is not None and start_ns <= last.end_ns:
+        if self._is_set_back(at_ns):
+            self._renew(start_ns, _FOREVER if self._holding else end_ns)
+        elif last is not None and start_ns <= last.end_ns:
             last.start_ns, last.end_ns = min(last.start_ns, start_ns), max(last.end_ns, end_ns)
         else:
-            self._spans.append(_Span(start_ns, end_ns))
-            self._ended = 0
+            self._append(start_ns, end_ns)
         if end_ns != _FOREVER:
-            self._until = max(self._until, end_ns)
+            self._until = max(self._until, self._monotonic(end_ns))
         self._tell()
         self.on_change()
+
+    def _is_set_back(self, at_ns: UtcNs) -> bool:
+        """Whether an event lies so long before what was asked for last that the clock must have been set back."""
+        return bool(self._spans) and at_ns < self._spans[-1].start_ns - LATE_NS
+
+    def _renew(self, start_ns: UtcNs, end_ns: UtcNs) -> None:
+        """The clock has been set back, and what is wanted now is another span. The last one ends about where the clock
+        was: some of its footage may be under way still."""
+        last = self._spans[-1]
+        was_ns = last.start_ns + self.before_ns + self._times.monotonic() - last.begun_ns
+        if last.end_ns == _FOREVER:  # a condition holds all the time: also of what comes before this news
+            start_ns -= _KEPT_NS
+        last.end_ns = min(last.end_ns, was_ns + LATE_NS + _KEPT_NS)
+        self._append(start_ns, end_ns)
+
+    def _append(self, start_ns: UtcNs, end_ns: UtcNs) -> None:
+        now_ns = self._times.monotonic()
+        self._spans.append(_Span(start_ns, end_ns, now_ns))
+        self._ended = 0
+        # Footage of a span comes at most so long behind the beginning of the next one.
+        kept_ns = self.before_ns + self.after_ns + LATE_NS + _KEPT_NS
+        while len(self._spans) > 1 and self._spans[1].begun_ns < now_ns - kept_ns:
+            self._spans.popleft()
+
+    def _monotonic(self, end_ns: UtcNs) -> int:
+        """The monotonic time of the end of what an event asks for. An event is told at most LATE_NS behind it; where it
+        seems to be otherwise, one of the clocks is wrong, and After counts from about now."""
+        left_ns = end_ns - self._times.utc()
+        left_ns = min(max(left_ns, self.after_ns - LATE_NS, 0), self.after_ns + LATE_NS)
+        return self._times.monotonic() + left_ns
 
     def _tell(self) -> None:
         for recorder in self._recorders:

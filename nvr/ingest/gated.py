@@ -38,6 +38,13 @@ class _Group:
     wanted: bool = False
     headless: bool = False
     """Its beginning is missing from what is recorded."""
+    set_back_ns: int = 0
+    """So far has the clock been set back behind it."""
+
+    def span(self) -> tuple[UtcNs, UtcNs]:
+        """First start and latest end of what there is of it, by the clock as it is now."""
+        end_ns = max(f.end_ns for f in self.fragments)
+        return self.fragments[0].start_ns - self.set_back_ns, end_ns - self.set_back_ns
 
 
 class StoredTrack(Recorder, Protocol):
@@ -96,6 +103,8 @@ class GatedRecorder:
 
     def append(self, fragment: Fragment) -> bool:
         """False where storage has refused what was due."""
+        if fragment.start_ns < self._newest - LATE_NS:
+            self._set_back(fragment.start_ns)
         if not self._groups or fragment.clean_point or self._gap is not None:
             self._groups.append(_Group(self._gap))
             self._gap = None
@@ -109,6 +118,18 @@ class GatedRecorder:
             self._hand_over(_FOREVER)
             self._memory.relieve()
         return not self._refused
+
+    def _set_back(self, to_ns: UtcNs) -> None:
+        """The clock has been set back: what waits is as old as before, and an event may ask for it as long."""
+        by_ns = self._newest - to_ns
+        for group in self._groups:
+            group.set_back_ns += by_ns
+        if self._starved is not None:
+            self._starved = self._starved[0] - by_ns, self._starved[1] - by_ns
+        if self._groups and self._gap is None:
+            self._gap = GapReason.CLOCK_JUMP
+        from_ns, self._newest = self._newest, to_ns
+        self._gate.set_back(from_ns, to_ns)
 
     def end_run(self, reason: GapReason) -> None:
         """The stream has a gap here. At the end of a job nothing waits any longer."""
@@ -141,7 +162,7 @@ class GatedRecorder:
             return None
         for group in self._groups:
             if group.fragments:
-                return None if group.wanted or self._wants(group) else group.fragments[0].start_ns
+                return None if group.wanted or self._wants(group) else group.span()[0]
         return None
 
     def drop_oldest(self) -> None:
@@ -149,7 +170,7 @@ class GatedRecorder:
         while not self._groups[0].fragments:
             self._groups.popleft()
         group = self._groups[0]
-        start_ns, end_ns = group.fragments[0].start_ns, max(f.end_ns for f in group.fragments)
+        start_ns, end_ns = group.span()
         if self._starved is not None:
             start_ns = min(start_ns, self._starved[0])
         self._starved = start_ns, end_ns
@@ -224,7 +245,12 @@ class GatedRecorder:
         return True
 
     def _wants(self, group: _Group) -> bool:
-        return any(map(self._gate.wants, group.fragments))
+        if any(map(self._gate.wants, group.fragments)):
+            return True
+        back_ns = group.set_back_ns
+        return back_ns > 0 and any(
+            self._gate.wants_any(f.start_ns - back_ns, f.end_ns - back_ns) for f in group.fragments
+        )
 
     def _write(self, group: _Group) -> int:
         """Bytes handed over."""
@@ -263,7 +289,7 @@ class GatedRecorder:
         horizon = self._newest - self._gate.before_ns - LATE_NS
         while len(groups) > 1 and not groups[0].wanted:
             if groups[0].fragments:
-                if groups[0].fragments[-1].end_ns > horizon:
+                if groups[0].span()[1] > horizon:
                     break
                 self._short = False  # there was room for all that is younger
             self._drop()

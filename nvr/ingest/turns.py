@@ -9,7 +9,7 @@ from typing import Final
 
 from nvr.ingest.assignment import Assignment
 from nvr.ingest.gate import EventGate
-from nvr.model.time import NS, UtcNs
+from nvr.model.time import NS
 from nvr.model.tokens import RecordingToken
 
 SHORTEST_NS: Final = 4 * NS
@@ -27,13 +27,11 @@ class Turns:
     def __init__(
         self,
         assignment: Assignment,
-        utc: Callable[[], UtcNs],
         patience_ns: int,
         changed: Callable[[RecordingToken], None],
     ) -> None:
         """`patience_ns`: how long a hand-over may take."""
         self._assignment = assignment
-        self._utc = utc
         self._patience_ns = patience_ns
         self._changed = changed
         self._ends: dict[RecordingToken, asyncio.TimerHandle] = {}
@@ -44,20 +42,21 @@ class Turns:
         timer = self._ends.pop(recording, None)
         if timer is not None:
             timer.cancel()
-        now_ns, ends = self._utc(), []
+        ends = []
         for gate in self._assignment.rivals(recording).values():
             gate.on_change = partial(self._told, recording, gate)
-            if gate.until_ns is not None and not gate.waits(now_ns):
-                ends.append(gate.until_ns)
+            left_ns = gate.left_ns
+            if left_ns is not None and left_ns > 0:
+                ends.append(left_ns)
         if ends:
-            delay_s = (min(ends) - now_ns) / NS + _BEHIND_S
+            delay_s = min(ends) / NS + _BEHIND_S
             self._ends[recording] = asyncio.get_running_loop().call_later(delay_s, self._changed, recording)
 
     def handed_over(self, gate: EventGate | None) -> None:
         """A track changes hands: who records for an event does so until the other one has begun."""
-        now_ns = self._utc()
-        if gate is not None and gate.until_ns is not None and gate.until_ns >= now_ns - self._patience_ns:
-            gate.prolong(now_ns + self._patience_ns)
+        left_ns = None if gate is None else gate.left_ns
+        if gate is not None and left_ns is not None and left_ns >= -self._patience_ns:
+            gate.prolong(self._patience_ns)
 
     def stop(self) -> None:
         """Nobody takes a track from now on."""
@@ -66,5 +65,5 @@ class Turns:
         self._ends.clear()
 
     def _told(self, recording: RecordingToken, gate: EventGate) -> None:
-        gate.take_turn(self._utc() + SHORTEST_NS)
+        gate.take_turn(SHORTEST_NS)
         self._changed(recording)

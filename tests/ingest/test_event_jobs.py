@@ -25,9 +25,10 @@ class TwoJobs(Scene, NoGates):
     def __init__(self) -> None:
         super().__init__()
         self.now = time.time_ns()
+        self.set_by = 0
         self.begin_ns = self.now - 3 * NS  # the first three seconds of pictures are of the past
         self.engine = IngestEngine(self.storage, QUICK, Times(utc=lambda: self.now))
-        self.events = EventGate(0, 0)
+        self.events = EventGate(0, 0, Times(lambda: self.now + self.set_by, lambda: self.now))
         self.engine.gates = self
 
     def gate(self, job: JobToken) -> EventGate | None:
@@ -100,6 +101,20 @@ async def test_an_event_without_length_has_its_group_of_pictures_and_costs_none(
     await jobs.engine.stop()
     assert [n for n in jobs.recorded() if n >= 2000] == list(range(2015, 2030))
     assert sorted({*jobs.told()}) == list(range(40))
+
+
+async def test_a_clock_that_is_set_back_during_an_event_does_not_keep_the_track_from_its_job(jobs: TwoJobs) -> None:
+    await jobs.begin()
+    jobs.events.begin("motion", jobs.at(15))
+    await until(lambda: jobs.states() == [IDLE, ACTIVE])
+    await jobs.both(*range(15, 36))
+    jobs.set_by = -3600 * NS
+    jobs.events.end("motion", jobs.at(30) + jobs.set_by)
+    await jobs.turn_ends()
+    await jobs.both(*range(36, 56))
+    await jobs.engine.stop()
+    assert set(range(1040, 1056)) <= set(jobs.recorded())
+    assert sorted({*jobs.told()}) == list(range(56))
 
 
 async def test_without_another_job_it_keeps_the_track_and_what_is_before_its_event(jobs: TwoJobs) -> None:

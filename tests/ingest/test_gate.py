@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from nvr.ingest.gate import LATE_NS, MOST_HELD, EventGate
 from nvr.ingest.gated import BURST_BYTES, GatedRecorder
 from nvr.ingest.memory import HeldMemory
+from nvr.ingest.settings import Times
 from nvr.media.unit import Fragment
 from nvr.model.time import NS
 from nvr.model.timeline import GapReason
@@ -68,6 +69,14 @@ class House:
     def gap(self, seconds: int, reason: GapReason) -> None:
         self.recorder.end_run(reason)
         self.script.at_ns += seconds * NS
+
+    def set_back(self, by_ns: int) -> None:
+        self.recorder.end_run(GapReason.CLOCK_JUMP)
+        self.script.at_ns -= by_ns
+
+    def seconds(self) -> list[int]:
+        """What was recorded, without the gaps."""
+        return [s for s in self.storage.steps if not isinstance(s, GapReason)]
 
     @property
     def dropped(self) -> int:
@@ -264,6 +273,95 @@ def test_what_storage_refuses_is_said_and_what_follows_is_marked() -> None:
     assert house.send(1, clean=False)
     assert house.send(1)
     assert [all(s.damaged for s in f.samples) for f in house.storage.taken] == [True, False]
+
+
+HOUR = 3600 * NS
+
+
+@pytest.mark.parametrize("told_first", [False, True])
+def test_a_condition_that_holds_while_the_clock_is_set_back_is_recorded_to_its_end(told_first: bool) -> None:
+    house = House(before=2, after=2)
+    house.send(10)
+    house.gate.begin("motion", house.at(10))
+    house.send(5)
+    house.set_back(HOUR)
+    if told_first:  # the news of an end overtake the footage
+        house.gate.end("motion", house.at(18) - HOUR)
+    house.send(3)
+    house.gate.end("motion", house.at(18) - HOUR)
+    house.send(5)
+    assert house.seconds() == [*range(8, 15), *range(15 - 3600, 20 - 3600)]
+    assert house.storage.steps[7] is GapReason.CLOCK_JUMP
+    assert house.storage.steps[-1] is GapReason.NO_EVENT
+
+
+def test_what_is_wanted_behind_an_event_is_recorded_also_where_the_clock_is_set_back() -> None:
+    house = House(after=6)
+    house.send(3)
+    house.gate.pulse(house.at(2.5))
+    house.send(2)
+    house.set_back(HOUR)
+    house.send(9)
+    assert house.seconds() == [2, 3, 4, *range(5 - 3600, 9 - 3600)]
+
+
+def test_an_event_behind_a_clock_that_was_set_back_has_its_own_after() -> None:
+    house = House(after=2)
+    house.send(1)
+    house.gate.begin("motion", house.at(0.5))
+    house.gate.end("motion", house.at(1.5))
+    house.send(5)
+    house.set_back(HOUR)
+    house.send(5)
+    house.gate.pulse(house.at(11) - HOUR)
+    house.send(6)
+    assert house.seconds() == [0, 1, 2, 3, 11 - 3600, 12 - 3600, 13 - 3600]
+
+
+def test_behind_a_clock_that_was_set_back_as_much_is_held_as_before() -> None:
+    house = House(before=3)
+    house.send(20)
+    held = house.recorder.held_bytes
+    house.set_back(HOUR)
+    house.send(20)
+    assert house.recorder.held_bytes < held + 3000
+    house.gate.pulse(house.script.at_ns)
+    assert house.seconds() == [37 - 3600, 38 - 3600, 39 - 3600]
+
+
+def test_before_an_event_counts_also_what_was_there_when_the_clock_was_set_back() -> None:
+    house = House(before=4)
+    house.send(20)
+    house.set_back(HOUR)
+    house.send(2)
+    house.gate.pulse(house.script.at_ns)
+    assert house.storage.steps == [18, 19, GapReason.CLOCK_JUMP, 20 - 3600, 21 - 3600]
+
+
+def test_clocks_that_disagree_change_a_turn_by_seconds_at_most() -> None:
+    utc, monotonic = 1000 * HOUR, 5 * NS
+    gate = EventGate(0, 30 * NS, Times(lambda: utc, lambda: monotonic))
+    assert gate.waits
+    for at_ns in (utc, utc + HOUR, utc - HOUR):
+        gate.begin("motion", at_ns)
+        assert gate.left_ns is None
+        utc -= HOUR
+        monotonic += HOUR
+        gate.end("motion", at_ns)
+        assert not gate.waits
+        assert gate.left_ns is not None
+        assert abs(gate.left_ns - gate.after_ns) <= LATE_NS
+        monotonic += gate.left_ns
+        assert gate.waits
+
+
+def test_a_clock_that_is_set_back_again_and_again_leaves_no_spans_behind() -> None:
+    monotonic = 0
+    gate = EventGate(5 * NS, 5 * NS, Times(lambda: START - monotonic, lambda: monotonic))
+    for _ in range(500):
+        monotonic += 20 * NS
+        gate.pulse(START - monotonic)
+    assert len(gate._spans) < 10
 
 
 EVENTS = st.one_of(
