@@ -127,11 +127,16 @@ class Walk(Generic[R]):
             self._fill([number], row.where, min(self.PAGE, 4 * self._sizes[number]))
 
     def _fill_again(self, number: int, after: Place) -> None:
-        """One that is used up, and those that will be soon: sequences that tell about equally often are used up one
-        right behind the other. Among many few are read far, so a page grows only as they are."""
-        each = min(self.PAGE, 4 * self._sizes[number])
+        """One that is used up, and those with pages of its size that will be soon: sequences that tell about equally
+        often are used up one right behind the other. Among many few are read far, so a page grows only as they are,
+        and those that tell seldom get no pages of the size of one that tells often."""
+        size = self._sizes[number]
+        each = min(self.PAGE, 4 * size)
         alone = self._dry | self._ahead
-        soon = [n for n, page in self._pages.items() if 0 < len(page) <= self._sizes[n] // 2 and n not in alone]
+        soon = [
+            n for n, page in self._pages.items()
+            if self._sizes[n] == size and 0 < len(page) <= size // 2 and n not in alone
+        ]  # fmt: skip
         for n in soon:
             self._pages[n].clear()
         self._heads = [head for head in self._heads if self._pages[head[3]]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -50,3 +51,26 @@ def test_every_row_comes_once_and_in_order_whatever_pages_it_came_by(
         elif left and step is None:
             assert walk.take() == left.pop(0)
     assert walk.peek() is None
+
+
+@pytest.mark.parametrize("every", [1, 2, 20, 400])
+def test_sequences_that_tell_seldom_are_not_read_by_the_pages_of_one_that_tells_often(every: int) -> None:
+    """One sequence has a row at each instant, four hundred have one at every so many, endlessly."""
+    asked: list[int] = []
+
+    def fetch(numbers: Sequence[int], after: Place | None, each: int) -> list[EventRow]:
+        begin = 0 if after is None else after.time_ns + 1
+        found = []
+        for number in numbers:
+            step = every if number else 1
+            first = begin + (number - begin) % step
+            found += [EventRow(first + step * n, number, 0, number, 0, 0) for n in range(each)]
+        asked.append(len(found))
+        return sorted(found)
+
+    walk = Walk[EventRow](fetch, lambda row: row.stream, False)
+    walk.include(range(401), None)
+    taken = [walk.take() for _ in range(3000)]
+    assert taken == sorted(taken)
+    assert sum(asked) < 4 * len(taken)
+    assert len(asked) < 40, "sequences that tell about equally often are read together"
