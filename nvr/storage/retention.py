@@ -123,8 +123,9 @@ class Shortage:
 
 
 def shortage(pool: Sequence[Volume], now: int, *, making: bool = False) -> Shortage | None:
-    """None as long as one of them takes footage and has room, or none could be written if it had. `now` is the clock by
-    which volumes expect the space of what was unlinked; `making`: once room is being made, a quarter more."""
+    """None as long as one of them is online and has room, or none could be written if it had. A full queue does not
+    count: a disk that is merely slow gains nothing by deletions. `now` is the clock by which volumes expect the space
+    of what was unlinked; `making`: once room is being made, a quarter more."""
     writable = (VolumeState.ONLINE, VolumeState.FULL)
     there = {v.id: v for v in pool if v.state in writable and not v.hangs and v.id is not None}
     room = {volume_id: v.room_soon(now) for volume_id, v in there.items()}
@@ -132,7 +133,7 @@ def shortage(pool: Sequence[Volume], now: int, *, making: bool = False) -> Short
     if making:
         has_room = any(room[volume_id] >= target[volume_id] for volume_id in there)
     else:
-        has_room = any(v.takes_footage and room[i] >= v.reserve for i, v in there.items())
+        has_room = any(v.state is VolumeState.ONLINE and room[i] >= v.reserve for i, v in there.items())
     if not there or has_room:
         return None
     all_full = all(v.state is VolumeState.FULL for v in there.values())

@@ -322,6 +322,24 @@ async def test_a_file_system_that_frees_space_late_is_not_emptied(tmp_path: Path
     await store.engine.stop()
 
 
+async def test_nothing_is_deleted_for_a_disk_that_is_merely_slow(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = Store(tmp_path, reserve_bytes=30_000, queue_bytes=20_000)
+    store.disk.free = 33_000  # between the reserve and a quarter more
+    await store.start()
+    await store.record(5)
+    recorder = store.engine.recorder(CAMERA, store.track(CAMERA).configuration.track_type)
+    with store.disk.held():  # what waits is not written
+        while recorder.append(store.track(CAMERA).with_gop(25).fragments[-1]):
+            pass
+        assert not store.engine._threads[0].writer.volume.takes_footage
+        await store.engine.retention.sweep()
+    assert store.engine.retention.deleted[Rule.SPACE].files == 0
+    assert "no footage can be deleted" not in caplog.text
+    await store.engine.stop()
+
+
 async def until_online(store: Store) -> None:
     await until(lambda: store.engine.volumes()[0].state is VolumeState.ONLINE)
     await store.engine.flush()
