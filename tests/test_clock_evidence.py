@@ -28,8 +28,14 @@ def test_cameras_confirm_the_time_where_most_of_them_have_it(agree: int, differ:
     assert (ClockEvidence(lambda: (agree, differ), lambda: None)() is not None) is believed
 
 
-def test_a_time_service_confirms_it_whatever_cameras_say() -> None:
-    assert ClockEvidence(lambda: (0, 9), lambda: "kept")() == "kept"
+@pytest.mark.parametrize(
+    ("agree", "differ", "believed"), [(0, 0, True), (3, 0, True), (4, 4, True), (1, 2, False), (0, 9, False)]
+)
+def test_a_time_service_confirms_it_unless_most_cameras_contradict(agree: int, differ: int, believed: bool) -> None:
+    assert ClockEvidence(lambda: (agree, differ), lambda: "kept")() == ("kept" if believed else None)
+
+
+def test_the_kernel_can_be_asked() -> None:
     assert synchronised() in (None, "the system's clock is synchronised")
 
 

@@ -89,7 +89,8 @@ class ClockDoubt:
         if self._doubted is None or ahead_ns - self._doubted[0] > LEAP_NS:
             starting = self._allowed_ns == ABSENCE_NS
             self._doubted = ahead_ns, now + (self._patience_ns if starting else LEAP_DOUBT_NS)
-            self._asked = None
+            # What cameras said before a leap is void: their next reports are waited for.
+            self._asked = None if starting else now
             self._told = False
         if self._asked is None or now - self._asked >= _ASK_NS:
             self._asked = now
@@ -98,7 +99,7 @@ class ClockDoubt:
                 self.confirm(by)
                 return utc_ns
         if now >= self._doubted[1]:
-            self.confirm("nothing has contradicted it")
+            self.confirm("it has been doubted for long enough")
             return utc_ns
         if not self._told:
             self._told = True

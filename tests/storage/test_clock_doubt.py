@@ -107,6 +107,18 @@ def test_a_clock_that_is_set_right_is_believed_at_once() -> None:
     assert clock.believed
 
 
+def test_cameras_are_heard_anew_before_evidence_for_a_leap_is_asked_for() -> None:
+    clock = Clock()
+    assert clock.believed
+    clock.evidence = "the system's clock is synchronised"
+    clock.utc += YEARS
+    for _ in range(10):
+        assert not clock.believed
+        clock.pass_time(NS)
+    assert clock.asked == 0
+    assert clock.believed
+
+
 def test_a_leap_is_doubted_for_an_hour_and_another_one_anew() -> None:
     clock = Clock()
     assert clock.believed
