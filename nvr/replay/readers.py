@@ -160,13 +160,16 @@ class Readers:
                 value = call()
             except BaseException as e:  # whatever it is, the caller gets it
                 error = e
+            # The loop takes the outcome out, so that from then on nothing of it is held by a thread that sleeps.
+            outcome = [(result, value, error)]
+            del entry, call, result, value, error
             try:
-                loop.call_soon_threadsafe(self._done, lane, result, value, error)
+                loop.call_soon_threadsafe(self._done, lane, outcome)
             except RuntimeError:
                 return  # the loop has ended, and with it everybody who might want the result
-            del entry, call, result, value, error
 
-    def _done(self, lane: _Lane, result: asyncio.Future[Any], value: Any, error: BaseException | None) -> None:
+    def _done(self, lane: _Lane, outcome: list[tuple[asyncio.Future[Any], Any, BaseException | None]]) -> None:
+        result, value, error = outcome.pop()
         if lane.told:
             log.warning("footage of %s can be read again", lane.name)
         self._running.pop(lane, None)

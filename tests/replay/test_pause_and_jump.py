@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from itertools import pairwise
 
 import pytest
 
+from nvr.model.time import NS
 from nvr.model.tokens import VIDEO001
 from tests.replay.conftest import (
     PATH,
@@ -17,6 +17,7 @@ from tests.replay.conftest import (
     playing,
     worked_example,
 )
+from tests.support.replay_store import ManualClock
 from tests.support.rtsp_client import Packet
 
 
@@ -80,7 +81,8 @@ async def test_many_jumps_in_quick_order_are_all_answered_and_the_last_wins(serv
 
 @pytest.mark.requirement("PB-8.5.1-17")
 async def test_a_pause_point_is_reached_and_resumed_at(serve: Serve) -> None:
-    client = await (await serve({VIDEO001: worked_example()})).client()
+    clock = ManualClock()
+    client = await (await serve({VIDEO001: worked_example()}, clock=clock)).client()
     await client.set_up(PATH, VIDEO001)
     # Two requests at once, so that the pause point is known before the first unit behind it could be sent.
     client.write("PLAY", PATH)
@@ -91,9 +93,9 @@ async def test_a_pause_point_is_reached_and_resumed_at(serve: Serve) -> None:
     assert paused["Range"] == "clock=20260101T100001Z-"
     sent = [e for e in client.log if isinstance(e, Packet)] or await client.packets(2)
     assert sent[0].payload == b"I0.."
-    async with asyncio.timeout(5):
-        while (await client.request("PAUSE", PATH)).status != 200:
-            pass
+    for _ in range(3):
+        clock.advance(NS)
+        assert await nothing_comes(client) == []
     await client.request("PLAY", PATH, Rate_Control="no")
     assert flags_of(await client.packets(2)) == "P1: P2:"
 
@@ -110,7 +112,7 @@ async def test_a_pause_point_outside_of_what_is_played_is_refused(serve: Serve) 
 @pytest.mark.requirement("PB-8.5.1-15")
 async def test_sessions_on_one_recording_do_not_influence_each_other(serve: Serve) -> None:
     """Each has a position, a pace and a choice of frames of its own; one pauses and resumes, another ends."""
-    served = await serve({VIDEO001: worked_example()})
+    served = await serve({VIDEO001: worked_example()}, clock=ManualClock())  # what is paced stays where it is
     first, second, third = [await served.client() for _ in range(3)]
     for client in (first, second, third):
         await client.set_up(PATH, VIDEO001)
@@ -131,27 +133,33 @@ async def test_sessions_on_one_recording_do_not_influence_each_other(serve: Serv
 
 @pytest.mark.requirement("PB-8.6.4-05")
 async def test_scale_may_change_on_resume_without_a_break(serve: Serve) -> None:
-    client = await (await serve({VIDEO001: long_track(40, 10)}, payload=100)).client()
+    clock = ManualClock()
+    client = await (await serve({VIDEO001: long_track(40, 10)}, payload=100, clock=clock)).client()
+
+    async def stepped(duration_ns: int) -> Packet:
+        clock.advance(duration_ns)
+        return await client.packet()
+
     await playing(client, Rate_Control="yes", Scale="32")
-    first = await client.packets(5)
+    first = await client.packets(1) + [await stepped(NS // 32 + 1) for _ in range(4)]
     answer = await client.request("PLAY", PATH, Scale="16")
-    between = [e for e in client.log if isinstance(e, Packet)][5:]
-    rest = await client.packets(30 - len(between))
-    found = [*first, *between, *rest]
+    rest = [await stepped(NS // 16 + 1) for _ in range(30)]
+    found = [*first, *rest]
     assert [int(p.payload.decode().rstrip(".")[1:]) for p in found] == list(range(35))
     steps = [(b.rtp_time - a.rtp_time) % (1 << 32) for a, b in pairwise(found)]
-    turn = 4 + len(between)
-    assert all(abs(s - 90_000 // 32) <= 1 for s in steps[: turn + 1])
-    assert all(abs(s - 90_000 // 16) <= 1 for s in steps[turn + 1 :])
+    assert all(abs(s - 90_000 // 32) <= 1 for s in steps[:5])
+    assert all(abs(s - 90_000 // 16) <= 1 for s in steps[5:])
     assert f"rtptime={rest[0].rtp_time}" in answer["RTP-Info"]
 
 
 @pytest.mark.requirement("PB-8.5.3-08")
 async def test_rate_control_is_not_inherited_from_the_play_before(serve: Serve) -> None:
-    client = await (await serve({VIDEO001: worked_example()})).client()
+    clock = ManualClock()
+    client = await (await serve({VIDEO001: worked_example()}, clock=clock)).client()
     await playing(client)
     await client.packets(16)
-    began = asyncio.get_running_loop().time()
     await client.request("PLAY", PATH, Range="clock=20260101T100000Z-", Immediate="yes")
-    await client.packets(3)
-    assert asyncio.get_running_loop().time() - began >= 0.95
+    await client.packets(2)
+    assert await nothing_comes(client) == []
+    clock.advance(NS)
+    await client.packet()

@@ -50,7 +50,7 @@ async def record(house: House) -> None:
 
 def heard(uri: str) -> tuple[int, bytes]:
     data = b""
-    with av.open(uri, options={"rtsp_transport": "tcp"}, timeout=(15, 2)) as container:
+    with av.open(uri, options={"rtsp_transport": "tcp"}, timeout=(30, 30)) as container:
         rate = container.streams.audio[0].codec_context.sample_rate
         for packet in container.demux(audio=0):
             data += bytes(packet)
