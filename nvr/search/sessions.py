@@ -317,10 +317,16 @@ class SearchSessions:
 
     def _set_alarm(self) -> None:
         """What nobody asks for any more is forgotten without a next request that finds it."""
-        if self._alarm is None and self._sessions:
-            soonest_ns = min(session.expires_ns for _, session in self._sessions.values())
-            after_s = max((soonest_ns - self._monotonic()) / NS, _SHORTEST_ALARM_S)
-            self._alarm = asyncio.get_running_loop().call_later(after_s, self._ring)
+        if not self._sessions:
+            return
+        loop = asyncio.get_running_loop()
+        soonest_ns = min(session.expires_ns for _, session in self._sessions.values())
+        at_s = loop.time() + max((soonest_ns - self._monotonic()) / NS, _SHORTEST_ALARM_S)
+        if self._alarm is not None:
+            if self._alarm.when() <= at_s:
+                return
+            self._alarm.cancel()  # it is set for others, which live longer than a new one
+        self._alarm = loop.call_at(at_s, self._ring)
 
     def _ring(self) -> None:
         self._alarm = None

@@ -64,6 +64,7 @@ class Known:
     """Numbers of what stands in the database, so that few are asked for: all tracks and streams, some messages."""
 
     tracks: dict[TrackKey, int] = field(default_factory=dict)
+    """Replaced where it changes, as `listed`: searches go through both on their threads."""
     streams: dict[tuple[int, str, bytes], Stream] = field(default_factory=dict)
     """By track, topic and digest of the source."""
     streams_of: Counter[int | tuple[int, str]] = field(default_factory=Counter)
@@ -117,7 +118,8 @@ class Writing:
         self._known.take(self.new_streams)
         for name, number in self.new_messages.items():
             remember(self._known.messages, name, number)
-        self._known.tracks.update(self.new_tracks)
+        if self.new_tracks:
+            self._known.tracks = {**self._known.tracks, **self.new_tracks}  # another thread may go through them
         self._known.crowded += self._crowded
 
     def add(self, documents: Documents) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from nvr.model.errors import UnknownToken
-from nvr.model.search import SearchState, SearchWish
+from nvr.model.search import EventFilter, SearchInterval, SearchLimits, SearchScope, SearchState, SearchWish
 from nvr.model.time import NS
 from nvr.model.tokens import SearchToken
 from nvr.search.session import Looks
@@ -142,6 +142,19 @@ def test_what_nobody_collects_is_forgotten_without_another_request() -> None:
         assert list(sessions) == [other.token]
         await asyncio.sleep(60)
         assert not sessions
+
+    with_a_client(events, "event_results", body)
+
+
+def test_a_short_session_is_forgotten_in_its_time_beside_one_that_lives_long() -> None:
+    async def body(client: Client) -> None:
+        sessions = client.searches._sessions
+        nothing = SearchInterval(0, 9), SearchScope(), EventFilter(), False
+        for _ in range(20):
+            await client.searches.find_events(*nothing, SearchLimits(None, NS))
+        assert len(sessions) == 21
+        await asyncio.sleep(2)
+        assert list(sessions) == [client.token]
 
     with_a_client(events, "event_results", body)
 

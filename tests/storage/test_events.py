@@ -180,3 +180,12 @@ def test_a_damaged_index_is_kept_aside_and_begun_anew(tmp_path: Path, caplog: py
     assert "made again from the footage" in caplog.text
     assert len(list(tmp_path.glob("events.db.damaged-*"))) == 1
     index.shut()
+
+
+def test_the_tracks_may_be_gone_through_while_another_comes(index: EventIndex) -> None:
+    index.add(a_file(ONE, "a", told(1, a_message())))
+    before = index._known.tracks
+    going = iter(before)
+    index.add(a_file(TWO, "b", told(2, a_message())))
+    assert list(going) == [ONE]
+    assert set(index.position_tracks().values()) == {ONE, TWO}
