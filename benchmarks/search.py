@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import os
 import resource
 import sqlite3
@@ -256,11 +257,14 @@ async def measure_insertion(index: EventIndex, recorder: Recorder) -> None:
     )
     tracks, each = 32, 63
 
+    inserted = itertools.count()
+
     def insert() -> None:
+        upto = next(inserted)
         for n in range(tracks):
             key = TrackKey(recorder.recordings()[n].token, META001)
             told = tuple((START + MONTH + m * NS, read(document, START)) for m in range(each))
-            index.add(Documents(key, f"new-{n}", START + MONTH, 1, False, told))
+            index.add(Documents(key, f"new-{n}", START + MONTH, upto + 1, False, told, upto))
 
     began = time.process_time()
     await timed(f"insertion of {tracks * each} events of {tracks} tracks", lambda: asyncio.to_thread(insert), 5)

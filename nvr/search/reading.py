@@ -233,10 +233,12 @@ class MetadataReader:
         try:
             file = footage.whole_file(row)
         except FootageDamaged as e:
+            self._look()  # who has been left behind meanwhile tells and writes nothing
             self._leave_out(row, 1, e)
-            self._add(row, state.upto, True, [], damaged=True)
+            self._add(row, state, state.upto, True, [], damaged=True)
             return Outcome.READ
         except StorageError as e:
+            self._look()
             self._miss(track, row, e)
             return Outcome.MISSED
         if file.row is None:
@@ -260,6 +262,7 @@ class MetadataReader:
             try:
                 self._read_fragment(footage, ref, row, contents)
             except StorageError as e:
+                self._look()
                 if not isinstance(e, FootageDamaged) and not self._tried_enough(row):
                     self._miss(track, row, e)
                     outcome = Outcome.MISSED
@@ -277,7 +280,7 @@ class MetadataReader:
         done = outcome is Outcome.READ
         self._look()  # who has been left behind writes nothing: another may have read this meanwhile
         if done or contents or upto != state.upto:
-            self._add(row, upto, done, contents, damaged=damaged > 0)
+            self._add(row, state, upto, done, contents, damaged=damaged > 0)
         return outcome
 
     def _read_fragment(
@@ -325,6 +328,7 @@ class MetadataReader:
     def _add(
         self,
         row: TrackFileRow,
+        state: IndexedFile,
         upto: int,
         done: bool,
         contents: list[tuple[UtcNs, MetadataContent]],
@@ -334,5 +338,5 @@ class MetadataReader:
         told = list(contents)
         if damaged:  # nobody knows its words: a search has to look into it, where it has been mended meanwhile
             told.append((row.start_ns, MetadataContent(words=frozenset({ANY_WORD}))))
-        self._index.add(Documents(row.key, row.file_id, row.start_ns, upto, done, tuple(told)))
+        self._index.add(Documents(row.key, row.file_id, row.start_ns, upto, done, tuple(told), state.upto))
         self.indexed += len(contents)

@@ -72,7 +72,8 @@ class IndexedFile:
 
 @dataclass(frozen=True, slots=True)
 class Documents:
-    """What was read of one file, in the order of the file: times and contents. `upto` and `done` as in IndexedFile."""
+    """What was read of one file, in the order of the file: times and contents. `upto` and `done` as in IndexedFile;
+    `begin` is the `upto` of the file when the reading began, 0 where nothing of it had been read."""
 
     key: TrackKey
     file_id: str
@@ -81,3 +82,4 @@ class Documents:
     upto: int
     done: bool
     contents: tuple[tuple[UtcNs, MetadataContent], ...] = ()
+    begin: int = 0

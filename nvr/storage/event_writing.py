@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 
 from nvr.media.onvif_metadata import ANY_WORD
+from nvr.model.errors import StorageError
 from nvr.model.ptz import PtzVector
 from nvr.model.recorded import RecordedMessage
 from nvr.model.time import UtcNs
@@ -169,15 +170,19 @@ class Writing:
         return known
 
     def _file(self, documents: Documents, track: int) -> tuple[int, int]:
-        """The number of the file, and how many events of it there were before."""
+        """The number of the file, and how many events of it there were before. Raises StorageError where another has
+        read of it since."""
         c = metadata_files.c
         told = sum(len(content.events) for _, content in documents.contents)
         # Whatever times its documents have: by these two instants its events are found when it goes.
         times = [documents.start_ns, *(time_ns for time_ns, _ in documents.contents)]
         first_ns, last_ns = min(times), max(times)
         words = frozenset[str]().union(*(content.words for _, content in documents.contents))
-        query = sa.select(c.id, c.start_ns, c.last_ns, c.vocabulary, c.told).where(c.file_id == documents.file_id)
-        known = self._connection.execute(query).one_or_none()
+        query = sa.select(c.id, c.start_ns, c.last_ns, c.vocabulary, c.told, c.upto, c.done)
+        known = self._connection.execute(query.where(c.file_id == documents.file_id)).one_or_none()
+        begin = 0 if known is None else known.upto
+        if documents.begin != begin or (known is not None and known.done):
+            raise StorageError(f"{documents.file_id}: what was read from {documents.begin} on has changed meanwhile")
         values: dict[str, object] = {"upto": documents.upto, "done": documents.done}
         if known is None:
             values |= {"file_id": documents.file_id, "track": track, "start_ns": first_ns}

@@ -121,7 +121,8 @@ class EventIndex:
         return list(self._known.tracks)
 
     def add(self, documents: Documents) -> None:
-        """Takes in what was read of a file, in one transaction."""
+        """Takes in what was read of a file, in one transaction. Raises StorageError where another has read of it since
+        that reading began: nothing stands twice."""
         with self._lock:
             with self._database.write() as connection:
                 writing = Writing(self._known, connection)

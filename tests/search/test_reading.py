@@ -366,16 +366,6 @@ async def test_a_volume_that_hangs_is_left_and_what_it_gives_later_is_told_once(
         assert seconds(store) == [0, 10, 20]
 
 
-async def test_a_stop_that_comes_together_with_new_work_is_not_lost() -> None:
-    event = asyncio.Event()
-    task = asyncio.create_task(indexer._come(event, 60))
-    await asyncio.sleep(0)
-    event.set()
-    task.cancel()
-    await asyncio.wait([task])
-    assert task.cancelled()
-
-
 async def test_a_disk_that_does_not_answer_holds_no_stop_and_what_it_gives_later_is_not_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

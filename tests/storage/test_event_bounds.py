@@ -48,7 +48,9 @@ def told(time_ns: int, value: str, topic: Topic = MOTION, *, source: str = "V1",
 
 
 def add(index: EventIndex, key: TrackKey, file_id: str, *contents: Content, upto: int = 1) -> None:
-    index.add(Documents(key, file_id, min(t for t, _ in contents), upto, False, contents))
+    known = index.indexed([file_id]).get(file_id)
+    begin = 0 if known is None else known.upto
+    index.add(Documents(key, file_id, min(t for t, _ in contents), upto, False, contents, begin))
 
 
 def rows(index: EventIndex) -> dict[str, int]:

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nvr.media.onvif_metadata import MetadataContent
+from nvr.model.errors import StorageError
 from nvr.model.event import PropertyOperation
 from nvr.model.ptz import PanTilt, PtzVector, Zoom
 from nvr.model.recorded import CameraEvent, RecordedItem, RecordedMessage
@@ -31,9 +32,14 @@ def told(time_ns: int, *messages: RecordedMessage, position: PtzVector | None = 
 
 
 def a_file(
-    key: TrackKey, file_id: str, *contents: tuple[int, MetadataContent], upto: int = 100, done: bool = False
+    key: TrackKey,
+    file_id: str,
+    *contents: tuple[int, MetadataContent],
+    begin: int = 0,
+    upto: int = 100,
+    done: bool = False,
 ) -> Documents:
-    return Documents(key, file_id, min((t for t, _ in contents), default=0), upto, done, contents)
+    return Documents(key, file_id, min((t for t, _ in contents), default=0), upto, done, contents, begin)
 
 
 @pytest.fixture
@@ -121,7 +127,7 @@ def test_pages_are_those_of_an_index_in_memory(
 def test_how_far_a_file_was_read_is_written_with_what_was_read(tmp_path: Path) -> None:
     index = EventIndex.open(tmp_path / "events.db")
     index.add(a_file(ONE, "f", told(5, a_message()), upto=70))
-    index.add(a_file(ONE, "f", told(6, a_message("false")), told(6, a_message("x")), upto=90, done=True))
+    index.add(a_file(ONE, "f", told(6, a_message("false")), told(6, a_message("x")), begin=70, upto=90, done=True))
     index.shut()
     index = EventIndex.open(tmp_path / "events.db")
     assert index.indexed(["f", "other"]) == {"f": IndexedFile("f", 90, True)}
@@ -189,3 +195,20 @@ def test_the_tracks_may_be_gone_through_while_another_comes(index: EventIndex) -
     index.add(a_file(TWO, "b", told(2, a_message())))
     assert list(going) == [ONE]
     assert set(index.position_tracks().values()) == {ONE, TWO}
+
+
+def test_what_was_read_beside_another_reading_is_refused_and_leaves_nothing(index: EventIndex) -> None:
+    """A thread that was left behind in front of a disk, and of which another has taken the place."""
+    index.add(a_file(ONE, "a", told(1, a_message()), upto=50))
+    late = a_file(ONE, "a", told(1, a_message()), told(2, a_message("late", VENDOR)), upto=60)
+    with pytest.raises(StorageError, match="has changed meanwhile"):
+        index.add(late)
+    with pytest.raises(StorageError):
+        index.add(a_file(ONE, "gone", told(9, a_message()), begin=50, upto=60))
+    index.add(a_file(ONE, "a", told(2, a_message("false")), begin=50, upto=60, done=True))
+    with pytest.raises(StorageError):
+        index.add(a_file(ONE, "a", begin=60, upto=60))
+    assert index.indexed(["a", "gone"]) == {"a": IndexedFile("a", 60, True)}
+    assert [s.topic for s in index.streams()] == [MOTION]
+    rows = index.events([s.id for s in index.streams()], SearchInterval(0, 9), None, 9)
+    assert [r.time_ns for r in rows] == [1, 2]
