@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import tracemalloc
 
 import pytest
 from hypothesis import given, settings
@@ -195,6 +196,32 @@ def test_a_predicate_is_judged_once_for_each_element(monkeypatch: pytest.MonkeyP
     for _ in range(8):
         deep = el("branch", deep)
     assert not matches(parse(NESTED), deep)
+
+
+def a_nest(text: str, levels: int) -> Node:
+    nest = el("a", text)
+    for _ in range(levels):
+        nest = el("a", "x", nest)
+    return nest
+
+
+def test_the_text_of_a_deep_document_is_not_kept_for_each_of_its_levels() -> None:
+    nest, unequal = a_nest("y" * 100_000, 40), parse('//a = "z"')
+    tracemalloc.start()
+    try:
+        assert not matches(unequal, nest)
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_filter_that_compares_too_much_text_of_one_document_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nvr.model.xpath.evaluation.MAX_CHARACTERS", 10_000)
+    nest = a_nest("y" * 1000, 20)
+    with pytest.raises(FormatError, match=r"more than 10000 characters .* name the elements whose own text is meant"):
+        matches(parse('//a = "z"'), nest)
+    assert not matches(parse('boolean(//a[a = "z"]/b)'), a_nest("y" * 1000, 4))
+    assert matches(parse(f'/a = "{"x" * 20 + "y" * 1000}"'), nest)
 
 
 # Against lxml's XPath 1.0

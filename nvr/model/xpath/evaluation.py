@@ -20,6 +20,11 @@ from nvr.model.xpath.expression import And, Comparison, Contains, Expression, No
 MAX_VISITS = 20_000
 """Elements that the steps of a filter may come upon in one document, which takes some milliseconds. In a document of a
 hundred elements no filter gets there, since a predicate is judged once for each element."""
+MAX_CHARACTERS = 16_000_000
+"""Of the values of elements with others inside that a filter may compare in one document, which takes some tenths of a
+second. Such a value is the text of all that is inside, so with each level of a document it comes once more."""
+_AN_ELEMENT = 16
+"""So many characters of them an element counts for, whatever its text: to ask it for its text takes as long."""
 _MAX_REMEMBERED = 20_000
 """Elements in the selections that a filter remembers."""
 
@@ -158,7 +163,7 @@ _DOCUMENT, _ROOT = 0, 1
 class _Evaluation:
     """One filter on one document."""
 
-    __slots__ = ("_document", "_filter", "_judged", "_layout", "_left", "_most", "_values")
+    __slots__ = ("_characters", "_document", "_filter", "_judged", "_layout", "_left", "_most", "_texts_known")
 
     def __init__(self, filter: Filter, document: Document, visits: int) -> None:
         self._filter = filter
@@ -167,7 +172,10 @@ class _Evaluation:
         self._most = self._left = visits
         self._judged: dict[tuple[int, int], bool] = {}
         """Of predicates, by their id and the element."""
-        self._values: dict[int, Text] = {}
+        self._texts_known: dict[int, Text] = {}
+        """What elements have said of themselves."""
+        self._characters = MAX_CHARACTERS
+        """That may still be joined."""
 
     def holds(self, expression: Expression, context: int) -> bool:
         match expression:
@@ -191,14 +199,25 @@ class _Evaluation:
 
     def _value(self, place: int) -> Text:
         """The string value: the text of the element and of all inside it."""
-        value = self._values.get(place)
-        if value is None:
-            value = self._document.text(place)
-            children = self._layout.children[place]
-            if children:
-                value = _as_text(value) + "".join(_as_text(self._value(child)) for child in children)
-            self._values[place] = value
+        end = self._layout.end[place]
+        if end == place + 1:
+            return self._text(place)
+        # Nothing of it is kept: in a deep document it would be the whole text for each level.
+        value = "".join([_as_text(self._text(inside)) for inside in range(place, end)])
+        self._characters -= len(value) + _AN_ELEMENT * (end - place)
+        if self._characters < 0:
+            raise BadFilter(
+                f"the filter compares more than {MAX_CHARACTERS} characters of elements that have others inside: "
+                "name the elements whose own text is meant"
+            )
         return value
+
+    def _text(self, place: int) -> Text:
+        """Of the element itself, asked for once."""
+        text = self._texts_known.get(place)
+        if text is None:
+            text = self._texts_known[place] = self._document.text(place)
+        return text
 
     def _select(self, path: Path, context: int) -> Sequence[int] | Sequence[str]:
         """Elements, or values of attributes, in document order, each once."""
