@@ -1,7 +1,8 @@
 """Metadata documents of cameras that can hold events, read in the order of each camera.
 
-A small document is read at once. One that takes long goes to a thread, and what the same camera sends behind it waits
-for it; of several cameras each has its turn. What waits is bounded, for each camera and within the memory of all.
+A small document is read at once, as long as few come. One that takes long goes to a thread, and what the same camera
+sends behind it waits for it; of several cameras each has its turn. What waits is bounded, for each camera and within
+the memory of all.
 """
 
 from __future__ import annotations
@@ -26,11 +27,14 @@ logger = logging.getLogger(__name__)
 
 AT_ONCE_BYTES: Final = 8 << 10
 """A document of this size is read on the loop, which takes less than a millisecond."""
-MOST_DOCUMENTS: Final = 64
+MOST_DOCUMENTS: Final = 1024
 MOST_BYTES: Final = 2 << 20
 """Documents of one camera that wait, and their bytes: behind these the newest are dropped."""
 SLICE_NS: Final = 2_000_000
-"""So long are jobs told of events before the loop runs others."""
+"""So long are documents read, and jobs told of events, before the loop runs others."""
+AT_ONCE_EVERY_NS: Final = 10_000_000
+"""In so long is a slice read at once; a visit of a source that holds hundreds of small documents leaves the rest
+waiting."""
 
 
 @dataclass(slots=True, eq=False)
@@ -48,6 +52,7 @@ class EventDocuments:
         tell: Callable[[ReceiverToken, Notification, UtcNs], None],
         memory: HeldMemory,
         label: Callable[[ReceiverToken], str] = str,
+        monotonic: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         """`label` is what log lines call a receiver."""
         self.unread: Counter[ReceiverToken] = Counter()
@@ -57,6 +62,11 @@ class EventDocuments:
         self._tell = tell
         self._memory = memory
         self._label = label
+        self._monotonic = monotonic
+        self._at_once_since_ns = 0
+        self._at_once_ns = 0
+        """What reading at once has taken since then."""
+        self._slice_end_ns = 0
         self._queues: dict[ReceiverToken, _Queue] = {}
         """In the order in which their turn comes; a camera for which nothing waits has none."""
         self._some = asyncio.Event()
@@ -73,9 +83,11 @@ class EventDocuments:
         if not may_tell(document):
             return
         queue = self._queues.get(receiver)
-        if queue is None and len(document) <= AT_ONCE_BYTES and not document.startswith(b"\x1f\x8b"):
+        if queue is None and _is_small(document) and self._at_once():
+            begun_ns = self._monotonic()
             for told in self._found(receiver, _read(document)):
                 self._tell(receiver, told, at_ns)
+            self._at_once_ns += self._monotonic() - begun_ns
             return
         if queue is None:
             queue = self._queues[receiver] = _Queue()
@@ -131,17 +143,29 @@ class EventDocuments:
             self._some.clear()
             await self._some.wait()
 
+    def _at_once(self) -> bool:
+        """Whether a small document may be read now."""
+        now_ns = self._monotonic()
+        if now_ns - self._at_once_since_ns >= AT_ONCE_EVERY_NS:
+            self._at_once_since_ns, self._at_once_ns = now_ns, 0
+        return self._at_once_ns < SLICE_NS
+
     async def _next(self, receiver: ReceiverToken, queue: _Queue) -> None:
         document, at_ns = queue.documents[0]
-        found = await asyncio.to_thread(_read, document)
-        until_ns = time.monotonic_ns() + SLICE_NS
+        # A small one takes no longer than the way to a thread and back.
+        found = _read(document) if _is_small(document) else await asyncio.to_thread(_read, document)
         for told in self._found(receiver, found):
             if self._queues.get(receiver) is not queue:
                 return  # it has been forgotten meanwhile
             self._tell(receiver, told, at_ns)
-            if time.monotonic_ns() >= until_ns:
-                await asyncio.sleep(0)
-                until_ns = time.monotonic_ns() + SLICE_NS
+            await self._pause()
+        await self._pause()
+
+    async def _pause(self) -> None:
+        """Lets the loop run others where a slice is over."""
+        if self._monotonic() >= self._slice_end_ns:
+            await asyncio.sleep(0)
+            self._slice_end_ns = self._monotonic() + SLICE_NS
 
     def _done(self, receiver: ReceiverToken, queue: _Queue) -> None:
         document, _ = queue.documents.popleft()
@@ -161,6 +185,10 @@ class EventDocuments:
                 self._complained.add(receiver)
                 logger.warning("receiver %s: its events cannot be read: %s", self._label(receiver), error)
         return found
+
+
+def _is_small(document: bytes) -> bool:
+    return len(document) <= AT_ONCE_BYTES and not document.startswith(b"\x1f\x8b")
 
 
 def _read(document: bytes) -> tuple[Sequence[Notification], FormatError | None]:

@@ -5,12 +5,20 @@ from __future__ import annotations
 import asyncio
 import gzip
 import threading
+from collections import Counter
 from collections.abc import AsyncIterator
 
 import pytest
 
 from nvr.ingest import event_documents
-from nvr.ingest.event_documents import AT_ONCE_BYTES, MOST_BYTES, MOST_DOCUMENTS, EventDocuments
+from nvr.ingest.event_documents import (
+    AT_ONCE_BYTES,
+    AT_ONCE_EVERY_NS,
+    MOST_BYTES,
+    MOST_DOCUMENTS,
+    SLICE_NS,
+    EventDocuments,
+)
 from nvr.ingest.memory import HeldMemory
 from nvr.model.notification import Notification
 from nvr.model.time import UtcNs
@@ -80,7 +88,7 @@ async def test_a_large_document_is_read_on_a_thread_and_what_follows_it_waits(
     assert reader.ceiling.used > len(large)
     await until(lambda: reader.documents.waiting == 0)
     assert reader.told[1:] == [(ONE, "a", 1), (ONE, "b", 1), (ONE, "c", 2), (ONE, "d", 3)]
-    assert threads == [True, False, False, False]
+    assert threads == [True, False, True, False], "a small one needs no thread"
     assert reader.ceiling.used == 0
 
 
@@ -104,6 +112,49 @@ async def test_what_cannot_be_read_is_counted_by_its_camera_and_said_once(
     await until(lambda: reader.documents.waiting == 0)
     assert reader.documents.unread == {ONE: 4}
     assert len([r for r in caplog.records if "rcv-1" in r.message]) == 1
+
+
+async def test_hundreds_of_small_documents_in_one_visit_are_read_in_slices_and_in_order() -> None:
+    now_ns = 0
+
+    def monotonic() -> int:
+        return now_ns
+
+    def tell(receiver: ReceiverToken, told: Notification, at_ns: UtcNs) -> None:
+        nonlocal now_ns
+        now_ns += SLICE_NS // 4
+        told_at.append((at_ns, turns))
+
+    told_at: list[tuple[int, int]] = []
+    turns = 0
+    memory = MemoryCeiling(1 << 30)
+    documents = EventDocuments(tell, HeldMemory(memory), monotonic=monotonic)
+    for n in range(400):
+        documents.take(ONE, document("a"), n)
+    assert len(told_at) == 4, "a slice is read at once"
+    task = asyncio.create_task(documents.run())
+    while documents.waiting:
+        turns += 1
+        documents.take(OTHER, document("b"), -1)
+        await asyncio.sleep(0)
+    task.cancel()
+    assert [at_ns for at_ns, _ in told_at if at_ns >= 0] == list(range(400))
+    assert not documents.dropped
+    of_a_turn = Counter(turn for at_ns, turn in told_at if at_ns >= 0)
+    assert max(of_a_turn.values()) <= 4
+    assert memory.used == 0
+    now_ns += AT_ONCE_EVERY_NS
+    documents.take(ONE, document("a"), 400)
+    assert told_at[-1][0] == 400, "and the next ones at once again"
+
+
+async def test_small_documents_that_wait_are_bounded() -> None:
+    reader = Reader()
+    reader.documents.take(ONE, document("a", padding=AT_ONCE_BYTES), 0)
+    for n in range(MOST_DOCUMENTS + 10):
+        reader.documents.take(ONE, document("b"), n)
+    assert reader.documents.waiting == MOST_DOCUMENTS
+    assert reader.documents.dropped == {ONE: 11}
 
 
 @pytest.mark.parametrize("size", [10, MOST_BYTES // 4])
