@@ -260,6 +260,12 @@ class RtspObservation:
             "counter",
             self._server.failed_handshakes,
         )
+        yield _single(
+            "nvr_rtsp_requests_refused_total",
+            "RTSP requests answered with an error, the first 401 of a login aside.",
+            "counter",
+            self._server.refused_requests,
+        )
         yield _single("nvr_rtsp_udp_streams", "Streams sent by UDP now.", "gauge", self._server.udp_streams)
         yield _single("nvr_live_viewers", "Who watches receivers live now.", "gauge", self._relays.viewers)
         yield _single(

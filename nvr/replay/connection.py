@@ -51,6 +51,9 @@ class Connection:
         self._clock = surroundings.clock
         self._backlog_bytes = media_bytes + ANSWERS_BYTES
         self._parser = MessageParser(limits)
+        self._refused = surroundings.refused
+        self._refusals = 0
+        """Since somebody has logged in here."""
         self._over = asyncio.Event()
         self._heard()
         transports = Transports(stream, self._clock, self._heard, datagrams)
@@ -129,7 +132,7 @@ class Connection:
             return e
 
     def _write_refusal(self, error: MessageError) -> None:
-        log.info("%s: %s", self._stream.peer, error)
+        self._tell(error.status, str(error))
         self._write(Response(error.status, self._methods.common_headers(error.headers)))
 
     async def _answer(self, request: Request) -> None:
@@ -151,15 +154,32 @@ class Connection:
 
     def _refusal(self, request: Request, error: NvrError) -> Answer:
         status = status_of(error)
-        level = logging.ERROR if status == 500 else logging.INFO
+        why = f"{request.method} is answered {status}: {error}"
         if status == 401 and request.headers.get("Authorization") is None:
-            level = logging.DEBUG  # how every login with Digest begins
-        log.log(level, "%s: %s is answered %d: %s", self._stream.peer, request.method, status, error)
+            log.debug("%s: %s", self._stream.peer, why)  # how every login with Digest begins
+        else:
+            self._tell(status, why)
         headers: Headers = self._methods.common_headers(request.headers)
         if isinstance(error, RequestRefused):
             for name, value in error.headers:
                 headers.add(name, value)
         return Answer(Response(status, headers))
+
+    def _tell(self, status: int, why: str) -> None:
+        """Of a refusal. Who has not logged in writes nothing into the log, and nobody a line for each request.
+
+        Wrong passwords are counted and told by the lock-out.
+        """
+        self._refused()
+        if status == 500:
+            log.error("%s: %s", self._stream.peer, why)
+            return
+        logged_in = status == 403 or bool(self._methods.users)  # 403: the password was right
+        self._refusals += logged_in
+        if logged_in and self._refusals.bit_count() == 1:
+            log.info("%s: %s (refusal %d here)", self._stream.peer, why, self._refusals)
+        else:
+            log.debug("%s: %s", self._stream.peer, why)
 
     def _write(self, response: Response) -> None:
         self._stream.write(bytes(response))
@@ -175,7 +195,7 @@ class Connection:
                 continue
             silent_s = silent_ns // NS
             if not self._methods.sessions:
-                log.info("%s: nothing was heard for %d s, the connection ends", self._stream.peer, silent_s)
+                log.debug("%s: nothing was heard for %d s, the connection ends", self._stream.peer, silent_s)
                 return
             ended = await self._methods.expire(silent_ns)
             log.info("%s: nothing was heard for %d s, %d of its sessions end", self._stream.peer, silent_s, ended)

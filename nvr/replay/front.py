@@ -62,7 +62,7 @@ class Front:
                 try:
                     wire.write(accept(head))
                 except HandshakeRefused as e:
-                    log.info("%s: %s", wire.peer, e)
+                    log.debug("%s: %s", wire.peer, e)
                     wire.write(e.answer)
                     await wire.close(CLOSE_S)
                 else:

@@ -50,6 +50,8 @@ class Surroundings:
     maximum_sessions: int
     """Per connection."""
     origin: Callable[[], Origin] = Origin.random
+    refused: Callable[[], None] = lambda: None
+    """Called for every request that is refused; for a 401 only where the request had credentials."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,6 +92,8 @@ class RtspServer:
     ) -> None:
         """`replay_timeout_ns`: what sessions of replay get that are set up now; without it that of the settings."""
         self.mounts = mounts
+        self.refused_requests = 0
+        """Answered with an error, the 401 aside that begins every login."""
         self._settings = settings
         self._surroundings = Surroundings(
             mounts,
@@ -102,6 +104,7 @@ class RtspServer:
             replay_timeout_ns or (lambda: settings.session_timeout_ns),
             settings.maximum_sessions,
             origin,
+            self._count_refusal,
         )
         self._datagrams = Datagrams(UdpPorts(settings.maximum_udp_streams, settings.udp_ports), settings.udp_rate_bytes)
         self._places = Places(settings.maximum_connections, settings.maximum_connections_per_client)
@@ -207,6 +210,9 @@ class RtspServer:
         """Ends every connection on which one of these users has logged in: the account is gone, or another."""
         for connection in self._open:
             connection.end_of(users)
+
+    def _count_refusal(self) -> None:
+        self.refused_requests += 1
 
     # -- what comes in by the HTTP ports
 

@@ -257,7 +257,7 @@ class Tunnels:
         try:
             body = PostBody(head)
         except FormatError as e:
-            log.info("%s: %s", wire.peer, e)
+            log.debug("%s: %s", wire.peer, e)
             await _refuse(wire, "501 Not Implemented")
             return
         if (head.headers.get("Expect") or "").lower() == "100-continue":

@@ -117,6 +117,39 @@ class TestAuthentication:
         assert "is answered 401" in caplog.text
 
 
+class TestRefusals:
+    """Who sends refused requests without end neither fills the log nor goes unnoticed."""
+
+    async def test_nobody_writes_into_the_log_before_a_login(
+        self, serve: Serve, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level("INFO", "nvr")
+        served = await serve({VIDEO001: worked_example()}, authenticator=DigestAuthenticator(Accounts(), "nvr"))
+        client = await served.client()
+        for _ in range(4):
+            assert (await client.request("BREW", PATH)).status == 501
+            client.send(b"OPTIONS * RTSP/1.0\r\nCSeq: 1\r\nbroken\r\n\r\n")
+            assert (await client.answer()).status == 400
+        client.credentials = "watcher", "wrong"
+        assert (await client.request("DESCRIBE", PATH)).status == 401
+        assert caplog.messages == []
+        assert served.server.refused_requests == 9  # and the 401 that begins every login is none of them
+
+    async def test_behind_one_there_is_a_line_at_each_doubling(
+        self, serve: Serve, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level("INFO", "nvr.replay")
+        served = await serve({VIDEO001: worked_example()}, authenticator=DigestAuthenticator(Accounts(), "nvr"))
+        client = await served.client()
+        client.credentials = "watcher", "secret"
+        await client.request("DESCRIBE", PATH)
+        for _ in range(9):
+            assert (await client.request("DESCRIBE", "/replay/elsewhere")).status == 404
+        refusals = [m for m in caplog.messages if "is answered 404" in m]
+        assert [m.rpartition("(")[2] for m in refusals] == [f"refusal {n} here)" for n in (1, 2, 4, 8)]
+        assert served.server.refused_requests == 9
+
+
 class TestAudit:
     async def test_one_line_tells_who_begins_to_see_what_from_where(
         self, serve: Serve, caplog: pytest.LogCaptureFixture
