@@ -22,6 +22,7 @@ from nvr.replay.authentication import Authenticator
 from nvr.replay.clock import Clock
 from nvr.replay.description import describe, payload_types
 from nvr.replay.mounts import Mounts, Presentation, PresentedStream, Target
+from nvr.replay.place import Place, place_of
 from nvr.replay.sender import Origin, PacketizerFactory, RtpStream
 from nvr.replay.session import RtspSession
 from nvr.replay.states import SessionState, next_state
@@ -170,14 +171,14 @@ class Methods:
         requests.check_accept(request.headers)
         presentation = await target.mount.present()
         body = describe(presentation, self._local_address)
-        self._described[target.path] = presentation.streams, presentation.numbers
-        self._described.move_to_end(target.path)
+        self._described[target.place.path] = presentation.streams, presentation.numbers
+        self._described.move_to_end(target.place.path)
         while len(self._described) > DESCRIBED:
             self._described.popitem(last=False)
         return Answer(
             self._ok(
                 request,
-                ("Content-Base", self._base(request.uri, target)),
+                ("Content-Base", self._base(request.uri, target.place)),
                 ("Content-Type", "application/sdp"),
                 ("Content-Length", str(len(body))),
                 body=body,
@@ -189,8 +190,8 @@ class Methods:
         joined = self._session(request) if request.headers.get("Session") is not None else None
         if joined is not None:
             next_state(joined.state, "SETUP")
-            if joined.path != target.path:
-                raise RequestRefused(459, f"session {joined.id} plays {joined.path}, not {target.path}")
+            if joined.path != target.place.path:
+                raise RequestRefused(459, f"session {joined.id} plays {joined.path}, not {target.place.path}")
         elif len(self.sessions) >= self._around.maximum_sessions:
             raise RequestRefused(503, f"a connection can hold {self._around.maximum_sessions} sessions")
         presentation = joined.presentation if joined is not None else await self._presented(target)
@@ -198,11 +199,11 @@ class Methods:
         if joined is None and onvif:
             presentation = replace(presentation, extension=True)
         names = [s.name for s in presentation.streams]
-        if target.control is None and len(names) > 1:
+        if target.place.control is None and len(names) > 1:
             raise RequestRefused(459, "SETUP names the whole presentation, which has several streams")
-        if target.control is not None and target.control not in names:
-            raise RequestRefused(404, f"{target.path} has no stream {target.control[:80]!r}")
-        index = 0 if target.control is None else names.index(target.control)
+        if target.place.control is not None and target.place.control not in names:
+            raise RequestRefused(404, f"{target.place.path} has no stream {target.place.control[:80]!r}")
+        index = 0 if target.place.control is None else names.index(target.place.control)
         way = self._transports.choose(
             requests.transports_of(request), None if joined is None else joined.transport, self._channels(joined, index)
         )
@@ -219,9 +220,9 @@ class Methods:
         """What is there now, its streams as they were described on this connection: the client knows payload types and
         parameter sets from there, and what has changed since is signalled in band."""
         presentation = await target.mount.present()
-        if target.path not in self._described:
+        if target.place.path not in self._described:
             return presentation
-        described, numbers = self._described[target.path]
+        described, numbers = self._described[target.place.path]
         told = {(s.name, s.configuration.encoding): s for s in described}
         streams = tuple(told.get((s.name, s.configuration.encoding), s) for s in presentation.streams)
         return replace(presentation, streams=streams, numbers=numbers)
@@ -247,14 +248,14 @@ class Methods:
             others,
         )
         session = joined or RtspSession(
-            target.path,
+            target.place.path,
             target.mount,
             presentation,
             way.transport,
             self._around.clock,
             f"nvr@{self._local_address}",
             self._forget,
-            self._around.replay_timeout_ns() if target.kind == "replay" else self._around.session_timeout_ns,
+            self._around.replay_timeout_ns() if target.place.kind == "replay" else self._around.session_timeout_ns,
         )
         way.take(index, rtp.ssrc)
         session.add(index, rtp)
@@ -272,21 +273,25 @@ class Methods:
             if channel is not None
         }
 
-    def _for_all_streams(self, request: Request, session: RtspSession) -> Target:
-        """Control is of the whole session (8.1); the URI of its only stream is as good."""
-        target = self._around.mounts.find(request.uri)
-        if target.path != session.path:
-            raise RequestRefused(454, f"session {session.id} does not belong to {target.path}")
-        if target.control is not None and len(session.streams) > 1:
+    def _for_all_streams(self, request: Request, session: RtspSession) -> Place:
+        """Control is of the whole session (8.1); the URI of its only stream is as good.
+
+        What it names may have been deleted: a session is paused and ended all the same.
+        """
+        place = place_of(request.uri)
+        if place.path != session.path:
+            raise RequestRefused(454, f"session {session.id} does not belong to {place.path[:80]!r}")
+        if place.control is not None and len(session.streams) > 1:
             raise RequestRefused(460, f"{request.method} names one stream of several")
-        return target
+        return place
 
     async def _play(self, request: Request) -> Answer:
         session = self._session(request)
-        target = self._for_all_streams(request, session)
+        place = self._for_all_streams(request, session)
+        self._around.mounts.find(request.uri)  # what has been deleted is not played on
         wanted = requests.play_request(request.headers)
         # Before the playing changes: a URI that cannot be answered must not stop what is being played.
-        base = self._base(request.uri, target)
+        base = self._base(request.uri, place)
         base = _SEPARATORS.sub(lambda m: quote(m[0]), base)
         is_first = session.last_request is None
         started = await session.play(wanted, request.cseq)
@@ -322,9 +327,9 @@ class Methods:
         return Answer(response)
 
     @staticmethod
-    def _base(uri: str, target: Target) -> str:
+    def _base(uri: str, place: Place) -> str:
         """The URI of the presentation as the client wrote it, with a slash at the end."""
         uri = uri.partition("?")[0].rstrip("/")
-        if target.control is not None:
+        if place.control is not None:
             uri = uri.rpartition("/")[0]
         return uri + "/"

@@ -12,7 +12,6 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final, Protocol, TypeVar
-from urllib.parse import unquote
 
 from nvr.media.rtsp.play import Frames
 from nvr.media.rtsp.range import ClockRange, NptRange, Range
@@ -22,6 +21,7 @@ from nvr.model.time import NS, UtcNs
 from nvr.model.timeline import Timeline
 from nvr.model.tokens import RecordingToken, TrackKey, TrackToken
 from nvr.replay.formats import SoundFormats
+from nvr.replay.place import Place, place_of
 from nvr.replay.plan import PlanTrack
 from nvr.replay.player import Pacing, Playback
 from nvr.replay.playing_time import PlayingTime
@@ -332,13 +332,10 @@ class Family(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What a request URI names. `kind` is replay or live, `path` that of the mount, without a slash at the end;
-    `control` is that of a stream."""
+    """What a request URI names."""
 
-    kind: str
-    path: str
+    place: Place
     mount: Mount
-    control: str | None
 
 
 class Mounts:
@@ -367,26 +364,19 @@ class Mounts:
 
     def find(self, uri: str) -> Target:
         """Raises RequestRefused (404, or 400 for what is no RTSP URI)."""
-        match = _URI.fullmatch(uri)
-        if match is None:
-            raise RequestRefused(400, f"{uri[:80]!r} is no RTSP URI")
-        kind, name, *rest = [unquote(p) for p in match[1].strip("/").split("/")] + [""]
+        place = place_of(uri)
         mount: Mount | None = None
-        if kind == "replay" and self._recordings is not None:
-            mount = self._recordings.mount(name)
-        elif kind == "live":
-            mount = self._live.get(name)
+        if place.kind == "replay" and self._recordings is not None:
+            mount = self._recordings.mount(place.name)
+        elif place.kind == "live":
+            mount = self._live.get(place.name)
             if mount is None and self._receivers is not None:
-                mount = self._receivers.mount(name)
-        controls = [r for r in rest if r]
-        if mount is None or len(controls) > 1:
-            raise RequestRefused(404, f"nothing is at {match[1][:80]!r}")
-        return Target(kind, f"/{kind}/{name}", mount, controls[0] if controls else None)
+                mount = self._receivers.mount(place.name)
+        if mount is None:
+            raise RequestRefused(404, f"nothing is at {place.path[:80]!r}")
+        return Target(place, mount)
 
     def close(self) -> None:
         for family in (self._recordings, self._receivers):
             if family is not None:
                 family.close()
-
-
-_URI = re.compile(r"(?:rtsp[su]?|https?)://[^/?#\s]+([^?#]*)(?:\?[^#]*)?", re.IGNORECASE)

@@ -144,6 +144,20 @@ async def test_a_source_that_is_not_there_is_404(client: RtspClient, source: Sou
         server.mounts.add_live("a/b", LiveMount(source))
 
 
+async def test_who_watches_what_is_not_there_any_more_can_pause_and_end(
+    client: RtspClient, source: Source, server: RtspServer
+) -> None:
+    await client.set_up("/live/camera", "video")
+    await client.request("PLAY", "/live/camera")
+    server.mounts.remove_live("camera")
+    source.emit("I1")
+    assert (await client.packet()).payload == b"I1"
+    assert (await client.request("PAUSE", "/live/camera")).status == 200
+    assert source.sinks == []
+    assert (await client.request("PLAY", "/live/camera")).status == 404
+    assert (await client.request("TEARDOWN", "/live/camera")).status == 200
+
+
 async def test_pause_lets_the_source_go_and_play_goes_on_live(client: RtspClient, source: Source) -> None:
     await client.set_up("/live/camera", "video")
     await client.request("PLAY", "/live/camera")

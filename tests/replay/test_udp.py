@@ -16,11 +16,11 @@ from nvr.media.rtcp import Bye, ReceiverReport, SenderReport, parse_compound
 from nvr.media.rtsp.transport import parse_transport
 from nvr.model.errors import LimitReached, OperatorError
 from nvr.model.time import NS
-from nvr.model.tokens import AUDIO001, VIDEO001
+from nvr.model.tokens import AUDIO001, VIDEO001, TrackKey
 from nvr.replay.server import RtspSettings
 from nvr.replay.status import RequestRefused
 from nvr.replay.udp import BURST_BYTES, OVERHEAD, UdpPorts, UdpTransport, Unreachable
-from tests.replay.conftest import PATH, TEN, Serve, sound, worked_example
+from tests.replay.conftest import PATH, TEN, TOKEN, Serve, sound, worked_example
 from tests.support.replay_store import ManualClock, MemoryTrack
 from tests.support.rtsp_client import Answer, RtspClient, until
 from tests.support.udp_client import ClientPorts
@@ -88,6 +88,23 @@ class TestSessions:
             assert isinstance(parse_compound(await pair.report())[0], SenderReport)
             assert parse_compound(await pair.report()) == [ReceiverReport(ssrc, ()), Bye((ssrc,))]
         assert served.server.udp_streams == 0
+
+    async def test_what_is_played_of_a_recording_that_is_deleted_meanwhile_is_paused_and_ended(
+        self, serve: Serve, ports: ClientPorts
+    ) -> None:
+        served = await serve({VIDEO001: worked_example()})
+        client = await served.client()
+        await set_up(client, ports)
+        assert (await client.request("PLAY", PATH, Range="npt=0-")).status == 200
+        await ports.packet()
+        served.recordings.clear()
+        del served.store.tracks[TrackKey(TOKEN, VIDEO001)]
+        paused = await client.request("PAUSE", PATH)
+        assert (paused.status, paused["Range"].partition("=")[0]) == (200, "npt")
+        assert (await client.request("PLAY", PATH)).status == 404
+        assert (await client.request("PAUSE", "/replay/another")).status == 454
+        assert (await client.request("TEARDOWN", f"{PATH}/VIDEO001")).status == 200
+        assert (served.server.udp_streams, sum(served.store.subscriptions.values())) == (0, 0)
 
     @pytest.mark.requirement("PB-8.11-02")
     async def test_sender_reports_come_on_the_port_above(self, serve: Serve, ports: ClientPorts) -> None:
