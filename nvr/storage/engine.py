@@ -157,7 +157,10 @@ class StorageEngine:
         while True:
             await asyncio.sleep(self._settings.retry_ns / NS)
             if self._index.waiting:
-                await asyncio.to_thread(self._index.enter)
+                try:
+                    await asyncio.to_thread(self._index.enter)
+                except Exception:  # a fault of ours: the next try may do better, and without tries all would wait
+                    log.exception("rows that wait for the index are not entered now")
 
     def recover(self) -> None:
         """Begins the part of the recovery for which recording does not wait. Called once."""
@@ -409,10 +412,15 @@ class StorageEngine:
     async def _learn_configurations(self) -> None:
         """Of tracks whose newest file could not be read before: its volume is back."""
         unknown = [key for key, track in self._tracks.items() if track.configuration is None and track.extent()]
-        if unknown:
+        if not unknown:
+            return
+        try:
             found = await asyncio.to_thread(self._newest.of, unknown)
-            for key, track in self._tracks.items():
-                track.configuration = track.configuration or found.get(key)
+        except Exception:  # nobody waits for this task
+            log.exception("the encodings of %d tracks are not known", len(unknown))
+            return
+        for key, track in self._tracks.items():
+            track.configuration = track.configuration or found.get(key)
 
     def _stop_threads(self) -> None:
         stop_all(self._threads, self._recoveries, self._stop_timeout_ns, self._now)

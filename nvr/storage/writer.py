@@ -286,7 +286,7 @@ class VolumeWriter:
         self.events.append(Failed(file, cause))
         self._close(file, GapReason.STORAGE)
 
-    def lose_volume(self, cause: OSError | StorageError | OperatorError) -> None:
+    def lose_volume(self, cause: BaseException) -> None:
         """The volume is not to be written for now: every open file ends, and the next try is set."""
         self.volume.fail(cause)
         if self._retry_at_ns is None:
@@ -326,7 +326,9 @@ class VolumeWriter:
         try:
             self.volume.probe(self._utc())
             self._recover()
-        except (OSError, StorageError, OperatorError) as e:
+        except Exception as e:
+            if not isinstance(e, OSError | StorageError | OperatorError):
+                log.exception("volume %s cannot be tried", self.volume.root)
             self.volume.fail(e)
             self._pause_ns = min(self._pause_ns * 2, self._settings.retry_limit_ns)
             self._retry_at_ns = self._now() + self._pause_ns
@@ -506,6 +508,11 @@ class VolumeWriter:
                 self.lose_volume(e)
             self._postpone_unlinking()
             return
+        except Exception:  # a fault of ours: left as it is, it would be tried again at once for ever
+            log.exception("files on %s are not unlinked yet", self.volume.root)
+            self._unlink_again_ns = self._now() + self._settings.retry_limit_ns
+            self._postpone_unlinking()
+            return
         if self.volume.state is VolumeState.FULL and not self._unlinker:
             self._retry_at_ns = self._now()
         if done is not None:
@@ -514,7 +521,9 @@ class VolumeWriter:
     def _take_up_unlinking(self) -> None:
         try:
             rows = self._index.deleting_files(self.volume.id or "")
-        except StorageError:
+        except Exception as e:
+            if not isinstance(e, StorageError):
+                log.exception("what is to be unlinked on %s is not known", self.volume.root)
             self._unlink_again_ns = self._now() + self._settings.retry_limit_ns
             return
         self._unlink_again_ns = None

@@ -204,10 +204,12 @@ class WriterThread:
             writer.open()
         except BaseException as e:
             with self._wake:
-                if not self._late or not isinstance(e, OperatorError):
+                if not self._late:
                     writer.volume.close()
                     self.ready.set_exception(e)
                     return
+            if not isinstance(e, OperatorError):
+                log.exception("volume %s cannot be opened, and is tried again", writer.volume.root)
             writer.lose_volume(e)
         self._flush()
         with self._wake:

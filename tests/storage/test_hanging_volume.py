@@ -419,6 +419,35 @@ async def test_a_volume_that_another_process_uses_is_tried_again_when_the_start_
     await engine.stop()
 
 
+async def test_a_fault_of_ours_in_a_volume_that_is_opened_late_is_logged_and_it_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    pair = two(tmp_path)
+    root = tmp_path / "one"
+    hang, open_, faults = Hang("open", 1, root), Volume.open, [RuntimeError("a fault on purpose")]
+
+    def hangs_and_fails(volume: Volume, *args: int) -> None:
+        hang.meet("open", volume.root)
+        if volume.root == root and faults:
+            raise faults.pop()
+        open_(volume, *args)
+
+    monkeypatch.setattr(Volume, "open", hangs_and_fails)
+    starting = asyncio.create_task(pair.start())
+    await asyncio.sleep(0)  # `pair.engine` is the new one now
+    await until(lambda: hang.begun.is_set() and pair.one_is_open())
+    pair.now_ns += 10 * NS
+    engine = await starting
+    hang.release()
+    await until(lambda: pair.state(root) is VolumeState.FAILED)
+    assert "a fault on purpose" in caplog.text
+    await pair.record(1)
+    pair.now_ns += 3600 * NS
+    await engine.flush()
+    await until(lambda: pair.state(root) is VolumeState.ONLINE)
+    await engine.stop()
+
+
 @pytest.mark.parametrize("kind", ["write", "fsync", "fsync directory", "open", "look"])
 async def test_a_hang_at_any_call_keeps_the_invariants_and_leaves_nothing_for_a_check_to_find(
     kind: str, tmp_path: Path

@@ -251,6 +251,27 @@ async def test_rows_that_waited_are_entered_without_being_asked(tmp_path: Path) 
     house.check_settled()
 
 
+async def test_a_fault_of_ours_does_not_end_the_tries_to_enter_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    house = House(settings_in(tmp_path, rotation_ns=NS))
+    engine = await house.start()
+    enter, faults = engine.index.enter, [RuntimeError("a fault on purpose")]
+
+    def failing_once() -> bool:
+        if faults:
+            raise faults.pop()
+        return enter()
+
+    monkeypatch.setattr(engine.index, "enter", failing_once)
+    house.index.failures = 5
+    await house.record(5)
+    await until(lambda: engine.index.waiting == 0)
+    assert "a fault on purpose" in caplog.text
+    await engine.stop()
+    house.check_settled()
+
+
 async def test_a_crash_while_rows_wait_costs_nothing_because_the_files_tell_them(tmp_path: Path) -> None:
     house = House(settings_in(tmp_path, rotation_ns=NS, retry_ns=10 * NS))
     await house.start()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Collection, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -179,3 +180,46 @@ def test_files_are_forced_to_the_disk_one_at_a_time_between_appends(desk: Desk) 
         desk.writer.tick()
         assert desk.disk.counts["fsync"] == before + forced
     assert desk.writer.next_due_ns() > desk.now_ns
+
+
+def test_a_fault_of_ours_while_files_are_unlinked_is_no_reason_to_try_without_end(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    a_track(PCMU).with_gop(count=4).feed(desk.recorder(SOUND, TrackType.AUDIO))
+    deletion = Delete(SOUND)
+    with monkeypatch.context() as patch:
+        patch.setattr(desk.index, "known", _fails)
+        patch.setattr(desk.index, "deleting_files", _fails)
+        desk.writer.handle(deletion)
+        desk.writer.tick()
+        for _ in range(2):
+            assert desk.writer.next_due_ns() > desk.now_ns
+            desk.now_ns += desk.settings.retry_limit_ns
+            desk.writer.tick()
+    assert caplog.text.count("a fault on purpose") >= 3
+    assert Done(deletion, None) in desk.writer.events, "hidden, and unlinked later"
+    desk.now_ns += desk.settings.retry_limit_ns
+    desk.writer.tick()
+    assert [p for p in desk.volume.root.rglob("*.mp4") if AUDIO001 in p.parts] == []
+    assert desk.volume.state is VolumeState.ONLINE
+
+
+def test_a_fault_of_ours_while_a_volume_is_tried_postpones_the_next_try(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    desk.disk.fail("write", code=errno.EIO)
+    a_track().with_gop().feed(desk.recorder(CAMERA, TrackType.VIDEO))
+    with monkeypatch.context() as patch:
+        patch.setattr(desk.index, "open_files", _fails)
+        desk.now_ns = desk.writer.next_due_ns()
+        desk.writer.tick()
+    assert "a fault on purpose" in caplog.text
+    assert desk.volume.state is VolumeState.FAILED
+    assert desk.writer.next_due_ns() > desk.now_ns
+    desk.now_ns = desk.writer.next_due_ns()
+    desk.writer.tick()
+    assert desk.volume.state is VolumeState.ONLINE
+
+
+def _fails(*of: object) -> NoReturn:
+    raise RuntimeError("a fault on purpose")
