@@ -316,7 +316,8 @@ class ForwardCursor:
             place.utc_ns,
             decode_ns + self.shift_ns,
             place.utc_ns + self.shift_ns,
-            data,
+            # A view keeps all that was read with it, which is sent as well unless only some pictures are.
+            bytes(data) if self._video and self._selection.frames is not FrameSet.ALL else data,
             self._last.configuration,
             place.clean_point,
             discontinuity=self._discontinuity,

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from nvr.media.rtsp.play import FrameSet
 from nvr.model.errors import StorageError
 from nvr.model.recording import TrackType
 from nvr.model.time import NS, UtcNs
@@ -63,7 +64,10 @@ class Plan:
         """The last `next_units` found nothing, and nothing is being recorded that might come."""
         self._skipped_ns = 0
         self._reads = 0
-        tracks = [replace(t, footage=_Counted(t.footage, self._count, hold=selection.at_once)) for t in tracks]
+        tracks = [
+            replace(t, footage=_Counted(t.footage, self._count, hold=selection.at_once and not _chooses(t, selection)))
+            for t in tracks
+        ]
         played = [(t, timeline) for t, timeline in zip(tracks, timelines, strict=True) if _has_part(t, selection)]
         self._has_part = tuple(_has_part(t, selection) for t in tracks)
         opener = self._open_reverse if selection.reverse else self._open_forward
@@ -231,6 +235,11 @@ class _Counted:
 def _has_part(track: PlanTrack, selection: Selection) -> bool:
     """Sound is left out in reverse (8.6.2)."""
     return not (selection.reverse and track.kind is TrackType.AUDIO)
+
+
+def _chooses(track: PlanTrack, selection: Selection) -> bool:
+    """Only some of its pictures are sent."""
+    return track.video and selection.frames is not FrameSet.ALL
 
 
 def _order(unit: Unit) -> tuple[int, int]:

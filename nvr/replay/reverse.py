@@ -147,6 +147,7 @@ class ReverseCursor:
                     return
                 if which is FrameSet.INTRA:
                     self._intra_until_ns = place.utc_ns - self._selection.interval_ns
-                yield part.ref, place, data
+                # A view keeps all that was read with it, which is sent as well unless only some pictures are.
+                yield part.ref, place, data if which is FrameSet.ALL else bytes(data)
                 if which is FrameSet.INTRA:
                     return
