@@ -37,6 +37,15 @@ class RecordedMessage:
         """Those that are there, by their names, in the order of the schema."""
         return tuple(g for g in (("Source", self.source), ("Key", self.key), ("Data", self.data)) if g[1])
 
+    @property
+    def length(self) -> int:
+        """Characters of its items."""
+        return sum(
+            len(item.name) + len(item.value) + (0 if item.element is None else len(item.element))
+            for items in (self.source, self.key, self.data)
+            for item in items
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class CameraEvent:

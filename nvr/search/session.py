@@ -24,6 +24,8 @@ T = TypeVar("T")
 
 AHEAD = 101
 """So many results are found before anybody asks for them, so that the first answer comes at once; and one more."""
+HEAVIEST = 4 << 20
+"""Characters of the messages of one answer: the rest follows in the next one. A message may hold whole documents."""
 _SHORTEST_NS = 4_000_000
 """How long a call waits at least for a step that it has begun."""
 
@@ -46,7 +48,7 @@ class Search(Protocol[T]):
 
 class Session(Generic[T]):
     """`monotonic` is a clock in nanoseconds. `user` is who has opened the session; `max_matches` None is no limit;
-    `largest` bounds one answer.
+    `largest` bounds the number of results of one answer, `HEAVIEST` what they weigh by `weigh`, one look aside.
     """
 
     def __init__(
@@ -58,12 +60,18 @@ class Session(Generic[T]):
         *,
         max_matches: int | None = None,
         largest: int = 2000,
+        weigh: Callable[[T], int] | None = None,
     ) -> None:
         self.user = user
         self.search = search
         self._keep_alive_ns = keep_alive_ns
         self._monotonic = monotonic
         self._largest = largest
+        self._weigh = weigh
+        self._weights: deque[int] = deque()
+        """Of the first results that wait, each of which is weighed once."""
+        self._weight = 0
+        """All of them together."""
         self._left = max_matches
         """Matches that may still be delivered."""
         self._turn = asyncio.Lock()
@@ -146,18 +154,44 @@ class Session(Generic[T]):
         # With MaxResults 0 the call still waits for a result: a search that nobody waits for stands still.
         enough = max(1, maximum if minimum is None or minimum <= 0 else min(minimum, maximum))
         while not self.ended:
-            if len(found) >= enough or self._settled(maximum):
+            if len(found) >= enough or self._settled(maximum) or self._is_heavy():
                 break
             await self._go_on(maximum + 1, until_ns)
             if until_ns is not None and self._monotonic() >= until_ns:
                 break
-        batch = [found.popleft() for _ in range(self._wanted(min(maximum, len(found))))]
+        batch = self._take(self._wanted(min(maximum, len(found))))
         if self._left is not None:
             self._left -= len(batch)
         if not self.ended and (self._left == 0 or (self.search.exhausted and not found)):
             self.end()
             return SearchState.COMPLETED, batch
         return SearchState.SEARCHING, batch
+
+    def _is_heavy(self) -> bool:
+        """Whether what waits fills an answer, however few it is."""
+        if self._weigh is None:
+            return False
+        found = self.search.found  # it may grow at its end meanwhile: a step works on its thread
+        for n in range(len(self._weights), len(found)):
+            weight = self._weigh(found[n])
+            self._weights.append(weight)
+            self._weight += weight
+        return self._weight >= HEAVIEST
+
+    def _take(self, number: int) -> list[T]:
+        """The first results, `number` at most and as heavy as an answer may be; one at least, whatever it weighs."""
+        found = self.search.found
+        self._is_heavy()
+        batch: list[T] = []
+        taken = 0
+        while len(batch) < number:
+            if self._weights:
+                if batch and taken + self._weights[0] > HEAVIEST:
+                    break
+                taken += self._weights[0]
+                self._weight -= self._weights.popleft()
+            batch.append(found.popleft())
+        return batch
 
     def _settled(self, maximum: int) -> bool:
         """Whether the answer is known, with `maximum` results or fewer, and whether something stands behind them."""

@@ -19,6 +19,7 @@ from typing import Any
 from nvr.model import xpath
 from nvr.model.errors import LimitReached, UnknownToken
 from nvr.model.ptz import PtzFilter
+from nvr.model.recorded import CameraEvent
 from nvr.model.recording import Recording
 from nvr.model.search import (
     EventFilter,
@@ -88,6 +89,11 @@ class SearchSettings:
 
 def _now_ns() -> UtcNs:
     return time.time_ns()
+
+
+def _length(found: object) -> int:
+    """Of the message of a camera, in characters; all other results are short."""
+    return found.event.message.length if isinstance(found, FoundEvent) and isinstance(found.event, CameraEvent) else 0
 
 
 class SearchSessions:
@@ -249,6 +255,7 @@ class SearchSessions:
             user,
             max_matches=limits.max_matches if limits.max_matches is not None and limits.max_matches > 0 else None,
             largest=settings.results_per_answer,
+            weigh=_length,
         )
         token = new_search_token()
         self._sessions[token] = kind, session

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,8 +24,8 @@ from nvr.storage.database import Database, DatabaseDamaged, History, Statement, 
 from nvr.storage.event_forgetting import forget_some
 from nvr.storage.event_pages import BATCH
 from nvr.storage.event_rows import Documents, EventRow, IndexedFile, Place, PositionRow, Stream
-from nvr.storage.event_writing import Known, Writing, batches, remember
-from nvr.storage.message_bodies import item_digest, message_of, topic_of, words_of
+from nvr.storage.event_writing import Known, Writing, batches
+from nvr.storage.message_bodies import ReadMessages, item_digest, message_of, topic_of, words_of
 from nvr.storage.schema import (
     message_items,
     messages,
@@ -49,7 +48,7 @@ class EventIndex:
         self._lock = threading.Lock()
         self._shut = False
         self._known = Known()
-        self._contents: OrderedDict[int, RecordedMessage] = OrderedDict()
+        self._contents = ReadMessages()
         self._load()
 
     @classmethod
@@ -144,7 +143,7 @@ class EventIndex:
                 self._known.drop(gone.streams)
             for number, name in gone.messages:
                 self._known.messages.pop(name, None)
-                self._contents.pop(number, None)
+                self._contents.forget(number)
             if gone.track is not None:
                 self._known.tracks = {key: n for key, n in self._known.tracks.items() if n != gone.track}
         return gone.whole
@@ -190,8 +189,7 @@ class EventIndex:
             if not rows:
                 return None
             known = message_of(rows[0][0])
-            with self._lock:
-                remember(self._contents, number, known)
+            self._contents.put(number, known, rows[0][0])
         return known
 
     def position_tracks(self) -> dict[int, TrackKey]:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
+import threading
+from collections import OrderedDict
 from collections.abc import Iterable
 from hashlib import blake2b
 
@@ -11,6 +14,9 @@ from nvr.model.recorded import RecordedItem, RecordedMessage
 from nvr.model.topics import Topic
 
 _GROUPS = ("source", "key", "data")
+ROOM = 16 << 20
+_OF_MESSAGE, _OF_ITEM = 1024, 256
+"""Bytes of the objects around the text of a message and of an item."""
 
 
 def body_of(message: RecordedMessage) -> str:
@@ -75,3 +81,41 @@ def words_of(text: str) -> frozenset[str]:
 
 def _plain(item: RecordedItem) -> list[str | None]:
     return [item.name, item.value] if item.element is None else [item.name, item.value, item.element]
+
+
+class ReadMessages:
+    """Messages by their numbers that have been read of late, in `room` bytes: the oldest goes first. Safe to use from
+    several threads."""
+
+    def __init__(self, room: int = ROOM) -> None:
+        self._room = room
+        self._lock = threading.Lock()
+        self._messages: OrderedDict[int, tuple[RecordedMessage, int]] = OrderedDict()
+        self.size = 0
+        """Bytes of all of them, about."""
+
+    def __len__(self) -> int:
+        return len(self._messages)
+
+    def get(self, number: int) -> RecordedMessage | None:
+        found = self._messages.get(number)
+        return None if found is None else found[0]
+
+    def put(self, number: int, message: RecordedMessage, body: str) -> None:
+        """`body` is the text that it was made of."""
+        items = sum(len(items) for _, items in message.groups)
+        size = _OF_MESSAGE + _OF_ITEM * items + sys.getsizeof(body)
+        with self._lock:
+            self._drop(number)
+            self._messages[number] = message, size
+            self.size += size
+            while self.size > self._room:
+                self._drop(next(iter(self._messages)))
+
+    def forget(self, number: int) -> None:
+        with self._lock:
+            self._drop(number)
+
+    def _drop(self, number: int) -> None:
+        _, size = self._messages.pop(number, (None, 0))
+        self.size -= size

@@ -409,6 +409,18 @@ async def test_a_slow_search_returns_at_whichever_bound_comes_first(
     assert found == list(range(expected))
 
 
+async def test_an_answer_ends_where_its_results_weigh_too_much_and_loses_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nvr.search.session.HEAVIEST", 10)
+    search = Looks(iter([3, 3, 3, 3, 50, 1, 1, 8, 2]), Shares().of(None))
+    session = Session(search, 10 * NS, lambda: 0, weigh=lambda weight: weight)
+    answers = []
+    while not answers or answers[-1][0] is SEARCHING:
+        answers.append(await session.results(9, None, None))
+    assert [found for _, found in answers] == [[3, 3, 3], [3], [50], [1, 1, 8], [2]]
+    assert [state for state, _ in answers] == [SEARCHING] * 4 + [COMPLETED]
+    assert (session._weight, list(session._weights)) == (0, [])
+
+
 async def test_a_search_leaves_the_loop_free_between_slices() -> None:
     slow = Slow(1_000_000, iter(range(100)))
     request = asyncio.create_task(slow.session.results(None, None, None))

@@ -19,7 +19,7 @@ from nvr.model.tokens import META001, RecordingToken, TrackKey
 from nvr.storage.event_rows import Documents, EventRow, IndexedFile, Place
 from nvr.storage.event_writing import MAX_SOURCES
 from nvr.storage.events import EventIndex
-from nvr.storage.message_bodies import body_of, message_of
+from nvr.storage.message_bodies import ReadMessages, body_of, message_of
 from tests.support.recorded import an_empty_index
 from tests.support.search import MOTION, VENDOR, ArchiveInMemory, a_message
 
@@ -212,3 +212,21 @@ def test_what_was_read_beside_another_reading_is_refused_and_leaves_nothing(inde
     assert [s.topic for s in index.streams()] == [MOTION]
     rows = index.events([s.id for s in index.streams()], SearchInterval(0, 9), None, 9)
     assert [r.time_ns for r in rows] == [1, 2]
+
+
+def test_messages_are_remembered_in_so_many_bytes_however_long_each_is() -> None:
+    known = ReadMessages(100_000)
+    long, short = a_message("x" * 40_000), a_message("y")
+    for number in range(50):
+        known.put(number, long, body_of(long))
+    assert (len(known), known.get(49), known.get(40)) == (2, long, None)
+    for number in range(1000):
+        known.put(number, short, body_of(short))
+    assert 20 < len(known) < 80
+    assert 90_000 < known.size <= 100_000
+    known.put(999, a_message("x" * 200_000), body_of(a_message("x" * 200_000)))
+    assert (len(known), known.size) == (0, 0), "one that has no room is not kept"
+    known.put(1, short, body_of(short))
+    known.forget(1)
+    known.forget(2)
+    assert (len(known), known.size) == (0, 0)
