@@ -73,6 +73,28 @@ async def test_never_connect_ends_a_session_and_makes_the_job_idle(house: House)
         assert camera.connections == 1
 
 
+@pytest.mark.requirement("RC-5.3.3-11")
+async def test_a_job_with_a_schedule_that_does_not_exist_stays_idle_and_keeps_nobody_from_recording(
+    house: House,
+) -> None:
+    track = h264_track()
+    async with Camera([track]) as camera, Camera([h264_track()]) as other:
+        scheduled = a_job(a_source("rcv-2", ("", "VIDEO001")), token="job-2", priority=9, schedule="no such schedule")
+        receivers = [a_receiver(camera.uri), a_receiver(other.uri, "rcv-2")]
+        house.apply([a_job(a_source("rcv-1", ("", "VIDEO001"))), scheduled], receivers)
+        await camera.playing()
+        camera.send_report(track, time.time_ns(), 0)
+        send_gops(camera, track, 1, length=3)
+        await until(lambda: house.state()[0] is ACTIVE)
+        assert house.engine.job_state(scheduled.token).state is IDLE
+        house.apply([scheduled], receivers)
+        await camera.requested("TEARDOWN")
+        assert house.engine.job_state(scheduled.token).state is IDLE
+        assert other.connections == 0
+        house.apply([a_job(*scheduled.configuration.sources, token="job-2")], receivers)
+        await other.playing()
+
+
 @pytest.mark.requirement("RC-5.3.3-23")
 async def test_an_active_job_without_media_uri_is_in_error(house: House) -> None:
     house.record("")

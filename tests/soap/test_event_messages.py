@@ -176,6 +176,25 @@ async def test_the_state_of_a_job_is_told_as_its_getter_answers_it(house: EventH
     assert (last.operation, last.items("Source")) == ("Deleted", {"RecordingJobToken": job})
 
 
+@pytest.mark.requirement("RC-5.25.2-03")
+async def test_the_state_of_a_job_names_the_state_of_each_track_where_they_differ(house: EventHouse) -> None:
+    uri = await house.pull_point(topic("tns1:RecordingConfig/JobState"))
+    token = await made_recording(house)
+    job = JobToken((await house.send(create_job(token), user="operator")).text("trc:JobToken"))
+    await house.next(uri, "RecordingConfig/JobState")
+    (source,) = house.rooms.control.job_state(job).sources
+    first, *others = source.tracks
+    tracks = (replace(first, state=RecordingJobState.ACTIVE), *others)
+    house.rooms.engine.job_states[job] = JobState(token, (SourceState(source.source, tracks),))
+    house.publisher.receiver_changed(ReceiverToken(source.source.token), ReceiverState.CONNECTED)
+    told = await house.next(uri, "RecordingConfig/JobState")
+    assert told.items("Data") == {"State": "PartiallyActive"}
+    held = told.element_item("Information")
+    lines = held.findall("tt:Sources/tt:Tracks/tt:Track", NAMESPACES)
+    texts = [[t.findtext(f"tt:{name}", None, NAMESPACES) for name in ("Destination", "State")] for t in lines]
+    assert texts == [["VIDEO001", "Active"], ["AUDIO001", "Idle"], ["META001", "Idle"]]
+
+
 @pytest.mark.requirement("RC-5.25.5-02", "RC-5.25.5-04")
 async def test_deletions_are_told(house: EventHouse) -> None:
     token = await made_recording(house)
