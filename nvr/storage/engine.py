@@ -222,7 +222,8 @@ class StorageEngine:
         for recorder in self._recorders.values():
             recorder.end_run(GapReason.DAEMON_STOPPED)
         await asyncio.to_thread(self._stop_threads)
-        if not await asyncio.to_thread(self._index.enter):
+        await asyncio.to_thread(self._index.enter)
+        if self._index.waiting:
             log.error(
                 "%d rows are not in the index: %s. The next start finds them in the files",
                 self._index.waiting,

@@ -45,6 +45,7 @@ class PatientIndex:
         """Why changes wait; empty while none does."""
         self.failures = 0
         """How often the index has ceased to be writable since the start."""
+        self._refusal = ""
         self._inner = inner
         self._bounded = BoundedCalls("the index of footage", patience_s)
         self._most = most_waiting
@@ -52,21 +53,24 @@ class PatientIndex:
         self._entering = threading.Lock()
         self._waiting: dict[str, TrackFileRow | None] = {}
         """What files shall have for a row, in the order of their first change that waits; None: no row."""
+        self._aside: dict[str, TrackFileRow | None] = {}
+        """Of what waited, what the database does not take though it can be written: shown, and not tried again before
+        it changes, so that nothing waits behind it."""
         self._open: dict[str, TrackFileRow] = {}
         """Rows of files that this process has begun and not closed: what a change of one is made of."""
 
     @property
     def waiting(self) -> int:
         """Rows that wait to be written."""
-        return len(self._waiting)
+        return len(self._waiting) + len(self._aside)
 
     @property
     def full(self) -> bool:
         """So many wait that no new file is begun."""
-        return len(self._waiting) >= self._most
+        return self.waiting >= self._most
 
     def enter(self) -> bool:
-        """Blocking: writes what waits. Whether nothing waits any more."""
+        """Blocking: writes what waits. Whether the database could be written, so that nothing waits for it any more."""
         with self._entering:
             entered = 0
             while (first := self._first()) is not None:
@@ -76,16 +80,27 @@ class PatientIndex:
                         self._bounded.call(partial(self._inner.forget, [file_id]))
                     else:
                         self._bounded.call(partial(self._inner.put, row))
-                except StorageError as e:
+                except DatabaseUnavailable as e:
                     self.trouble = str(e)
                     return False
+                except StorageError as e:
+                    refused, self._refusal = True, str(e)
+                    what = file_id if row is None else row.path
+                    log.error(
+                        "the index of footage does not take the row of %s: %s. The next start tries anew", what, e
+                    )
+                else:
+                    refused, entered = False, entered + 1
                 with self._lock:
                     if self._waiting[file_id] is row:  # else it has changed once more meanwhile
                         del self._waiting[file_id]
-                entered += 1
+                        if refused:
+                            self._aside[file_id] = row
             if entered:
                 log.warning("the index of footage can be written again: %d rows that waited are in it", entered)
-                self.trouble = ""
+            with self._lock:
+                if not self._waiting:
+                    self.trouble = self._refusal if self._aside else ""
             return True
 
     def _first(self) -> tuple[str, TrackFileRow | None] | None:
@@ -154,9 +169,10 @@ class PatientIndex:
         with self._lock:
             for file_id in file_ids:
                 self._open.pop(file_id, None)
-                row = self._waiting.get(file_id)
-                if row is not None:  # changed just now
-                    self._waiting[file_id] = replace(row, state=FileState.DELETING)
+                for rows in (self._waiting, self._aside):
+                    row = rows.get(file_id)
+                    if row is not None:  # changed just now, or refused
+                        rows[file_id] = replace(row, state=FileState.DELETING)
 
     def know_damage(self, found: Sequence[Damage]) -> None:
         self._inner.know_damage(found)
@@ -164,6 +180,8 @@ class PatientIndex:
     def replace_volume(self, volume_id: str, rows: Sequence[TrackFileRow]) -> None:
         self._enter_first()
         self._inner.replace_volume(volume_id, rows)
+        with self._lock:
+            self._aside = {i: r for i, r in self._aside.items() if r is not None and r.volume_id != volume_id}
 
     def _change(
         self,
@@ -173,8 +191,12 @@ class PatientIndex:
         new: bool = False,
     ) -> None:
         """Writes it, or lets it wait: also where others wait, as they come first."""
-        cause = self.trouble
-        if not self._waiting:
+        cause, again = self.trouble, False
+        if self._aside:
+            found = rows() if callable(rows) else rows
+            with self._lock:
+                again = any(file_id in self._aside for file_id in found)
+        if not self._waiting and not again:
             try:
                 self._bounded.call(write)
                 return
@@ -184,7 +206,7 @@ class PatientIndex:
         with self._lock:
             if new and self.full:
                 raise DatabaseUnavailable(f"{len(self._waiting)} rows wait already: {cause}")
-            if not self._waiting:
+            if not self._waiting and not again:
                 self.failures += 1
                 self.trouble = cause
                 log.error(
@@ -192,13 +214,13 @@ class PatientIndex:
                     "on: %s",
                     cause,
                 )
+            for file_id in found:
+                self._aside.pop(file_id, None)
             self._waiting.update(found)
 
     def _row(self, file_id: str) -> TrackFileRow:
-        if file_id in self._waiting:
-            row = self._waiting[file_id]
-        else:
-            row = self._open.get(file_id) or self._inner.file(file_id)
+        changed = self._changed()
+        row = changed[file_id] if file_id in changed else self._open.get(file_id) or self._inner.file(file_id)
         if row is None or row.state not in _SHOWN:
             raise StorageError(f"the index has no open or closed file {file_id}")
         return row
@@ -210,10 +232,10 @@ class PatientIndex:
     # Reading
 
     def _changed(self) -> dict[str, TrackFileRow | None]:
-        if not self._waiting:
+        if not self.waiting:
             return {}
         with self._lock:
-            return dict(self._waiting)
+            return self._aside | self._waiting
 
     def open_files(self, volume_id: str) -> list[TrackFileRow]:
         changed = self._changed()
@@ -277,7 +299,7 @@ class PatientIndex:
         )
 
     def newest(self, key: TrackKey) -> TrackFileRow | None:
-        if not self._waiting:
+        if not self.waiting:
             return self._inner.newest(key)
         return next(iter(self.files_before(key, (_AFTER_ALL_NS, ""), limit=1)), None)
 

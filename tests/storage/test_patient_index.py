@@ -177,6 +177,46 @@ def test_an_index_that_hangs_holds_nobody_and_has_everything_in_the_end() -> Non
     assert inner.rows == model.rows
 
 
+class RefusingIndex(IndexInMemory):
+    """Never takes the row of one file."""
+
+    def put(self, row: TrackFileRow) -> None:
+        if row.file_id == f"{3:032x}":
+            raise StorageError("a constraint is hurt")
+        super().put(row)
+
+
+def test_a_row_that_the_database_does_not_take_is_shown_and_holds_no_other(caplog: pytest.LogCaptureFixture) -> None:
+    inner, model = RefusingIndex(), IndexInMemory()
+    patient, refused = PatientIndex(inner), row(3).file_id
+    inner.failures = 1 << 30
+    for number in range(6):
+        for index in (patient, model):
+            index.insert_open(row(number))
+    inner.failures = 0
+    assert patient.enter()
+    assert (patient.waiting, patient.trouble) == (1, "a constraint is hurt")
+    assert "does not take the row of 3.mp4" in caplog.text
+    assert inner.rows.keys() == model.rows.keys() - {refused}
+    assert read(patient) == read(model)
+    for index in (patient, model):
+        index.insert_open(row(6))
+    assert row(6).file_id in inner.rows, "at once"
+    for index in (patient, model):
+        index.close(refused, end_ns=99, size=7, end_reason=None, **FIGURES)
+    assert read(patient) == read(model)
+    assert patient.enter(), "it is tried again, as it has changed"
+    assert caplog.text.count("does not take the row") == 2
+    for index in (patient, model):
+        index.mark_deleting([refused, row(0).file_id])
+    assert read(patient) == read(model)
+    for index in (patient, model):
+        index.forget([refused])
+    assert patient.enter()
+    assert (patient.waiting, patient.trouble) == (0, "")
+    assert inner.rows == model.rows
+
+
 def test_a_change_that_is_wrong_does_not_wait(tmp_path: Path) -> None:
     sql = SqlFootageIndex.open(tmp_path / "index.db")
     index = PatientIndex(sql)
