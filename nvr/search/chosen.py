@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from nvr.model import xpath
 from nvr.model.coverage import Coverage, CoverageOfTrack
+from nvr.model.recording import Recording
 from nvr.model.timeline import Timeline
 from nvr.model.tokens import RecordingToken, TrackKey, TrackToken
 from nvr.search.scope import Catalogue
@@ -25,10 +26,11 @@ class Coverages:
             track = self._tracks[key] = CoverageOfTrack()
         return track.of(self._timeline(key))
 
-    def keep(self, recordings: set[RecordingToken]) -> None:
-        """Forgets the recordings that are not configured any more."""
-        for key in [key for key in self._tracks if key.recording not in recordings]:
-            del self._tracks[key]
+    def keep(self, recordings: Sequence[Recording]) -> None:
+        """Forgets tracks that are not configured any more, as soon as more are known than are configured."""
+        if len(self._tracks) > sum(len(recording.tracks) for recording in recordings):
+            configured = {recording.key(track) for recording in recordings for track in recording.tracks}
+            self._tracks = {key: track for key, track in self._tracks.items() if key in configured}
 
 
 class ChosenRecordings:

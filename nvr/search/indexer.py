@@ -268,6 +268,7 @@ class MetadataIndexer:
                 del self._trims[key]
                 if key not in self._storage.tracks() and key not in self._behind:
                     self._tracks.pop(key, None)
+                    self._retries.pop(key, None)
             await self._read_edges(whole)
         for key in sorted(self._incomplete()):
             track = self._tracks.get(key)

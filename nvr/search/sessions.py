@@ -234,7 +234,7 @@ class SearchSessions:
 
     def _chosen(self, scope: SearchScope, user: str | None) -> ChosenRecordings:
         tokens, expression = self._catalogue.in_scope(scope), scope_filter(scope)
-        self._coverages.keep({r.token for r in self._catalogue.recordings.recordings()})
+        self._coverages.keep(tuple(self._catalogue.recordings.recordings()))
         return ChosenRecordings(tokens, expression, self._catalogue, self._coverages, self._shares.of(user))
 
     def _open(self, kind: Kind, search: Search[Any], limits: SearchLimits, *, begin: bool = False) -> SearchToken:

@@ -104,6 +104,21 @@ async def test_files_that_cannot_be_read_are_read_when_they_can_be(
         assert store.indexer.unreadable == 0
 
 
+async def test_of_a_recording_that_is_deleted_nothing_is_tried_again(tmp_path: Path) -> None:
+    await some_files(tmp_path, number=1)
+    async with opened(tmp_path, monotonic=Clock()) as store:
+        unmount, mount = gone_and_back(store)
+        unmount()
+        look_at_everything(store)
+        await store.indexer.catch_up()
+        assert set(store.indexer._retries) == {KEY}
+        mount()
+        await store.storage.delete_recording(KEY.recording)
+        store.indexer.footage_deleted(KEY, 0, START + 60 * NS)
+        await store.indexer.catch_up()
+        assert (store.indexer._retries, store.indexer._tracks) == ({}, {})
+
+
 async def test_what_could_not_be_read_before_a_restart_is_read_behind_it(tmp_path: Path) -> None:
     await some_files(tmp_path)
     async with opened(tmp_path) as store:
