@@ -26,15 +26,12 @@ from nvr.replay.status import RequestRefused
 
 log = logging.getLogger(__name__)
 
-
 JUMP_NS: Final = NS // 25
 """Playing time between what was sent last and the first unit behind a jump: about one frame (RFC 2326 B)."""
-
 
 SETTLE_S: Final = 0.2
 """How long a stopped player's next unit is waited for, so that the answer can name it. It takes milliseconds, but what
 is still being recorded may not be there yet."""
-
 
 QUEUE_LENGTH: Final = 16
 """PLAY requests that wait for the one that is played (RFC 2326 10.5). None holds footage."""
@@ -103,6 +100,8 @@ class RtspSession:
         self._cname = cname
         self._on_failure = on_failure
         self._playback: Playback | None = None
+        self._planned: frozenset[int] = frozenset()
+        """The streams that it has been planned with."""
         self._player: Player | None = None
         self._task: asyncio.Task[None] | None = None
         self._to_begin: Player | None = None
@@ -164,6 +163,7 @@ class RtspSession:
             self._playing_ns = self._player.playing_ns + (0 if resumes else JUMP_NS)
         if not resumes and playback is not None:
             playback.source.close()
+        self._planned = frozenset(self.streams)
         self._to_begin = self._player_of(fresh, request, cseq)
         self.state = state
         return self._started(self._to_begin, fresh, pacing)
@@ -355,12 +355,15 @@ class RtspSession:
         )
 
     def _same_units(self, request: PlayRequest) -> bool:
+        """Not where a stream was set up behind PAUSE: none of its units has been planned."""
         last = self.last_request
-        return last is not None and last.frames == request.frames and last.reverse == request.reverse
+        if last is None or self._planned != frozenset(self.streams):
+            return False
+        return last.frames == request.frames and last.reverse == request.reverse
 
     def _from_here(self, request: PlayRequest, playback: Playback) -> PlayRequest:
-        """Other frames, or the other direction, from now on: a new plan from the present position, and to the same end
-        where that still lies ahead."""
+        """Other frames or streams, or the other direction, from now on: a new plan from the present position, and to
+        the same end where that still lies ahead."""
         end_ns = playback.end_ns if request.reverse == playback.reverse else None
         return replace(request, range=ClockRange(playback.position.utc_ns, end_ns))
 

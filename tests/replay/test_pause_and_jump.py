@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
 
 import pytest
 
 from nvr.model.time import NS
-from nvr.model.tokens import VIDEO001
+from nvr.model.tokens import AUDIO001, VIDEO001
 from tests.replay.conftest import (
     PATH,
+    TEN,
     Serve,
     flags_of,
     long_track,
@@ -17,7 +19,7 @@ from tests.replay.conftest import (
     playing,
     worked_example,
 )
-from tests.support.replay_store import ManualClock
+from tests.support.replay_store import ManualClock, MemoryTrack, PlainAudio
 from tests.support.rtsp_client import Packet
 
 
@@ -163,3 +165,29 @@ async def test_rate_control_is_not_inherited_from_the_play_before(serve: Serve) 
     assert await nothing_comes(client) == []
     clock.advance(NS)
     await client.packet()
+
+
+async def test_a_track_that_is_set_up_behind_pause_is_played_with_the_others(serve: Serve) -> None:
+    audio = MemoryTrack(PlainAudio()).starting_at(TEN).with_gop([f"a{i}" for i in range(10)]).with_end()
+    client = await (
+        await serve({VIDEO001: worked_example(), AUDIO001: audio}, payload=100, clock=ManualClock())
+    ).client()
+    await playing(client, Rate_Control="yes")
+    first = await client.packet()
+    assert (await client.request("PAUSE", PATH)).status == 200
+    sent = [first, *await client.packets(sum(isinstance(e, Packet) for e in client.log) - 1)]
+    joined = await client.request("SETUP", f"{PATH}/{AUDIO001}", Transport="RTP/AVP/TCP;interleaved=2-3")
+    assert joined.status == 200
+    answer = await client.request("PLAY", PATH, Rate_Control="no")
+    streams: dict[int, list[Packet]] = {first.channel: [], 2: []}
+    while not all(found and "T" in found[-1].flags for found in streams.values()):
+        packet = await client.packet()
+        streams[packet.channel].append(packet)
+    starts = [int(seq) for seq in re.findall(r"seq=(\d+)", answer["RTP-Info"])]
+    assert starts == [found[0].seq for found in streams.values()]
+    assert starts[0] == (sent[-1].seq + 1) & 0xFFFF
+    assert {p.payload for p in streams[2]} <= {f"a{i}".encode() for i in range(10)}
+    # What stands behind it is paused and resumed as before.
+    await client.request("PAUSE", PATH)
+    assert (await client.request("PLAY", PATH, Rate_Control="no")).status == 200
+    assert await nothing_comes(client) == []
