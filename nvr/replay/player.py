@@ -8,6 +8,7 @@ included, and the transport's back-pressure is the only brake. Live: units are s
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -177,9 +178,21 @@ class Player:
         return (stream.base_rtp_time + ticks_from_ns(elapsed, clock_rate)) & 0xFFFF_FFFF
 
     async def run(self) -> None:
-        playback = self._playback
-        while not self.paused and await playback.fill():
+        while not self.paused and await self._comes():
             await self._send_some()
+
+    async def _comes(self) -> bool:
+        """Whether there is a unit to be sent. While it is waited for, at the live edge for long, reports go on."""
+        playback = self._playback
+        while self._report_due_ns and not playback.queue and not playback.exhausted:
+            await self._report()
+            try:
+                async with asyncio.timeout(self._until_report_ns() / NS) as until_report:
+                    return await playback.fill()  # nothing is lost when it is broken off
+            except TimeoutError:
+                if not until_report.expired():
+                    raise  # it is that of a disk
+        return await playback.fill()
 
     async def _send_some(self) -> None:
         """Send what is due from the queue, or wait until something is."""
@@ -222,10 +235,14 @@ class Player:
         now = self._clock.monotonic_ns()
         if self._anchor_ns is None or now - self._anchor_ns > due + LATE_NS:
             self._anchor_ns = now - due
-        wait = self._anchor_ns + due - now
-        if wait > 0:
-            await self._clock.sleep(wait)
+        while (wait := self._anchor_ns + due - self._clock.monotonic_ns()) > 0:
+            await self._report()
+            await self._clock.sleep(min(wait, self._until_report_ns()))
         return due + TOGETHER_NS
+
+    def _until_report_ns(self) -> int:
+        """0 where a report is due."""
+        return max(0, self._report_due_ns - self._clock.monotonic_ns())
 
     async def _report(self) -> None:
         """Sender reports (8.11): the first before the first packet. They tie RTP time to the present; with Rate-Control

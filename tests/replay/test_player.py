@@ -11,11 +11,13 @@ import pytest
 
 from nvr.media.unit import CodecConfiguration
 from nvr.model.time import NS
+from nvr.replay.clock import SystemClock
 from nvr.replay.player import LATE_NS, Line, Pacing, Playback, Player
 from nvr.replay.sender import Buffer, Origin, RtpStream
 from nvr.replay.unit import Position, Unit
 from tests.replay.conftest import TEN
 from tests.support.replay_store import HandTurnedClock, PlainAudio, PlainVideo, plain_packetizer
+from tests.support.rtsp_client import until
 
 RATE = 90_000
 
@@ -179,6 +181,56 @@ async def test_reports_tie_rtp_time_to_the_wall_clock_every_five_seconds() -> No
         assert rtp_time == RATE * at // NS
         assert packets == at // NS
         assert report[28:30] == bytes((0x81, 202))  # SDES behind it: the packet is a compound one
+
+
+@pytest.mark.requirement("PB-8.11-02")
+async def test_reports_go_on_while_the_next_unit_is_far_away() -> None:
+    sent = await play([unit(0), unit(12), unit(60)])
+    assert sent.at_s == [0, 12, 60]
+    assert [t / NS for t, _ in sent.reports] == list(range(0, 61, 5))
+    for at, report in sent.reports:
+        assert struct.unpack_from(">I", report, 16)[0] == RATE * at // NS
+
+
+@pytest.mark.requirement("PB-8.11-02")
+@pytest.mark.parametrize("pacing", Pacing)
+async def test_reports_go_on_while_the_next_unit_is_not_recorded_yet(
+    pacing: Pacing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nvr.replay.player.REPORT_NS", NS // 100)
+    clock, comes = SystemClock(), asyncio.Event()
+
+    class Edge(Listed):
+        async def units(self) -> Sequence[Unit]:
+            if len(self.left) == 1:
+                await comes.wait()
+            return [self.left.pop(0)] if self.left else []
+
+    transport = Recorded(HandTurnedClock())
+    stream = RtpStream(PlainVideo(), 96, plain_packetizer(100), Origin(1, 0, 0), None)
+    playback = Playback(Edge([unit(0), unit(0.001)]), Position.at(TEN))
+    line = Line(TEN, 0, Fraction(1))
+    playing = asyncio.create_task(Player(playback, {0: stream}, transport, clock, pacing, line, TEN, 7, "here").run())
+    await until(lambda: len(transport.reports) >= 4)
+    assert len(transport.sent) == 1
+    comes.set()
+    await playing
+    assert len(transport.sent) == 2
+
+
+async def test_a_disk_that_times_out_is_no_wait_for_a_report() -> None:
+    class Failing(Listed):
+        async def units(self) -> Sequence[Unit]:
+            if not self.left:
+                raise TimeoutError("the disk")
+            return await super().units()
+
+    clock = HandTurnedClock()
+    stream = RtpStream(PlainVideo(), 96, plain_packetizer(100), Origin(1, 0, 0), None)
+    playback, line = Playback(Failing([unit(0)]), Position.at(TEN)), Line(TEN, 0, Fraction(1))
+    player = Player(playback, {0: stream}, Recorded(clock), clock, Pacing.LIVE, line, TEN, 7, "here")
+    with pytest.raises(TimeoutError, match="the disk"):
+        await player.run()
 
 
 async def test_a_unit_of_another_encoding_than_announced_is_left_out_and_said(caplog: pytest.LogCaptureFixture) -> None:
