@@ -84,7 +84,9 @@ class Connection:
     async def _end(self, *tasks: asyncio.Task[None]) -> None:
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        for result in await asyncio.gather(*tasks, return_exceptions=True):
+            if isinstance(result, Exception):  # cancelled they are in any case
+                log.error("%s: the connection is given up", self._stream.peer, exc_info=result)
         await self._methods.close_sessions()
         await self._stream.close(CLOSE_S)
         log.debug("%s: closed", self._stream.peer)

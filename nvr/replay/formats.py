@@ -15,6 +15,7 @@ from itertools import pairwise
 from typing import Final
 
 from nvr.media.unit import CodecConfiguration
+from nvr.model.errors import LimitReached
 from nvr.model.timeline import GapReason, Run, Timeline
 from nvr.model.tokens import TrackKey
 from nvr.replay.reader import FootageStore
@@ -94,7 +95,13 @@ class SoundFormats:
                 return
             self._looking.discard(key)
 
-        readers.run(key.recording, lambda: self.look(key, timeline, footage)).add_done_callback(looked)
+        try:
+            looking = readers.run(key.recording, lambda: self.look(key, timeline, footage))
+        except LimitReached as e:
+            self._looking.discard(key)  # the next DESCRIBE looks on
+            log.warning("not all formats of the sound in %s are known: %s", key, e)
+            return
+        looking.add_done_callback(looked)
 
     def close(self) -> None:
         """Nothing more is looked at."""

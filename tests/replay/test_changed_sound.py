@@ -15,7 +15,7 @@ from nvr.media.codecs.g711 import PcmuConfiguration
 from nvr.media.codecs.l16 import L16Configuration
 from nvr.media.sdp import SessionDescription
 from nvr.media.unit import CodecConfiguration
-from nvr.model.errors import FormatError
+from nvr.model.errors import FormatError, LimitReached
 from nvr.model.time import NS
 from nvr.model.timeline import GapReason
 from nvr.model.tokens import AUDIO001, VIDEO001, TrackKey
@@ -23,11 +23,12 @@ from nvr.replay.description import describe, payload_types
 from nvr.replay.formats import LOOKS, SoundFormats
 from nvr.replay.mounts import Presentation, PresentedStream
 from nvr.replay.player import Line, Pacing, Playback, Player
+from nvr.replay.readers import Readers
 from nvr.replay.sender import Buffer, Origin, RtpStream
 from nvr.replay.unit import Position, Unit
 from tests.replay.conftest import PATH, TEN, TOKEN, Serve, worked_example
 from tests.replay.test_player import Listed, Recorded
-from tests.support.replay_store import HandTurnedClock, MemoryTrack, PlainMetadata, PlainVideo
+from tests.support.replay_store import HandTurnedClock, MemoryStore, MemoryTrack, PlainMetadata, PlainVideo
 from tests.support.rtsp_client import Packet, RtspClient, until
 
 SLOW, FAST, STEREO = L16Configuration(8000), L16Configuration(48_000), L16Configuration(8000, 2)
@@ -259,6 +260,26 @@ class TestLooking:
         del track.runs[:-1]
         assert formats.look(KEY, track.timeline, track, 0)
         assert formats.found(KEY, track.timeline) == (SLOW,)
+
+    async def test_a_lane_that_is_full_is_asked_again_by_the_next_description(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        class Full(Readers):
+            full = True
+
+            def run(self, *args: Any, **options: Any) -> asyncio.Future[Any]:
+                if self.full:
+                    raise LimitReached("reads", 1)
+                return super().run(*args, **options)
+
+        formats, readers, store = SoundFormats(), Full(1), MemoryStore({KEY: self.many(3 * LOOKS)})
+        formats.look_on(KEY, store, readers)
+        assert "not all formats" in caplog.text
+        readers.full = False
+        formats.look_on(KEY, store, readers)
+        await until(lambda: len(formats.found(KEY, store.timeline(KEY))) == 2)
+        formats.close()
+        readers.close()
 
     async def test_a_server_that_stops_looks_no_further(self, serve: Serve) -> None:
         served = await serve({AUDIO001: self.many(3 * LOOKS)}, payload=None)

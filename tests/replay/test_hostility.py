@@ -10,6 +10,7 @@ import pytest
 from nvr.model.time import NS
 from nvr.model.tokens import VIDEO001, RecordingToken
 from nvr.replay.connection import Connection
+from nvr.replay.methods import Methods
 from nvr.replay.server import RtspSettings
 from tests.replay.conftest import PATH, TEN, Serve, big_track, worked_example
 from tests.support.replay_store import ManualClock, MemoryTrack
@@ -196,6 +197,20 @@ class TestHostility:
         assert (await client.request("DESCRIBE", PATH)).status == 500
         assert "DESCRIBE fails" in caplog.text
         assert (await client.request("OPTIONS", "*")).status == 200
+
+    async def test_a_fault_in_the_watch_over_silence_ends_the_connection_and_is_told(
+        self, serve: Serve, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fails(*_: object) -> int:
+            raise ArithmeticError("time has run out")
+
+        served = await serve({VIDEO001: worked_example()})
+        monkeypatch.setattr(Methods, "remaining_ns", fails)
+        client = await served.client()
+        client.send(b"OPTIONS * RTSP/1.0\r\n")
+        assert await client.at_end()
+        assert "the connection is given up" in caplog.text
+        assert "time has run out" in caplog.text
 
 
 class TestBackPressure:
