@@ -57,6 +57,7 @@ from nvr.observation import (
 )
 from nvr.operations import ControlSocket, Operations
 from nvr.replay.authentication import DigestAuthenticator
+from nvr.replay.live import LiveBudget
 from nvr.replay.mounts import Mounts, RecordingMounts
 from nvr.replay.relay import RelayMounts
 from nvr.replay.server import RtspServer
@@ -308,7 +309,8 @@ class Daemon:
         self, parts: Parts, recorder: Recorder, lockout: Lockout, tls: ssl.SSLContext | None, memory: DeviceMemory
     ) -> Player:
         settings = self._settings
-        relays = RelayMounts(_receiver_finder(recorder.receivers), recorder.ingest)
+        budget = LiveBudget(settings.rtsp.live_buffer_bytes)
+        relays = RelayMounts(_receiver_finder(recorder.receivers), recorder.ingest, budget=budget)
         stores = recorder.stores
         mounts = Mounts(RecordingMounts(_recording_finder(recorder.control), stores.storage), receivers=relays)
         replay = ReplayConfiguration(memory, settings.rtsp.session_timeout_ns)

@@ -268,6 +268,8 @@ class RtspObservation:
         )
         yield _single("nvr_rtsp_udp_streams", "Streams sent by UDP now.", "gauge", self._server.udp_streams)
         yield _single("nvr_live_viewers", "Who watches receivers live now.", "gauge", self._relays.viewers)
+        queued = self._relays.budget.queued_bytes
+        yield _single("nvr_live_queued_bytes", "What waits for viewers of receivers to take it.", "gauge", queued)
         yield _single(
             "nvr_live_dropped_units_total",
             "Access units that viewers of receivers have missed because they were too slow.",

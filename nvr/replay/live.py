@@ -1,7 +1,8 @@
 """Live mounts: a source's access units to any number of viewers, as they come.
 
 A viewer that is too slow loses whole groups of pictures: when its queue is full everything up to the next clean point
-is dropped and counted. No viewer slows the source or another viewer.
+is dropped and counted. When the queues of all viewers together are full, the viewer who has most waiting loses that.
+No viewer slows the source or another viewer.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ log = logging.getLogger(__name__)
 
 HANDED_BYTES: Final = 64 * 1024
 """What a player takes at once: the rest counts for the limit of the queue until it is taken."""
+
+BUDGET_BYTES: Final = 64 << 20
+"""What waits for all viewers of a server together."""
 
 LiveSink: TypeAlias = Callable[[str, Sample, CodecConfiguration], None]
 """Takes the name of a stream and an access unit of it. Never blocks, never raises."""
@@ -60,10 +64,35 @@ def check_live(request: PlayRequest) -> None:
         raise RequestRefused(456, "a live stream is sent with all its frames")
 
 
-class LiveMount:
-    """A live source as a mount. `queue_bytes` bounds what one viewer may have waiting."""
+class LiveBudget:
+    """What the viewers of several mounts may have waiting together. A unit that waits for two counts twice."""
 
-    def __init__(self, source: LiveSource, queue_bytes: int = 8 << 20) -> None:
+    def __init__(self, limit_bytes: int = BUDGET_BYTES) -> None:
+        self.queued_bytes = 0
+        self._limit = limit_bytes
+        self._viewers: set[LiveViewer] = set()
+
+    def enter(self, viewer: LiveViewer) -> None:
+        self._viewers.add(viewer)
+
+    def leave(self, viewer: LiveViewer) -> None:
+        self._viewers.discard(viewer)
+
+    def make_room(self, size: int, viewer: LiveViewer) -> bool:
+        """Have those who have most waiting give it up, until `size` bytes fit. False: `viewer` itself has most."""
+        while self.queued_bytes and self.queued_bytes + size > self._limit:
+            slowest = max(self._viewers, key=lambda v: v.queued_bytes)
+            if slowest is viewer:
+                return False
+            slowest.give_up()
+        return True
+
+
+class LiveMount:
+    """A live source as a mount. `queue_bytes` bounds what one viewer may have waiting, `budget` what all may."""
+
+    def __init__(self, source: LiveSource, queue_bytes: int = 8 << 20, budget: LiveBudget | None = None) -> None:
+        self.budget = LiveBudget() if budget is None else budget
         self.dropped = 0
         """Access units that slow viewers have missed, all viewers together."""
         self._source = source
@@ -76,9 +105,11 @@ class LiveMount:
 
     def enter(self, viewer: LiveViewer) -> None:
         self._watching.add(viewer)
+        self.budget.enter(viewer)
 
     def leave(self, viewer: LiveViewer) -> None:
         self._watching.discard(viewer)
+        self.budget.leave(viewer)
 
     def interrupted(self) -> None:
         """What comes from now on does not continue what came before: the source was away."""
@@ -133,10 +164,11 @@ class LiveViewer:
     ) -> None:
         """`jump`: something was sent before, which the first units do not continue (flag D)."""
         self.dropped = 0
+        self.queued_bytes = 0
         self._mount = mount
+        self._budget = mount.budget
         self._limit = queue_bytes
         self._queue: deque[Unit] = deque()
-        self._queued = 0
         self._ready = asyncio.Event()
         self._waiting_for_clean = {i for i, c in described.items() if c.track_type is TrackType.VIDEO}
         self._video = frozenset(self._waiting_for_clean)
@@ -150,16 +182,15 @@ class LiveViewer:
         mount.enter(self)
 
     async def units(self) -> Sequence[Unit]:
-        await self._ready.wait()
-        self._ready.clear()
+        while not self._queue:  # it may have been given up before it was taken
+            self._ready.clear()
+            await self._ready.wait()
         units, size = [], 0
         while self._queue and size < HANDED_BYTES:
             unit = self._queue.popleft()
             units.append(unit)
             size += len(unit.data)
-        self._queued -= size
-        if self._queue:
-            self._ready.set()
+        self._count(-size)
         return units
 
     @property
@@ -176,7 +207,18 @@ class LiveViewer:
         if self._unsubscribe is not None:
             self._unsubscribe()
             self._unsubscribe = None
+            self._queue.clear()
+            self._count(-self.queued_bytes)
             self._mount.leave(self)
+
+    def give_up(self) -> None:
+        """Lose what is waiting, and all up to the next clean point: there is no room for it any more."""
+        self._tell()
+        self._drop(len(self._queue))
+        self._behind_gap.update(unit.stream for unit in self._queue)
+        self._waiting_for_clean.update(self._video)
+        self._queue.clear()
+        self._count(-self.queued_bytes)
 
     def interrupted(self) -> None:
         """The next unit of each stream does not continue the last; pictures begin anew with a clean point."""
@@ -193,7 +235,9 @@ class LiveViewer:
                     self._drop(1)
                 return
             self._waiting_for_clean.discard(stream)
-        if self._queued + len(unit.data) > self._limit and self._queue:
+        size = len(unit.data)
+        full = self.queued_bytes + size > self._limit and self._queue
+        if full or not self._budget.make_room(size, self):
             self._overflow(stream)
             return
         at_ns, gap = unit.utc_ns, stream in self._behind_gap
@@ -202,16 +246,23 @@ class LiveViewer:
         self._queue.append(
             Unit(stream, at_ns, at_ns, at_ns, unit.data, configuration, unit.clean_point, discontinuity=gap)
         )
-        self._queued += len(unit.data)
+        self._count(size)
         self._ready.set()
 
     def _overflow(self, stream: int) -> None:
-        if not self.dropped:
-            log.warning("a live viewer is too slow: units up to the next clean point are dropped")
+        self._tell()
         self._drop(1)
         self._behind_gap.add(stream)
         if stream in self._video:
             self._waiting_for_clean.add(stream)
+
+    def _tell(self) -> None:
+        if not self.dropped:
+            log.warning("a live viewer is too slow: units up to the next clean point are dropped")
+
+    def _count(self, size: int) -> None:
+        self.queued_bytes += size
+        self._budget.queued_bytes += size
 
     def _drop(self, units: int) -> None:
         self.dropped += units

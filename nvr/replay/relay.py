@@ -16,7 +16,7 @@ from nvr.media.unit import CodecConfiguration, Sample
 from nvr.model.receiver import Receiver, ReceiverMode
 from nvr.model.recording import TrackType
 from nvr.model.tokens import ReceiverToken
-from nvr.replay.live import LiveMount, LiveSink, LiveStream, check_live
+from nvr.replay.live import LiveBudget, LiveMount, LiveSink, LiveStream, check_live
 from nvr.replay.mounts import PlayRequest, Presentation
 from nvr.replay.player import Pacing, Playback
 from nvr.replay.status import RequestRefused
@@ -57,9 +57,14 @@ class Relay:
     """One receiver that is watched: a LiveSource for its mount, and what ingest tells its news to."""
 
     def __init__(
-        self, token: ReceiverToken, on_idle: Callable[[], None], linger_s: float, retry: Callable[[], bool]
+        self,
+        token: ReceiverToken,
+        on_idle: Callable[[], None],
+        linger_s: float,
+        retry: Callable[[], bool],
+        budget: LiveBudget,
     ) -> None:
-        self.mount = LiveMount(self)
+        self.mount = LiveMount(self, budget=budget)
         self._retry = retry
         self._failures = 0
         self._token = token
@@ -184,7 +189,10 @@ class RelayMounts:
         *,
         connect_s: float = CONNECT_S,
         linger_s: float = LINGER_S,
+        budget: LiveBudget | None = None,
     ) -> None:
+        """`budget`: what waits for all viewers of all receivers together."""
+        self.budget = LiveBudget() if budget is None else budget
         self.connect_s = connect_s
         self._find = find
         self._receivers = receivers
@@ -217,7 +225,8 @@ class RelayMounts:
         if configuration.mode is ReceiverMode.NEVER_CONNECT or not configuration.media_uri:
             why = "is in mode NeverConnect" if configuration.media_uri else "has no MediaUri yet"
             raise RequestRefused(503, f"receiver {token} {why}")
-        relay = Relay(token, lambda: self._let_go(token), self._linger_s, lambda: self._receivers.retry(token))
+        retry, idle = lambda: self._receivers.retry(token), lambda: self._let_go(token)
+        relay = Relay(token, idle, self._linger_s, retry, self.budget)
         unwatch = self._receivers.watch(token, relay)
         self._relays[token] = relay, unwatch
         relay.rest()

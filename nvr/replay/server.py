@@ -20,6 +20,7 @@ from nvr.replay.clock import Clock, SystemClock
 from nvr.replay.connection import CLOSE_S, Connection
 from nvr.replay.front import Front
 from nvr.replay.http_head import Opening, refusal
+from nvr.replay.live import BUDGET_BYTES
 from nvr.replay.methods import Surroundings
 from nvr.replay.mounts import Mounts
 from nvr.replay.sender import Origin, PacketizerFactory
@@ -49,6 +50,8 @@ class RtspSettings:
     """RTSP sessions per connection."""
     write_buffer_bytes: int = 256 * 1024
     """What waits in memory for one client to take it."""
+    live_buffer_bytes: int = BUDGET_BYTES
+    """What waits in memory for all viewers of live streams together; the slowest loses first."""
     maximum_payload: int = 1400
     """Bytes of payload of an RTP packet. Beyond some 1400 the network cuts datagrams into pieces."""
     maximum_udp_streams: int = 256
@@ -68,6 +71,8 @@ class RtspSettings:
             raise ValueError("maximum_payload must lie between 256 and 65000 bytes")
         if self.write_buffer_bytes < 64 * 1024:
             raise ValueError("write_buffer must be at least 64KiB")
+        if self.live_buffer_bytes < 1 << 20:
+            raise ValueError("live_buffer must be at least 1MiB")
         if self.maximum_udp_streams < 0 or self.udp_rate_bytes < 100_000:
             raise ValueError("maximum_udp_streams must not be below 0, and udp_rate must be at least 100kB")
         if self.udp_ports and not (len(self.udp_ports) == 2 and 1024 <= self.udp_ports[0] < self.udp_ports[1] < 65536):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import struct
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -10,7 +11,7 @@ import pytest
 
 from nvr.media.unit import Sample
 from nvr.model.time import NS, UtcNs, utc_from_ntp
-from nvr.replay.live import LiveMount, LiveSink, LiveStream
+from nvr.replay.live import LiveBudget, LiveMount, LiveSink, LiveStream
 from nvr.replay.mounts import Mounts, PlayRequest
 from nvr.replay.server import RtspServer
 from tests.support.replay_store import ParameterVideo, PlainAudio, PlainVideo, plain_packetizer
@@ -205,6 +206,35 @@ class TestSlowViewers:
 
     async def test_a_unit_larger_than_the_queue_is_sent_all_the_same(self, source: Source) -> None:
         mount = LiveMount(source, queue_bytes=10)
+        playback = await mount.play(await mount.present(), [0], PlayRequest(), jump=False)
+        source.emit("I" + "." * 100)
+        assert len(await playback.source.units()) == 1
+        playback.source.close()
+
+    async def test_when_all_queues_are_full_together_the_slowest_loses_what_waits_for_it(self) -> None:
+        sources, budget = [Source(), Source()], LiveBudget(30)
+        mounts = [LiveMount(source, 1 << 20, budget) for source in sources]
+        slow, quick = [await m.play(await m.present(), [0, 1], PlayRequest(), jump=False) for m in mounts]
+        for name in ("I1......", "P2......", "P3......"):
+            sources[0].emit(name)
+        sources[0].emit("P4......")  # who has most waiting gets no more, were it alone as well
+        assert (mounts[0].dropped, budget.queued_bytes) == (1, 24)
+        sources[1].emit("I1......")  # and gives way to others
+        assert (mounts[0].dropped, mounts[1].dropped, budget.queued_bytes) == (4, 0, 8)
+        waiting = asyncio.ensure_future(slow.source.units())
+        await asyncio.sleep(0)  # it finds nothing, though there was something
+        for name in ("P5......", "I6......"):
+            sources[0].emit(name)
+        assert [(u.data[:2], u.discontinuity) for u in await waiting] == [(b"I6", True)]
+        assert [u.data[:2] for u in await quick.source.units()] == [b"I1"]
+        assert (mounts[0].dropped, budget.queued_bytes) == (5, 0)
+        sources[0].emit("P7......")
+        slow.source.close()
+        assert budget.queued_bytes == 0
+        quick.source.close()
+
+    async def test_a_unit_larger_than_the_budget_is_sent_where_nothing_else_waits(self, source: Source) -> None:
+        mount = LiveMount(source, budget=LiveBudget(10))
         playback = await mount.play(await mount.present(), [0], PlayRequest(), jump=False)
         source.emit("I" + "." * 100)
         assert len(await playback.source.units()) == 1

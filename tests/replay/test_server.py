@@ -145,7 +145,14 @@ async def test_a_port_in_use_is_the_operators_to_mend(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"session_timeout_ns": 1}, {"maximum_connections": 0}, {"maximum_payload": 10}, {"write_buffer_bytes": 1}]
+    "wrong",
+    [
+        {"session_timeout_ns": 1},
+        {"maximum_connections": 0},
+        {"maximum_payload": 10},
+        {"write_buffer_bytes": 1},
+        {"live_buffer_bytes": 1},
+    ],
 )
 def test_settings_that_make_no_sense_are_refused(wrong: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="must"):
