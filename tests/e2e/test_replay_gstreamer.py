@@ -83,17 +83,16 @@ async def test_an_onvif_client_shows_each_picture_in_both_directions(stocked: St
     await shown(stocked, way, "no", seeks)
 
 
-async def test_an_onvif_client_is_shown_each_picture_at_its_pace(stocked: Stocked) -> None:
-    """With rate control, at once. By UDP the jitter buffer of GStreamer 1.22 takes the falling times of a group for
-    a fault, and now and then shows nothing more of a forward replay on a busy machine: FFmpeg is tried there."""
-    began = asyncio.get_running_loop().time()
+async def test_an_onvif_client_with_rate_control_is_shown_each_picture_in_reverse(stocked: Stocked) -> None:
+    """Two at once. That pictures come at their pace is shown elsewhere, by a clock that is turned by hand. By UDP the
+    jitter buffer of GStreamer 1.22 takes the falling times of a group for a fault, and now and then shows nothing more
+    of a forward replay on a busy machine: by UDP, rate control is tried without ONVIF mode only."""
     reverse = ("-1.0", str(START + 23_600_000_000), str(START), "all", "30"), [*range(36, 29, -1)]
     key: Seek = ("-1.0", str(END + NS), str(START), "key", "40"), [50, 40]
     await asyncio.gather(
         shown(stocked, "tcp", "yes", [reverse]),
         shown(stocked, "rtsps", "yes", [key]),
     )
-    assert asyncio.get_running_loop().time() - began > 1
 
 
 @pytest.mark.skipif(GST is None, reason="gst-launch-1.0 (gstreamer1.0-tools) is not installed")

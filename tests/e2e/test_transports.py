@@ -28,6 +28,15 @@ pytestmark = pytest.mark.timeout(120)
 CONFIG = '[listen]\nhttps = "127.0.0.1:0"\nrtsps = "127.0.0.1:0"\n[storage]\nfsync = "none"\n'
 CLIENTS = Path(__file__).parent / "clients"
 CURL, NODE = shutil.which("curl"), shutil.which("node")
+WEBSOCKET = [str(NODE), "--experimental-websocket"]
+
+
+def missing() -> list[str]:
+    """The clients that are not there to be tried."""
+    found = [] if CURL is not None else ["curl"]
+    if NODE is None or subprocess.run([*WEBSOCKET, "-e", ""], capture_output=True).returncode:
+        found.append("node with a WebSocket client")
+    return found
 
 
 class Recorded:
@@ -55,12 +64,15 @@ def test_every_transport_carries_a_recording_to_stock_clients(tmp_path: Path) ->
         flow.until_job_is(job, "Active")
         flow.until_recorded(recording, 1)
         found = Recorded(daemon, flow, recording, receiver)
+        absent = missing()
         check_ffmpeg(found)
         check_curl(found)
-        check_websocket(found)
+        check_websocket(found, absent)
         assert PASSWORD not in daemon.log
         assert "Traceback" not in daemon.log
         assert daemon.stop() == 0
+    if absent:
+        pytest.skip(f"all the rest was tried, but these clients are not installed: {', '.join(absent)}")
 
 
 def check_ffmpeg(found: Recorded) -> None:
@@ -124,7 +136,7 @@ def check_curl(found: Recorded) -> None:
             down.stdout.close()
 
 
-def check_websocket(found: Recorded) -> None:
+def check_websocket(found: Recorded, absent: list[str]) -> None:
     """As a browser opens it, by the path that the capability names."""
     told = str(found.flow.replay.GetServiceCapabilities().RTSPWebSocketUri)
     assert re.fullmatch(r"ws:/[^/].*", told)
@@ -134,17 +146,15 @@ def check_websocket(found: Recorded) -> None:
         head += "Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
         connection.sendall(f"{head}Sec-WebSocket-Protocol: rtsp.onvif.org\r\n\r\n".encode())
         assert connection.recv(4096).startswith(b"HTTP/1.1 101 ")
-    play_with_node(found, told)
+    if not any(client.startswith("node") for client in absent):
+        play_with_node(found, told)
 
 
 def play_with_node(found: Recorded, told: str) -> None:
-    if NODE is None or subprocess.run([NODE, "--experimental-websocket", "-e", ""], capture_output=True).returncode:
-        return
     where = found.daemon.http.replace("http:", "ws:") + told.removeprefix("ws:")
     ran = subprocess.run(
         [
-            NODE,
-            "--experimental-websocket",
+            *WEBSOCKET,
             str(CLIENTS / "websocket.mjs"),
             where,
             f"rtsp://recorder/replay/{found.recording}",
