@@ -29,8 +29,10 @@ $(READY): requirements-test.lock pyproject.toml
 demo: $(READY)
 	$(BIN)/nvr demo $(ARGS)
 
+# Tests of whole daemons wait more than they compute: one worker more than there are cores.
+WORKERS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
 test: $(READY)
-	$(BIN)/python -m pytest -q -n auto $(ARGS)
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal $(ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff format --check
@@ -45,7 +47,7 @@ conformance: $(READY)
 	$(BIN)/python -m tests.conformance.access
 
 fuzz: $(READY)
-	NVR_TEST_EXAMPLES=random $(BIN)/python -m pytest -q -n auto -m hypothesis $(ARGS)
+	NVR_TEST_EXAMPLES=random $(BIN)/python -m pytest -q -n $(WORKERS) -m hypothesis $(ARGS)
 	$(BIN)/python -m tests.replay.fuzz 60
 
 TIMES ?= 20
