@@ -9,8 +9,10 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable
-from contextlib import suppress
+from concurrent.futures import Future
 from typing import TypeVar
+
+from nvr.storage.bounded import for_loop
 
 log = logging.getLogger(__name__)
 
@@ -48,26 +50,24 @@ class OwnThread:
     async def do(self, work: Callable[[], T]) -> T:
         """Raises what the work raises. Who is cancelled leaves the work running, until `stop`."""
         assert self._work is None or self._work.done()
-        loop = asyncio.get_running_loop()
         stopping = self._stopping = threading.Event()
-        future: asyncio.Future[T] = loop.create_future()
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
 
-        def settle(outcome: T | None, error: BaseException | None) -> None:
-            if not future.done():
-                future.set_result(outcome) if error is None else future.set_exception(error)  # type: ignore[arg-type]
+        def settle(answer: Future[T]) -> None:
+            if future.done():
+                return
+            error = answer.exception()
+            if error is None:
+                future.set_result(answer.result())
+            else:
+                future.set_exception(error)
 
-        def run() -> None:
-            outcome, error = None, None
+        def told_to_stop() -> T:
             self._own.stopping = stopping
-            try:
-                outcome = work()
-            except BaseException as e:
-                error = e
-            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-                loop.call_soon_threadsafe(settle, outcome, error)
+            return work()
 
         self._work = future  # type: ignore[assignment]
-        threading.Thread(target=run, name=self._name, daemon=True).start()
+        for_loop(self._name, told_to_stop, settle)
         return await asyncio.shield(future)
 
     async def stop(self, deadline_s: float) -> bool:

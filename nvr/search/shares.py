@@ -13,15 +13,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 import time
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, suppress
+from concurrent.futures import Future
+from contextlib import asynccontextmanager
 from typing import Any, Generic, TypeVar
 
 from nvr.model.errors import StorageError
 from nvr.search.in_hand import InHand
+from nvr.storage.bounded import for_loop
 from nvr.storage.volume import VolumeHangs
 
 log = logging.getLogger(__name__)
@@ -116,28 +117,17 @@ class _Work(Generic[T]):
         self._shares = shares
         self._user = user
         self._footage = footage
-        self._work = work
         self._sign = sign
         self._seen = sign()
         self._has_place = True
         self.given_up = False
         self.thread_ended: asyncio.Future[None] = self._loop.create_future()
-        threading.Thread(target=self._run, name="search", daemon=True).start()
+        for_loop("search", work, self._ended)
         self._late = self._loop.call_later(LATE_S, self._leave_place)
         self._patience = self._loop.call_later(GIVE_UP_S, self._look)
 
-    def _run(self) -> None:
-        """On the thread."""
-        outcome, error = None, None
-        try:
-            outcome = self._work()
-        except BaseException as e:
-            error = e
-        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            self._loop.call_soon_threadsafe(self._ended, outcome, error)
-
-    def _ended(self, outcome: Any, error: BaseException | None) -> None:
-        shares = self._shares
+    def _ended(self, answer: Future[T]) -> None:
+        shares, error = self._shares, answer.exception()
         shares.at_work.discard(self)
         self.thread_ended.set_result(None)
         if self.given_up:
@@ -149,7 +139,7 @@ class _Work(Generic[T]):
         if self.outcome.done():
             return  # who waited for it has been cancelled
         if error is None:
-            self.outcome.set_result(outcome)
+            self.outcome.set_result(answer.result())
         else:
             self.outcome.set_exception(error)
 

@@ -5,10 +5,12 @@ Their threads are daemons: the end of the process waits for those of a pool, als
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, wait
+from contextlib import suppress
 from typing import TypeVar
 
 from nvr.model.errors import DatabaseUnavailable
@@ -20,7 +22,10 @@ T = TypeVar("T")
 
 
 def beside(name: str, work: Callable[[], T]) -> Future[T]:
-    """Begins `work` on a thread of its own. Who waits for it may cease to: it ends when it can."""
+    """Begins `work` on a thread of its own. Who waits for it may cease to: it ends when it can.
+
+    Raises RuntimeError where no thread can be started.
+    """
     answer: Future[T] = Future()
     answer.set_running_or_notify_cancel()
 
@@ -34,6 +39,17 @@ def beside(name: str, work: Callable[[], T]) -> Future[T]:
 
     threading.Thread(target=run, name=name, daemon=True).start()
     return answer
+
+
+def for_loop(name: str, work: Callable[[], T], done: Callable[[Future[T]], object]) -> None:
+    """As `beside`; `done` is called with the answer on the event loop that runs here, where it runs still by then."""
+    loop = asyncio.get_running_loop()
+
+    def tell(answer: Future[T]) -> None:
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(done, answer)
+
+    beside(name, work).add_done_callback(tell)
 
 
 class BoundedCalls:
