@@ -8,7 +8,7 @@ the live edge the newest unit is therefore held back until its successor is on t
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final, Protocol
 
 from nvr.media.bmff.fragment import Place
@@ -34,6 +34,8 @@ class Cursor(Protocol):
     """From which place on the head covers time: the end of a gap where it begins a section."""
     done: bool
     """Nothing more will ever come."""
+    unfinished: bool
+    """`advance` stopped because it had read enough: called again, it goes on."""
     in_gap: bool
     """The unit delivered last ended its section, or none has been delivered."""
     section_end_ns: int | None
@@ -43,6 +45,10 @@ class Cursor(Protocol):
     shift_ns: int
     """How much later than its time this track is placed, because runs overlap."""
 
+    @property
+    def coming(self) -> Unit | None:
+        """The next unit, its flags not decided where `advance` is unfinished."""
+
     def advance(self, timeline: Timeline) -> None:
         """Fill `head` if the footage known now allows it. Blocking. `timeline` says which runs have ended."""
 
@@ -51,7 +57,8 @@ class Cursor(Protocol):
 
 
 class ForwardCursor:
-    """See `Cursor`. `from_ns` is where reading begins; `first` the beginning of a video track, where it is known.
+    """See `Cursor`. `from_ns` is where reading begins; `first` the beginning of a video track, where it is known;
+    `spent` tells that enough has been read for now.
 
     Only video waits for a clean point at the start of a section; every unit of audio and metadata stands alone.
     """
@@ -65,10 +72,12 @@ class ForwardCursor:
         from_ns: UtcNs,
         first: Beginning | None,
         unreadable: Unreadable,
+        spent: Callable[[], bool],
     ) -> None:
         self.head: Unit | None = None
         self.head_from_ns = 0
         self.done = False
+        self.unfinished = False
         self.in_gap = True
         self.section_end_ns: int | None = None
         self.known_until_ns: int = from_ns
@@ -76,6 +85,7 @@ class ForwardCursor:
         self._stream = stream
         self._footage = footage
         self._course = Course(footage, unreadable)
+        self._spent = spent
         self._video = kind is TrackType.VIDEO
         self._steady = kind is not TrackType.METADATA
         self._selection = selection
@@ -108,6 +118,10 @@ class ForwardCursor:
         self._beyond = False
         """A unit at or after the end of the range was seen: its section goes on there."""
 
+    @property
+    def coming(self) -> Unit | None:
+        return self.head or (self._pending if self.unfinished else None)
+
     def take(self) -> Unit:
         unit = self.head
         assert unit is not None
@@ -118,11 +132,15 @@ class ForwardCursor:
         return unit
 
     def advance(self, timeline: Timeline) -> None:
+        self.unfinished = False
         while self.head is None and not self.done:
             if self._samples:
                 self._consider(*self._samples.popleft())
                 if not self._samples:
                     self._fragment = None
+            elif self._spent():
+                self.unfinished = True
+                return
             elif self._run is None:
                 if not self._begin(timeline):
                     return

@@ -48,25 +48,33 @@ class Group:
 class Groups:
     """The groups of one track from `start_ns` backwards: the first is the one that holds it, or the last before it.
 
-    `alone`: no unit needs another. Then `start_ns` is the latest time that a unit may have.
+    `alone`: no unit needs another. Then `start_ns` is the latest time that a unit may have. `spent` tells that enough
+    has been read for now.
     """
 
-    def __init__(self, footage: Footage, course_: Course, timeline: Timeline, start_ns: UtcNs, alone: bool) -> None:
+    def __init__(
+        self,
+        footage: Footage,
+        course_: Course,
+        timeline: Timeline,
+        start_ns: UtcNs,
+        spent: Callable[[], bool],
+        *,
+        alone: bool,
+    ) -> None:
         self._footage = footage
         self._course = course_
         self._timeline = timeline
         self._start_ns = start_ns
+        self._spent = spent
         self._alone = alone
         self._section = 0
         self._below_ns: UtcNs | None = None
         """Where the run begins that was walked last: the next one down belongs to the same section if it touches."""
 
-    def __iter__(self) -> Iterator[Group]:
-        """Each with the fragments not wanted left unread where `wanted` says so."""
-        return self.walk(lambda ref: True)
-
-    def walk(self, wanted: Callable[[FragmentRef], bool]) -> Iterator[Group]:
-        """As iteration. A fragment that is not wanted is not read: it has no group worth sending."""
+    def walk(self, wanted: Callable[[FragmentRef], bool]) -> Iterator[Group | None]:
+        """A fragment that is not wanted is not read: it has no group worth sending. None where enough has been read for
+        now: the next step goes on."""
         run = course.last_run_before(self._timeline, self._start_ns)
         while run is not None:
             if self._below_ns is not None and run.end_ns < self._below_ns:
@@ -75,13 +83,15 @@ class Groups:
             self._below_ns = run.start_ns
             run = course.previous_run(self._timeline, run)
 
-    def _run(self, run: Run, wanted: Callable[[FragmentRef], bool]) -> Iterator[Group]:
+    def _run(self, run: Run, wanted: Callable[[FragmentRef], bool]) -> Iterator[Group | None]:
         until_ns, cut, sent = self._boundary(run)
         held: list[Part] = []
         refreshing = False
         stepped = self._below_ns is None
         above: FragmentRef | None = None
         for ref in self._footage.fragments_before(until_ns, run_id=run.run_id):
+            if self._spent():
+                yield None
             if above is not None and not self._alone and ref.end_ns < above.start_ns:
                 held = []  # a file between cannot be read
                 self._section += 1

@@ -33,8 +33,8 @@ stays silent for longer (metadata without events) holds nobody up; should it spe
 
 
 BATCH_READS: Final = 16
-"""Reads for one batch, of fragments and of tables of files: about 5 ms. Who jumps elsewhere waits for the batch that is
-under way."""
+"""Reads for one batch, of fragments and of tables of files, also where none of them holds what is wanted: about 5 ms.
+Who jumps elsewhere, and everybody else in the lane of the recording, waits for the batch that is under way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +53,9 @@ class PlanTrack:
 class Plan:
     """Replay of several tracks, multiplexed in recorded order; in reverse in the order of their groups of pictures.
 
-    `next_units` returns what can be sent now; an empty list means that nothing more is known: `done` tells whether that
-    is final or whether more may be recorded. Blocking; one caller at a time, on any thread.
+    `next_units` returns what can be sent now. An empty list means that nothing more is known: `more` tells that it is
+    to be asked again, because it has read enough for one batch; `done` whether it is final or more may be recorded.
+    Blocking; one caller at a time, on any thread.
     """
 
     def __init__(self, tracks: Sequence[PlanTrack], timelines: Sequence[Timeline], selection: Selection) -> None:
@@ -62,6 +63,8 @@ class Plan:
         """Fragments left out because they could not be read."""
         self.at_end = False
         """The last `next_units` found nothing, and nothing is being recorded that might come."""
+        self.more = False
+        """The last `next_units` found nothing within its reads, and has not looked at everything."""
         self._skipped_ns = 0
         self._reads = 0
         tracks = [
@@ -75,8 +78,8 @@ class Plan:
             [t for t, _ in played], [timeline for _, timeline in played], selection
         )
         for cursor, (_, timeline) in zip(self._cursors, played, strict=True):
-            cursor.advance(timeline)
-        heads = [c.head for c in self._cursors if c.head is not None]
+            self._find_first(cursor, timeline)
+        heads = [unit for c in self._cursors if (unit := c.coming) is not None]
         self.empty = not heads
         """Nothing can be sent with the footage known at the start."""
         first = min(heads, key=_order) if heads else None
@@ -106,6 +109,7 @@ class Plan:
                 selection.start_ns if track.video else common,
                 firsts.get(i),
                 self._note_unreadable,
+                self._spent,
             )
             for i, track in enumerate(tracks)
         ]
@@ -116,17 +120,32 @@ class Plan:
         def opened(i: int, start_ns: UtcNs) -> ReverseCursor:
             track = tracks[i]
             cursor = ReverseCursor(
-                track.stream, track.footage, track.video, selection, start_ns, timelines[i], self._note_unreadable
+                track.stream,
+                track.footage,
+                track.video,
+                selection,
+                start_ns,
+                timelines[i],
+                self._note_unreadable,
+                self._spent,
             )
-            cursor.advance(timelines[i])
+            self._find_first(cursor, timelines[i])
             return cursor
 
         cursors = {i: opened(i, selection.start_ns) for i, track in enumerate(tracks) if track.video}
         # The others cover the span of the first pictures: the whole group that holds the start, or lies before it.
-        reached = [c.head.reach_ns for c in cursors.values() if c.head is not None]
+        reached = [unit.reach_ns for c in cursors.values() if (unit := c.coming) is not None]
         common = max(reached) - 1 if reached else selection.start_ns
         cursors |= {i: opened(i, common) for i, track in enumerate(tracks) if not track.video}
         return [cursors[i] for i in range(len(tracks))]
+
+    def _find_first(self, cursor: Cursor, timeline: Timeline) -> None:
+        """What begins the replay is known before it is answered, however far it is to be looked for."""
+        while cursor.head is None and not cursor.done:
+            self._reads = 0
+            cursor.advance(timeline)
+            if cursor.coming is not None or not cursor.unfinished:
+                return
 
     @property
     def done(self) -> bool:
@@ -134,8 +153,8 @@ class Plan:
         return all(c.done and c.head is None for c in self._cursors)
 
     def next_units(self, timelines: Sequence[Timeline], maximum_bytes: int) -> list[Unit]:
-        """Units in the order of sending, at least one if one can be sent; about `maximum_bytes` at most,
-        and what `BATCH_READS` reads give.
+        """Units in the order of sending, at least one if one can be sent and is found within `BATCH_READS` reads; about
+        `maximum_bytes` at most.
 
         `timelines` are those of all tracks, taken just before.
         """
@@ -145,10 +164,14 @@ class Plan:
         units: list[Unit] = []
         size = 0
         self._reads = 0
-        while size < maximum_bytes and (self._reads < BATCH_READS or not units):
+        unfinished = False
+        while size < maximum_bytes and (not self._spent() or not units):
             for cursor, timeline in zip(self._cursors, played, strict=True):
                 if cursor.head is None:
                     cursor.advance(timeline)
+            unfinished = any(c.unfinished for c in self._cursors)
+            if unfinished:
+                break  # what it has not looked at may come before what the others have found
             found = self._next_cursor(recording, newest)
             if found is None:
                 break
@@ -161,7 +184,8 @@ class Plan:
             unit.shown_ns -= self._skipped_ns
             units.append(unit)
             size += len(unit.data)
-        self.at_end = not units and (self.done or not any(recording))
+        self.more = unfinished and not units
+        self.at_end = not units and not unfinished and (self.done or not any(recording))
         return units
 
     def _next_cursor(self, recording: Sequence[bool], newest: UtcNs | None) -> Cursor | None:
@@ -188,6 +212,9 @@ class Plan:
 
     def _count(self) -> None:
         self._reads += 1
+
+    def _spent(self) -> bool:
+        return self._reads >= BATCH_READS
 
     def _note_unreadable(self, ref: FragmentRef, error: StorageError) -> None:
         self.unreadable += 1

@@ -157,6 +157,8 @@ class PlanReader:
                 return units
             plan = self._plan
             assert plan is not None
+            if plan.more:
+                continue  # behind the others that wait in this lane
             if plan.done or (self._to_the_end and plan.at_end):
                 return ()
             try:

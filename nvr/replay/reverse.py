@@ -5,7 +5,7 @@ The next group is known before the last unit of one is delivered: only then is i
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from nvr.media.bmff.fragment import Place
 from nvr.media.rtsp.play import FrameSet
@@ -31,10 +31,12 @@ class ReverseCursor:
         start_ns: int,
         timeline: Timeline,
         unreadable: Unreadable,
+        spent: Callable[[], bool],
     ) -> None:
         self.head: Unit | None = None
         self.head_from_ns = 0
         self.done = False
+        self.unfinished = False
         self.in_gap = True
         self.section_end_ns: int | None = None
         self.known_until_ns = 0
@@ -43,7 +45,7 @@ class ReverseCursor:
         self._video = video
         self._selection = selection
         self._course = Course(footage, unreadable)
-        self._groups = Groups(footage, self._course, timeline, start_ns, alone=not video)
+        self._groups = Groups(footage, self._course, timeline, start_ns, spent, alone=not video)
         self._intra_until_ns: int | None = None
         """Intra frames later than this are too near to the one sent last."""
         self._section = -1
@@ -51,6 +53,12 @@ class ReverseCursor:
         self._pending: tuple[Unit, Group, int] | None = None
         self._head_end_ns = 0
         self._units = self._chosen()
+
+    @property
+    def coming(self) -> Unit | None:
+        if self.head is None and self.unfinished and self._pending is not None:
+            return self._pending[0]
+        return self.head
 
     def take(self) -> Unit:
         unit = self.head
@@ -62,11 +70,16 @@ class ReverseCursor:
         return unit
 
     def advance(self, timeline: Timeline) -> None:
+        self.unfinished = False
         while self.head is None and not self.done:
-            found = next(self._units, None)
-            if found is None:
+            try:
+                found = next(self._units)
+            except StopIteration:
                 self.done = True
                 self._release(end=True, terminal=True)
+                return
+            if found is None:
+                self.unfinished = True
                 return
             unit, group = found
             before = self._pending
@@ -88,10 +101,14 @@ class ReverseCursor:
         self.head_from_ns = shift_ns - group.end_ns
         self._head_end_ns = shift_ns - group.start_ns
 
-    def _chosen(self) -> Iterator[tuple[Unit | None, Group]]:
-        """Units in the order of sending; None with the first group that lies beyond the range."""
+    def _chosen(self) -> Iterator[tuple[Unit | None, Group] | None]:
+        """Units in the order of sending; None with the first group that lies beyond the range. None without a group
+        where enough has been read for now."""
         end_ns = self._selection.end_ns
         for group in self._groups.walk(self._may_hold_wanted):
+            if group is None:
+                yield None
+                continue
             if end_ns is not None and group.end_ns <= end_ns:
                 yield None, group
                 return

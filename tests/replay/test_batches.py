@@ -9,10 +9,12 @@ from nvr.media.bmff.windows import WINDOW_BYTES, Window
 from nvr.media.rtsp.play import FrameSet
 from nvr.model.recording import TrackType
 from nvr.model.time import NS, parse_iso
-from nvr.replay.plan import Plan, PlanTrack
+from nvr.model.tokens import VIDEO001
+from nvr.replay.plan import BATCH_READS, Plan, PlanTrack
 from nvr.replay.unit import Selection, Unit
 from nvr.storage.rows import FragmentRef
 from nvr.storage.stored_fragment import StoredFragment
+from tests.replay.conftest import Serve, flags_of, playing
 from tests.support.replay_store import MemoryTrack
 
 TEN = parse_iso("2026-01-01T10:00:00Z")
@@ -68,3 +70,49 @@ def test_a_batch_keeps_no_more_in_memory_than_it_counts(frames: FrameSet, at_onc
         assert kept(units) <= data + 2 * (FRAGMENT_BYTES if at_once else 2 * WINDOW_BYTES)
     else:
         assert kept(units) == data
+
+
+def clips() -> MemoryTrack:
+    """As recording by events leaves them, each a run and a file of its own."""
+    track = MemoryTrack()
+    for i in range(100):
+        track.starting_at(TEN + i * 10 * NS).with_gop([f"I{i}", f"P{i}"]).with_end().with_rotation()
+    return track
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("unreadable", [False, True])
+def test_a_batch_that_finds_nothing_ends_as_well_and_the_next_goes_on(reverse: bool, unreadable: bool) -> None:
+    """Others wait in the lane of the recording while one looks for a picture that is far away, or for none."""
+    track = clips()
+    if unreadable:
+        track.unreadable = set(range(1, 99))
+    start, interval = TEN + (2000 * NS if reverse else 0), 0 if unreadable else 900 * NS
+    selection = Selection(start, frames=FrameSet.INTRA, interval_ns=interval, reverse=reverse)
+    plan = Plan([PlanTrack(0, track, TrackType.VIDEO)], [track.timeline], selection)
+    assert track.reads <= BATCH_READS + 2
+    assert not plan.empty
+    found: list[Unit] = []
+    batches = 0
+    units: list[Unit] = []
+    while batches == 0 or units or plan.more:
+        before = track.reads
+        units = plan.next_units([track.timeline], 1 << 20)
+        found += units
+        batches += 1
+        assert batches < 100
+        assert track.reads - before <= BATCH_READS + 2
+    wanted = ["I99", "I0"] if unreadable else ["I99", "I9"]
+    if not reverse:
+        wanted = ["I0", "I99"] if unreadable else ["I0", "I90"]
+    assert [bytes(u.data).decode() for u in found] == wanted
+    assert [(u.end, u.terminal) for u in found] == [(True, False), (True, True)]
+    assert batches > 5
+
+
+@pytest.mark.parametrize("scale", ["1", "-1"])
+async def test_a_player_goes_on_from_batch_to_batch_until_the_picture_is_found(serve: Serve, scale: str) -> None:
+    client = await (await serve({VIDEO001: clips()}, payload=10)).client()
+    away = "clock=20260101T100000Z-" if scale == "1" else "clock=20260101T110000Z-20260101T100000Z"
+    await playing(client, Frames="intra/900000", Scale=scale, Range=away)
+    assert flags_of(await client.packets(2)) == {"1": "I0:CE I90:CET", "-1": "I99:CED I9:CEDT"}[scale]

@@ -50,7 +50,7 @@ def plan_of(tracks: Sequence[MemoryTrack], selection: Selection) -> Plan:
 
 def drain(plan: Plan, tracks: Sequence[MemoryTrack]) -> list[Unit]:
     found: list[Unit] = []
-    while units := plan.next_units([t.timeline for t in tracks], 1):
+    while (units := plan.next_units([t.timeline for t in tracks], 1)) or plan.more:
         found += units
     return found
 
