@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -265,11 +266,13 @@ class StorageEngine:
         """From the first to the last instant on the disk that is not too old; None without footage. From memory, and
         not slower where there are many runs."""
         track = self._tracks.get(key)
-        extent = track.extent() if track is not None else None
-        limit_ns = self._limit_ns(key) if extent is not None else None
-        if extent is None or limit_ns is None or extent.earliest >= limit_ns:
+        if track is None or (extent := track.extent()) is None:
+            return None
+        limit_ns = self._limit_ns(key)
+        if limit_ns is None or extent.earliest >= limit_ns:
             return extent
-        return self.timeline(key).extent
+        shown = self.timeline(key).extent
+        return replace(shown, recording=True) if shown is not None and track.coming else shown
 
     def begin_of(self, token: RecordingToken) -> UtcNs | None:
         """The first instant of the footage of a recording that is not too old. From memory."""

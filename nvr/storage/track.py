@@ -44,13 +44,26 @@ class TrackFootage:
         self.awaited: dict[str, UtcNs] = {}
         """Runs that a daemon before this one did not end, and where their open files start: not shown until they have
         been examined, and known to have ended with that daemon."""
+        self._coming: set[str] = set()
+        """Runs whose first fragment is on its way to the disk."""
 
     def timeline(self) -> Timeline:
         return self._runs.timeline()
 
     def extent(self) -> Extent | None:
-        """From the first to the last instant; None without footage."""
-        return self.timeline().extent
+        """From the first to the last instant; None without footage. It is being recorded as long as a run is on its way
+        to the disk as well: who stops a job, and waits for that, has the last instant then."""
+        extent = self.timeline().extent
+        return replace(extent, recording=True) if extent is not None and self.coming else extent
+
+    @property
+    def coming(self) -> bool:
+        """Whether a run is on its way to the disk of which nothing can be shown yet."""
+        return bool(self._coming)
+
+    def expect(self, run_id: str) -> None:
+        """The first fragment of a new run has been handed over: it comes (`grow`), or the run ends without it (`end`)."""
+        self._coming.add(run_id)
 
     def settle(self, run_id: str, run: Run | None, growing_ns: UtcNs | None = None) -> None:
         """The closed files of a run are others than before: what they come to, or None when there is none. `growing_ns`
@@ -69,6 +82,7 @@ class TrackFootage:
 
     def grow(self, run_id: str, start_ns: UtcNs, end_ns: UtcNs) -> bool:
         """A fragment of this run is on the disk. True where it is the first of the run."""
+        self._coming.discard(run_id)
         known = self._runs.get(run_id)
         if known is None:
             run = Run(run_id, start_ns, end_ns)
@@ -81,6 +95,7 @@ class TrackFootage:
     def end(self, run_id: str, reason: GapReason) -> Run | None:
         """The run has ended; the first reason stands. A run that never got a fragment is not there. Returns the run
         where this has ended it."""
+        self._coming.discard(run_id)
         known = self._runs.get(run_id)
         if known is None or known.end_reason is not None:
             return None
@@ -112,6 +127,7 @@ class TrackFootage:
 
     def keep(self, runs: Iterable[Run], growing: str | None) -> None:
         """These are all the runs that the index has; `growing` is the id of the one that is being recorded."""
+        self._coming.intersection_update((growing,))
         current = self._runs.get(growing) if growing is not None else None
         self._runs.replace((*runs, *((current,) if current is not None else ())))
         if not self._runs:
@@ -347,4 +363,5 @@ class TrackRecorder:
             self._writers.order(self._file.row.volume_id, Close(self._file, None))
         else:
             self._gap_before_run = file.row.gap_before
+            self._footage.expect(file.row.run_id)
         self._file, self._volume, self._gap_before, self._last = file, volume, None, None

@@ -93,6 +93,55 @@ async def test_a_gap_ends_the_run_and_both_sides_know_the_reason(engine: Storage
     assert [ref.first_of_run for ref in engine.footage(CAMERA).fragments(0)] == [True, False, True, False]
 
 
+@pytest.mark.parametrize("comes", [True, False])
+async def test_a_track_is_being_recorded_until_the_only_fragment_of_its_last_run_is_on_the_disk_or_lost(
+    tmp_path: Path, comes: bool
+) -> None:
+    disk = FailingDisk()
+    engine = StorageEngine(settings_in(tmp_path), IndexInMemory(), disk=disk)
+    await engine.start()
+    script = a_track().with_gop(count=2).with_gap(30, GapReason.NO_EVENT)
+    script.feed(engine.recorder(CAMERA, TrackType.VIDEO))
+    await engine.flush()
+    before = engine.extent(CAMERA)
+    assert before is not None
+    assert not before.recording
+    if not comes:
+        disk.fail("open")
+    with disk.held():
+        script.with_gop()
+        recorder = engine.recorder(CAMERA, TrackType.VIDEO)
+        recorder.append(script.fragments[-1])
+        recorder.end_run(GapReason.JOB_STOPPED)
+        waits = engine.extent(CAMERA)
+        assert waits is not None
+        assert (waits.latest, waits.recording) == (before.latest, True)
+    await engine.flush()
+    after = engine.extent(CAMERA)
+    assert after is not None
+    assert (after.latest, after.recording) == (script.fragments[-1].end_ns if comes else before.latest, False)
+    await engine.stop()
+
+
+async def test_what_is_on_its_way_to_the_disk_and_deleted_before_it_gets_there_is_not_waited_for(
+    tmp_path: Path,
+) -> None:
+    engine = StorageEngine(settings_in(tmp_path), IndexInMemory(), utc=lambda: START)
+    await engine.start()
+    recorder = engine.recorder(CAMERA, TrackType.VIDEO)
+    script = a_track().with_gop()
+    recorder.append(script.fragments[0])
+    await engine.delete_track(CAMERA)
+    script.with_gop().with_gop()
+    recorder.append(script.fragments[-1])
+    recorder.end_run(GapReason.JOB_STOPPED)
+    await engine.flush()
+    extent = engine.extent(CAMERA)
+    assert extent is not None
+    assert (extent.earliest, extent.recording) == (script.fragments[-1].start_ns, False)
+    await engine.stop()
+
+
 async def test_a_change_of_configuration_starts_a_new_run_and_file(engine: StorageEngine) -> None:
     script = a_track().with_gop().with_configuration(another_video()).with_gop()
     script.feed(engine.recorder(CAMERA, TrackType.VIDEO))
