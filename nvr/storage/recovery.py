@@ -193,23 +193,40 @@ def _row_of_file(disk: Disk, volume: Volume, path: Path) -> TrackFileRow | None:
     return row_of(volume.id, path.relative_to(volume.root).as_posix(), settled)
 
 
-def delete_files(disk: Disk, volume: Volume, index: FootageIndex, rows: Sequence[TrackFileRow]) -> None:
-    """For rows with tombstones: unlinks, forces the directories to the disk, then the rows go. May be repeated.
+def delete_files(disk: Disk, volume: Volume, index: FootageIndex, rows: Sequence[TrackFileRow]) -> int:
+    """For rows with tombstones: unlinks, forces the directories to the disk, then the rows go. May be repeated. What
+    repairs have kept beside these files goes with them; returns the bytes of that.
 
     Raises OSError or StorageError; what is left has its tombstone and is finished by the next recovery.
     """
-    directories = set()
+    kept = 0
+    names: dict[Path, set[str]] = {}
     for row in rows:
         path = volume.path(row.path)
         with suppress(FileNotFoundError):  # an earlier attempt came that far
             disk.unlink(path)
-        directories.add(path.parent)
-    for directory in sorted(directories):
-        if directory.is_dir():
-            disk.sync_directory(directory)
-            if not any(directory.iterdir()):
-                disk.remove_directory(directory)
+        names.setdefault(path.parent, set()).add(path.name)
+    for directory in sorted(names):
+        if not directory.is_dir():
+            continue
+        with os.scandir(directory) as entries:
+            there = [entry.name for entry in entries]
+        cuts = [name for name in there if name.endswith(CUT)]
+        # Where nothing else is left, also what belonged to files that were lost.
+        everything = len(cuts) == len(there)
+        for path in [directory / name for name in cuts if everything or _cut_from(name) in names[directory]]:
+            kept += path.stat().st_size
+            disk.unlink(path)
+        disk.sync_directory(directory)
+        if everything:
+            disk.remove_directory(directory)
     index.forget([r.file_id for r in rows])
+    return kept
+
+
+def _cut_from(name: str) -> str:
+    """The name of the file that the bytes in a file `*.cut` have been taken out of."""
+    return name[: name.find(SUFFIX) + len(SUFFIX)]
 
 
 def rebuild_index(volumes: Sequence[Volume], index: FootageIndex, progress: Callable[[int, Path], None]) -> int:

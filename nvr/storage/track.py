@@ -62,7 +62,7 @@ class TrackFootage:
         return bool(self._coming)
 
     def expect(self, run_id: str) -> None:
-        """The first fragment of a new run has been handed over: it comes (`grow`), or the run ends without it (`end`)."""
+        """The first fragment of a new run has been handed over: it comes (`grow`), or the run ends without (`end`)."""
         self._coming.add(run_id)
 
     def settle(self, run_id: str, run: Run | None, growing_ns: UtcNs | None = None) -> None:

@@ -62,9 +62,9 @@ class Unlinker:
         free = self._volume.free or 0
         known = self._index.known([row.file_id for row in slice_])  # it may have been asked for twice
         left = [row for row in slice_ if row.file_id in known]
-        delete_files(self._volume.disk, self._volume, self._index, left)
+        kept = delete_files(self._volume.disk, self._volume, self._index, left)
         size = sum(row.size for row in left)
-        self._volume.unlinked(size, free, self._now())
+        self._volume.unlinked(size + kept, free, self._now())
         self._volume.count(-size)
         if self._now() - begun_ns > _SLICE_NS:
             self._slice = max(self._slice // 2, 1)

@@ -146,6 +146,34 @@ async def test_what_is_older_than_the_retention_time_goes_from_the_disk_and_is_t
     store.check()
 
 
+async def test_what_repairs_have_kept_beside_a_file_goes_with_it_and_the_rest_with_the_last_file_of_the_day(
+    store: Store,
+) -> None:
+    await store.record(6)
+    await store.end_run(CAMERA)
+    paths = [store.data / "default" / row.path for row in store.index.files(CAMERA, 0)]
+    first, *_, last = paths
+
+    def keep(path: Path, what: str) -> Path:
+        kept = path.with_name(f"{path.name}.{what}.cut")
+        kept.write_bytes(b"kept")
+        return kept
+
+    of_first = [keep(first, "4711"), keep(first, "head")]
+    of_last, of_lost = keep(last, "4711"), keep(first.with_name(f"000000-{'0' * 32}.mp4"), "head")
+    store.retention[CAMERA.recording] = 4 * NS
+    await store.sweep()
+    assert not first.exists()
+    assert last.exists()
+    assert not any(kept.exists() for kept in of_first)
+    assert of_last.exists()
+    assert of_lost.exists()
+    store.extra_ns = 60 * NS
+    await store.sweep()
+    assert store.files() == 0
+    assert not last.parent.exists(), "with all that was in it"
+
+
 @pytest.mark.requirement("RC-5.3.1-04")
 async def test_zero_puts_no_time_limit_on_footage(store: Store) -> None:
     store.retention[CAMERA.recording] = 0
