@@ -8,9 +8,9 @@ twice, and one instant may show two pictures, as it did happen twice.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 from nvr.media.bmff.fragment import Place
 from nvr.model.errors import StorageError
@@ -27,6 +27,10 @@ without clean points: to hide it would be worse."""
 
 Unreadable = Callable[[FragmentRef, StorageError], None]
 """Is told of each fragment that could not be read; the plan goes on behind it."""
+
+_T = TypeVar("_T")
+Search = Generator[None, None, _T]
+"""Looks for something, and returns it. Yields where enough has been read for now: the next step goes on."""
 
 
 def place(run: Run) -> tuple[UtcNs, str]:
@@ -113,11 +117,12 @@ class Beginning:
 
 
 class Course:
-    """Finds places in one track of video. Blocking."""
+    """Finds places in one track of video. Blocking. `spent` tells that enough has been read for now."""
 
-    def __init__(self, footage: Footage, unreadable: Unreadable) -> None:
+    def __init__(self, footage: Footage, unreadable: Unreadable, spent: Callable[[], bool]) -> None:
         self._footage = footage
         self._unreadable = unreadable
+        self._spent = spent
 
     def open(self, ref: FragmentRef) -> OpenFragment | None:
         """None where the fragment is deleted or cannot be read; the latter is told."""
@@ -135,25 +140,36 @@ class Course:
             self._unreadable(ref, e)
             return None
 
-    def beginning(self, timeline: Timeline, start_ns: UtcNs) -> Beginning | None:
+    def beginning(self, timeline: Timeline, start_ns: UtcNs) -> Search[Beginning | None]:
         """Where forward play begins (8.5.5): in footage the last clean point at or before the start; in a gap, or where
         the run has none that early, the first one behind it. None when nothing follows."""
         run = first_run_holding(timeline, start_ns)
         if run is not None:
-            found = self._clean_before(run, start_ns)
+            found = yield from self._clean_before(run, start_ns)
             if found is not None:
                 return found
         else:
             run = first_run_behind(timeline, start_ns)
         while run is not None:
-            found = self.first_clean(run, start_ns) or self.without_clean(run, start_ns)
+            if self._spent():
+                yield
+            found = (yield from self._first_clean(run, start_ns)) or (yield from self._without_clean(run, start_ns))
             if found is not None:
                 return found
             run = next_run(timeline, run)
         return None
 
-    def _clean_before(self, run: Run, at_ns: UtcNs) -> Beginning | None:
+    def needs_clean(self, run: Run) -> bool:
+        """Whether a run that does not begin with a clean point is played from its first one only: where there is one,
+        and where without it nothing can be decoded. Looks over 10 minutes at most, whatever has been read."""
+        if _at_once(self._first_clean(run, run.start_ns)) is not None:
+            return True
+        return _at_once(self._without_clean(run, run.start_ns)) is None
+
+    def _clean_before(self, run: Run, at_ns: UtcNs) -> Search[Beginning | None]:
         for ref in self._footage.fragments_before(at_ns + 1, run_id=run.run_id):
+            if self._spent():
+                yield
             if ref.start_ns < at_ns - LONGEST_GROUP_NS:
                 return None
             fragment = self.open(ref)
@@ -164,19 +180,21 @@ class Course:
                     return Beginning(run, ref, index, fragment)
         return None
 
-    def first_clean(self, run: Run, from_ns: UtcNs) -> Beginning | None:
+    def _first_clean(self, run: Run, from_ns: UtcNs) -> Search[Beginning | None]:
         """The first clean point of a run at or after an instant."""
         limit_ns: UtcNs | None = None
         for ref in self._footage.fragments(from_ns, run_id=run.run_id):
             limit_ns = ref.start_ns + LONGEST_GROUP_NS if limit_ns is None else limit_ns
             if ref.start_ns >= limit_ns:
                 return None
+            if self._spent():
+                yield
             found = self._first(run, ref, lambda place: place.clean_point and place.utc_ns >= from_ns)
             if found is not None:
                 return found
         return None
 
-    def without_clean(self, run: Run, from_ns: UtcNs) -> Beginning | None:
+    def _without_clean(self, run: Run, from_ns: UtcNs) -> Search[Beginning | None]:
         """For a run that has no clean point anywhere near: its first unit at or behind an instant.
 
         A short run of that kind is the rest of a group whose beginning is lost: it cannot be decoded (8.5.5).
@@ -184,6 +202,8 @@ class Course:
         if run.end_ns - run.start_ns < REFRESHING_NS:
             return None
         for ref in self._footage.fragments(from_ns, run_id=run.run_id):
+            if self._spent():
+                yield
             found = self._first(run, ref, lambda place: place.utc_ns >= from_ns)
             if found is not None:
                 return found
@@ -196,3 +216,12 @@ class Course:
                 if wanted(place):
                     return Beginning(run, ref, index, fragment)
         return None
+
+
+def _at_once(search: Search[_T]) -> _T:
+    while True:
+        try:
+            next(search)
+        except StopIteration as e:
+            found: _T = e.value
+            return found

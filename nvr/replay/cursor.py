@@ -17,7 +17,7 @@ from nvr.model.recording import TrackType
 from nvr.model.time import UtcNs
 from nvr.model.timeline import GapReason, Run, Timeline
 from nvr.replay import course
-from nvr.replay.course import Beginning, Course, Unreadable
+from nvr.replay.course import Beginning, Course, Search, Unreadable
 from nvr.replay.unit import Footage, OpenFragment, Selection, Unit
 from nvr.storage.rows import FragmentRef
 
@@ -84,13 +84,15 @@ class ForwardCursor:
         self.shift_ns = 0
         self._stream = stream
         self._footage = footage
-        self._course = Course(footage, unreadable)
+        self._course = Course(footage, unreadable, spent)
         self._spent = spent
         self._video = kind is TrackType.VIDEO
         self._steady = kind is not TrackType.METADATA
         self._selection = selection
         self._from_ns = from_ns
         self._first = first
+        self._search: Search[Beginning | None] | None = None
+        """For the beginning, where it has been broken off."""
         self._run: Run | None = None
         self._run_from_ns: UtcNs = from_ns
         self._live = False
@@ -151,7 +153,7 @@ class ForwardCursor:
     def _begin(self, timeline: Timeline) -> bool:
         """Enter the first run. False: it is not there yet."""
         if self._video:
-            first = self._first or self._course.beginning(timeline, self._from_ns)
+            first = self._first or self._look_for_beginning(timeline)
             if first is None:
                 return False
             if self._selection.end_ns is not None and first.utc_ns >= self._selection.end_ns:
@@ -167,6 +169,18 @@ class ForwardCursor:
             return False
         self._enter(run, self._from_ns)
         return True
+
+    def _look_for_beginning(self, timeline: Timeline) -> Beginning | None:
+        """None also where the search is `unfinished`."""
+        self._search = self._search or self._course.beginning(timeline, self._from_ns)
+        try:
+            next(self._search)
+        except StopIteration as e:
+            self._search = None
+            found: Beginning | None = e.value
+            return found
+        self.unfinished = True
+        return None
 
     def _enter(self, run: Run, from_ns: UtcNs) -> None:
         self._run = run
@@ -257,9 +271,7 @@ class ForwardCursor:
             self._broken = True
             self._needs_clean = self._video
         if self._needs_clean and ref.first_of_run and not ref.clean_point:
-            run = self._run
-            found = self._course.first_clean(run, run.start_ns) is not None
-            self._needs_clean = found or self._course.without_clean(run, run.start_ns) is None
+            self._needs_clean = self._course.needs_clean(self._run)
         if self._next_intra_ns is not None and ref.end_ns <= self._next_intra_ns and not self._broken:
             # No picture of it is wanted, only the time that it covers.
             self._last = ref

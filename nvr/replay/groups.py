@@ -15,7 +15,7 @@ from nvr.media.bmff.fragment import Place
 from nvr.model.time import UtcNs
 from nvr.model.timeline import Run, Timeline
 from nvr.replay import course
-from nvr.replay.course import LONGEST_GROUP_NS, REFRESHING_NS, Course
+from nvr.replay.course import LONGEST_GROUP_NS, REFRESHING_NS, Course, Search
 from nvr.replay.unit import Footage, OpenFragment
 from nvr.storage.rows import FragmentRef
 
@@ -77,6 +77,8 @@ class Groups:
         now: the next step goes on."""
         run = course.last_run_before(self._timeline, self._start_ns)
         while run is not None:
+            if self._spent():
+                yield None
             if self._below_ns is not None and run.end_ns < self._below_ns:
                 self._section += 1
             yield from self._run(run, wanted)
@@ -84,7 +86,7 @@ class Groups:
             run = course.previous_run(self._timeline, run)
 
     def _run(self, run: Run, wanted: Callable[[FragmentRef], bool]) -> Iterator[Group | None]:
-        until_ns, cut, sent = self._boundary(run)
+        until_ns, cut, sent = yield from self._boundary(run)
         held: list[Part] = []
         refreshing = False
         stepped = self._below_ns is None
@@ -132,7 +134,7 @@ class Groups:
             assert head is not None
             yield self._group(held, head.places)
 
-    def _boundary(self, run: Run) -> tuple[UtcNs, tuple[tuple[str, int], int] | None, bool]:
+    def _boundary(self, run: Run) -> Search[tuple[UtcNs, tuple[tuple[str, int], int] | None, bool]]:
         """Up to where a run is read: an instant, of one fragment the index behind the last sample, and whether the run
         has a clean point there.
 
@@ -144,6 +146,8 @@ class Groups:
             return self._start_ns + 1, None, False
         until_ns = self._start_ns + 1  # deleted meanwhile up to here: nothing is left of what was asked for
         for ref in self._from(self._start_ns, run):
+            if self._spent():
+                yield
             until_ns = run.end_ns
             if ref.clean_point and ref.start_ns > self._start_ns:
                 return ref.start_ns, None, True

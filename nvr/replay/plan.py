@@ -12,11 +12,12 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from nvr.media.rtsp.play import FrameSet
+from nvr.media.unit import CodecConfiguration
 from nvr.model.errors import StorageError
 from nvr.model.recording import TrackType
 from nvr.model.time import NS, UtcNs
 from nvr.model.timeline import Timeline
-from nvr.replay.course import Beginning, Course
+from nvr.replay.course import Beginning, Course, Search
 from nvr.replay.cursor import Cursor, ForwardCursor
 from nvr.replay.reverse import ReverseCursor
 from nvr.replay.unit import Footage, OpenFragment, Position, Selection, Unit
@@ -53,6 +54,9 @@ class PlanTrack:
 class Plan:
     """Replay of several tracks, multiplexed in recorded order; in reverse in the order of their groups of pictures.
 
+    Making it looks for where replay begins. While that is not found within the reads of one batch it is `opening`, and
+    `next_units` goes on looking; `start`, `empty` and `first` are not known before.
+
     `next_units` returns what can be sent now. An empty list means that nothing more is known: `more` tells that it is
     to be asked again, because it has read enough for one batch; `done` whether it is final or more may be recorded.
     Blocking; one caller at a time, on any thread.
@@ -73,28 +77,44 @@ class Plan:
         ]
         played = [(t, timeline) for t, timeline in zip(tracks, timelines, strict=True) if _has_part(t, selection)]
         self._has_part = tuple(_has_part(t, selection) for t in tracks)
-        opener = self._open_reverse if selection.reverse else self._open_forward
-        self._cursors: Sequence[Cursor] = opener(
-            [t for t, _ in played], [timeline for _, timeline in played], selection
-        )
-        for cursor, (_, timeline) in zip(self._cursors, played, strict=True):
-            self._find_first(cursor, timeline)
-        heads = [unit for c in self._cursors if (unit := c.coming) is not None]
-        self.empty = not heads
+        self._cursors: Sequence[Cursor] = ()
+        self.empty = True
         """Nothing can be sent with the footage known at the start."""
-        first = min(heads, key=_order) if heads else None
-        self.start = first.position if first is not None else Position.at(selection.start_ns, selection.reverse)
+        self.start = Position.at(selection.start_ns, selection.reverse)
         """Where the first unit stands that will be sent; the requested start where none is known yet."""
-        self.first = {head.stream: head.configuration for head in heads}
+        self.first: dict[int, CodecConfiguration] = {}
         """Of each stream, the configuration of its first unit, where it is known."""
+        self._opening = self._open([t for t, _ in played], [timeline for _, timeline in played], selection)
+        self.opening = True
+        self._go_on_opening()
+
+    def _go_on_opening(self) -> None:
+        self._reads = 0
+        try:
+            next(self._opening)
+        except StopIteration:
+            self.opening = False
+
+    def _open(self, tracks: Sequence[PlanTrack], timelines: Sequence[Timeline], selection: Selection) -> Search[None]:
+        opener = self._open_reverse if selection.reverse else self._open_forward
+        cursors = yield from opener(tracks, timelines, selection)
+        for cursor, timeline in zip(cursors, timelines, strict=True):
+            yield from _find_first(cursor, timeline)
+        self._cursors = cursors
+        heads = [unit for c in cursors if (unit := c.coming) is not None]
+        if heads:
+            self.empty = False
+            self.start = min(heads, key=_order).position
+            self.first = {head.stream: head.configuration for head in heads}
 
     def _open_forward(
         self, tracks: Sequence[PlanTrack], timelines: Sequence[Timeline], selection: Selection
-    ) -> list[Cursor]:
+    ) -> Search[list[Cursor]]:
         firsts: dict[int, Beginning] = {}
         for i, (track, timeline) in enumerate(zip(tracks, timelines, strict=True)):
             if track.video:
-                found = Course(track.footage, self._note_unreadable).beginning(timeline, selection.start_ns)
+                course = Course(track.footage, self._note_unreadable, self._spent)
+                found = yield from course.beginning(timeline, selection.start_ns)
                 if found is not None and (selection.end_ns is None or found.utc_ns < selection.end_ns):
                     firsts[i] = found
         # Audio and metadata cover the same span as the picture (8.5.5): no sound before the first frame, and none of a
@@ -116,8 +136,8 @@ class Plan:
 
     def _open_reverse(
         self, tracks: Sequence[PlanTrack], timelines: Sequence[Timeline], selection: Selection
-    ) -> list[Cursor]:
-        def opened(i: int, start_ns: UtcNs) -> ReverseCursor:
+    ) -> Search[list[Cursor]]:
+        def opened(i: int, start_ns: UtcNs) -> Search[ReverseCursor]:
             track = tracks[i]
             cursor = ReverseCursor(
                 track.stream,
@@ -129,28 +149,25 @@ class Plan:
                 self._note_unreadable,
                 self._spent,
             )
-            self._find_first(cursor, timelines[i])
+            yield from _find_first(cursor, timelines[i])
             return cursor
 
-        cursors = {i: opened(i, selection.start_ns) for i, track in enumerate(tracks) if track.video}
+        cursors: dict[int, Cursor] = {}
+        for i, track in enumerate(tracks):
+            if track.video:
+                cursors[i] = yield from opened(i, selection.start_ns)
         # The others cover the span of the first pictures: the whole group that holds the start, or lies before it.
         reached = [unit.reach_ns for c in cursors.values() if (unit := c.coming) is not None]
         common = max(reached) - 1 if reached else selection.start_ns
-        cursors |= {i: opened(i, common) for i, track in enumerate(tracks) if not track.video}
+        for i, track in enumerate(tracks):
+            if not track.video:
+                cursors[i] = yield from opened(i, common)
         return [cursors[i] for i in range(len(tracks))]
-
-    def _find_first(self, cursor: Cursor, timeline: Timeline) -> None:
-        """What begins the replay is known before it is answered, however far it is to be looked for."""
-        while cursor.head is None and not cursor.done:
-            self._reads = 0
-            cursor.advance(timeline)
-            if cursor.coming is not None or not cursor.unfinished:
-                return
 
     @property
     def done(self) -> bool:
         """The end of a closed range, or in reverse that of the footage, is reached in every track."""
-        return all(c.done and c.head is None for c in self._cursors)
+        return not self.opening and all(c.done and c.head is None for c in self._cursors)
 
     def next_units(self, timelines: Sequence[Timeline], maximum_bytes: int) -> list[Unit]:
         """Units in the order of sending, at least one if one can be sent and is found within `BATCH_READS` reads; about
@@ -158,6 +175,10 @@ class Plan:
 
         `timelines` are those of all tracks, taken just before.
         """
+        if self.opening:
+            self._go_on_opening()
+            self.more = True
+            return []
         played = [timeline for timeline, has_part in zip(timelines, self._has_part, strict=True) if has_part]
         recording = [t.recording for t in played]
         newest = max((t.latest for t in played if t.latest is not None), default=None) if any(recording) else None
@@ -250,6 +271,8 @@ class _Counted:
                 file_id = ref.file_id
                 self._count()
             yield ref
+        if file_id is None:
+            self._count()  # the index has been asked all the same
 
     def open(self, ref: FragmentRef) -> OpenFragment | None:
         self._count()
@@ -257,6 +280,14 @@ class _Counted:
         if self._hold and fragment is not None:
             fragment.hold()
         return fragment
+
+
+def _find_first(cursor: Cursor, timeline: Timeline) -> Search[None]:
+    """What begins the replay is known before it is answered, however far it is to be looked for."""
+    cursor.advance(timeline)
+    while cursor.coming is None and cursor.unfinished:
+        yield
+        cursor.advance(timeline)
 
 
 def _has_part(track: PlanTrack, selection: Selection) -> bool:

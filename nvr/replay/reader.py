@@ -103,9 +103,11 @@ class PlanReader:
         def begin() -> tuple[Plan, list[Unit]]:
             # With the first units at once: the way to a thread and back costs as much as they do.
             plan = make(timelines)
-            return plan, plan.next_units(timelines, 1)
+            return plan, [] if plan.opening else plan.next_units(timelines, 1)
 
         plan, first = await readers.run(keys[0].recording, begin, request=True)
+        while plan.opening:  # behind the others that wait in this lane
+            first = await readers.run(keys[0].recording, lambda: plan.next_units(timelines, 1), request=True)
         batch_bytes = AT_ONCE_BYTES if selection.at_once else BATCH_BYTES
         return cls(store, keys, make, plan, first, batch_bytes, readers, poll_s)
 

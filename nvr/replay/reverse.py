@@ -44,7 +44,7 @@ class ReverseCursor:
         self._stream = stream
         self._video = video
         self._selection = selection
-        self._course = Course(footage, unreadable)
+        self._course = Course(footage, unreadable, spent)
         self._groups = Groups(footage, self._course, timeline, start_ns, spent, alone=not video)
         self._intra_until_ns: int | None = None
         """Intra frames later than this are too near to the one sent last."""

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 
 from nvr.media.bmff.fragment import Place
@@ -9,13 +13,15 @@ from nvr.media.bmff.windows import WINDOW_BYTES, Window
 from nvr.media.rtsp.play import FrameSet
 from nvr.model.recording import TrackType
 from nvr.model.time import NS, parse_iso
-from nvr.model.tokens import VIDEO001
+from nvr.model.tokens import VIDEO001, RecordingToken, TrackKey
 from nvr.replay.plan import BATCH_READS, Plan, PlanTrack
+from nvr.replay.reader import PlanReader
+from nvr.replay.readers import Readers
 from nvr.replay.unit import Selection, Unit
 from nvr.storage.rows import FragmentRef
 from nvr.storage.stored_fragment import StoredFragment
 from tests.replay.conftest import Serve, flags_of, playing
-from tests.support.replay_store import MemoryTrack
+from tests.support.replay_store import MemoryStore, MemoryTrack
 
 TEN = parse_iso("2026-01-01T10:00:00Z")
 BATCH_BYTES = 128 << 10
@@ -108,6 +114,47 @@ def test_a_batch_that_finds_nothing_ends_as_well_and_the_next_goes_on(reverse: b
     assert [bytes(u.data).decode() for u in found] == wanted
     assert [(u.end, u.terminal) for u in found] == [(True, False), (True, True)]
     assert batches > 5
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("why", ["unreadable", "no clean point"])
+async def test_a_play_that_looks_far_for_its_beginning_lets_others_have_their_turn(reverse: bool, why: str) -> None:
+    track = clips()
+    if why == "unreadable":
+        track.unreadable = set(range(1, 100) if reverse else range(99))
+    else:
+        track = MemoryTrack()
+        for i in range(100):
+            clean = i == (0 if reverse else 99)
+            track.starting_at(TEN + i * 10 * NS).with_gop([f"I{i}"], clean=clean).with_end().with_rotation()
+    key = TrackKey(RecordingToken("rec"), VIDEO001)
+    turns: list[int] = []
+
+    class Turns(Readers):
+        def run(self, lane: str, call: Callable[[], Any], *, request: bool = False) -> asyncio.Future[Any]:
+            def counted() -> Any:
+                before = track.reads
+                value = call()
+                turns.append(track.reads - before)
+                return value
+
+            return super().run(lane, counted, request=request)
+
+    readers = Turns(1)
+    selection = Selection(TEN + (2000 * NS if reverse else 0), reverse=reverse)
+    video = PlanTrack(0, track, TrackType.VIDEO)
+    reader = await PlanReader.open(MemoryStore({key: track}), [key], [video], selection, readers)
+    try:
+        found = 0 if reverse else 99
+        assert reader.start.utc_ns == TEN + found * 10 * NS
+        assert not reader.hopeless
+        first = (await reader.units())[0]
+        assert (bytes(first.data).decode(), first.discontinuity) == (f"I{found}", reverse)
+        assert len(turns) > 3
+        assert max(turns) <= 2 * (BATCH_READS + 2)
+    finally:
+        reader.close()
+        readers.close()
 
 
 @pytest.mark.parametrize("scale", ["1", "-1"])
