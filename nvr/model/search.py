@@ -152,13 +152,16 @@ class MetadataAttributes:
 
 @dataclass(frozen=True, slots=True)
 class TrackAttributes:
+    """`attributes` None: what would have to be read for them has not answered in time."""
+
     information: TrackInformation
-    attributes: VideoAttributes | AudioAttributes | MetadataAttributes
+    attributes: VideoAttributes | AudioAttributes | MetadataAttributes | None
 
 
 @dataclass(frozen=True, slots=True)
 class MediaAttributes:
-    """tt:MediaAttributes: what is recorded at an instant, and the interval around it in which that is so."""
+    """tt:MediaAttributes: what is recorded at an instant, and the interval around it in which that is so. Both
+    ends are the instant where the interval is not known."""
 
     recording: RecordingToken
     tracks: tuple[TrackAttributes, ...]

@@ -109,7 +109,13 @@ class _Work(Generic[T]):
     """
 
     def __init__(
-        self, shares: Shares, user: str | None, footage: bool, work: Callable[[], T], sign: Callable[[], object]
+        self,
+        shares: Shares,
+        user: str | None,
+        footage: bool,
+        work: Callable[[], T],
+        sign: Callable[[], object],
+        give_up_s: float,
     ) -> None:
         """Raises RuntimeError where no thread can be started."""
         self._loop = asyncio.get_running_loop()
@@ -119,12 +125,13 @@ class _Work(Generic[T]):
         self._footage = footage
         self._sign = sign
         self._seen = sign()
+        self._give_up_s = give_up_s
         self._has_place = True
         self.given_up = False
         self.thread_ended: asyncio.Future[None] = self._loop.create_future()
         for_loop("search", work, self._ended)
         self._late = self._loop.call_later(LATE_S, self._leave_place)
-        self._patience = self._loop.call_later(GIVE_UP_S, self._look)
+        self._patience = self._loop.call_later(give_up_s, self._look)
 
     def _ended(self, answer: Future[T]) -> None:
         shares, error = self._shares, answer.exception()
@@ -155,9 +162,9 @@ class _Work(Generic[T]):
     def _look(self) -> None:
         seen, self._seen = self._seen, self._sign()
         if self._seen != seen:
-            self._patience = self._loop.call_later(GIVE_UP_S, self._look)
+            self._patience = self._loop.call_later(self._give_up_s, self._look)
         else:
-            self.give_up(f"has not come back for {GIVE_UP_S:.0f} s")
+            self.give_up(f"has not come back for {self._give_up_s:.0f} s")
 
     def give_up(self, why: str) -> None:
         """The thread is left behind: whoever waits for it gets VolumeHangs, and what it finds is not looked at."""
@@ -214,20 +221,26 @@ class Share:
         self._user = user
 
     async def thread(
-        self, work: Callable[[], T], *, footage: bool = False, sign: Callable[[], object] = lambda: None
+        self,
+        work: Callable[[], T],
+        *,
+        footage: bool = False,
+        sign: Callable[[], object] = lambda: None,
+        give_up_s: float | None = None,
     ) -> T:
         """Does a piece of work on a thread, when it is this user's turn. One that is cancelled keeps its turn until it
         has come to its end.
 
         `footage`: it reads files of volumes. `sign` gives something else each time while the work goes on, and is asked
-        on the event loop. Raises what the work raises, VolumeHangs where it is given up or may not be begun for now,
+        on the event loop; without one for `give_up_s`, or `GIVE_UP_S`, it is given up, also where nobody waits for it
+        any more. Raises what the work raises, VolumeHangs where it is given up or may not be begun for now,
         StorageError behind a stop.
         """
         shares, user = self._shares, self._user
         await shares.on_threads.take(user)
         try:
             shares.require(user, footage)
-            begun = _Work(shares, user, footage, work, sign)
+            begun = _Work(shares, user, footage, work, sign, GIVE_UP_S if give_up_s is None else give_up_s)
         except BaseException:
             shares.on_threads.give_back(user)
             raise

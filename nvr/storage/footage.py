@@ -208,10 +208,13 @@ class Footage:
                 return  # the run has ended with this file
             after, limit = (page[-1].start_ns, page[-1].file_id), _PAGE
 
-    def section(self, at_ns: UtcNs) -> Section | None:
-        """The file that holds an instant; None where there is none, or it is gone."""
-        rows = self._reader.index.files(self.key, at_ns, at_ns + 1, limit=_PAGE)
-        for row in reversed(rows):  # of several, the last that has begun: a clock was set back
+    def section(self, at_ns: UtcNs, run_id: str) -> Section | None:
+        """The file of a run that holds an instant; None where there is none, or it is gone. However many files the run
+        has, one page of rows and at most the head of one file are read."""
+        rows = self._reader.index.files_of_run(self.key, run_id, at_ns, limit=_PAGE)
+        for row in reversed([row for row in rows if row.start_ns <= at_ns]):
+            if row.state is FileState.CLOSED and row.end_ns <= at_ns:
+                continue
             configuration = self._reader.configuration(row)
             if configuration is None:
                 continue

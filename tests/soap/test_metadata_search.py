@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from nvr.model.recording import TrackType
 from nvr.model.time import NS, format_iso, parse_iso
 from nvr.model.timeline import GapReason
 from nvr.model.tokens import AUDIO001, META001, VIDEO001, RecordingToken, TrackKey
+from nvr.storage.footage import Footage
 from tests.soap.conftest import LIMITS
 from tests.support.footage import PCMU, START, a_track, video
 from tests.support.metadata import a_document, a_fragment, a_position, an_event, an_object
@@ -65,7 +67,8 @@ def at(second: float) -> str:
 
 
 @pytest_asyncio.fixture
-async def recorded(tmp_path: Path) -> AsyncIterator[Recorded]:
+async def recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Recorded]:
+    monkeypatch.setattr("nvr.search.attributes.PATIENCE_S", 600.0)  # on any machine
     async with opened(tmp_path) as store:
         house = await SoapHouse.open(LIMITS, recorded=store)
         recording, other = await recording_of(house), await recording_of(house)
@@ -250,3 +253,20 @@ async def test_a_recording_without_data_at_the_instant_has_no_attributes(recorde
     assert (await recorded.attributes(LONG_AGO)).texts(tokens) == []
     assert (await recorded.attributes(FAR_OFF)).texts(tokens) == []
     assert (await recorded.attributes(at(4), "nosuch")).fault == "Sender/InvalidArgVal/InvalidToken"
+
+
+@pytest.mark.requirement("RS-6.6-05", "RS-6.3.5-02")
+async def test_what_does_not_answer_is_told_for_the_instant_alone(
+    recorded: Recorded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on = threading.Event()
+    monkeypatch.setattr("nvr.search.attributes.PATIENCE_S", 0.01)
+    monkeypatch.setattr(Footage, "section", lambda footage, at_ns, run_id: go_on.wait() and None)
+    reply = await recorded.attributes(at(4))
+    items = "tse:MediaAttributes"
+    assert reply.texts(f"{items}/tt:RecordingToken") == [recorded.recording, recorded.other]
+    tracks = f"{items}/tt:TrackAttributes"
+    assert reply.texts(f"{tracks}/tt:TrackInformation/tt:TrackToken") == [VIDEO001, AUDIO001, META001, META001]
+    for name in ("From", "Until"):
+        assert {parse_iso(text) for text in reply.texts(f"{items}/tt:{name}")} == {START + 4 * NS}
+    go_on.set()
