@@ -47,7 +47,7 @@ class History(StrEnum):
     EVENTS = "events"
 
 
-HEADS = {History.CONFIGURATION: "c0005", History.INDEX: "i0006", History.EVENTS: "e0002"}
+HEADS = {History.CONFIGURATION: "c0005", History.INDEX: "i0007", History.EVENTS: "e0002"}
 """Newest revision of each history, so that a database that has it opens without loading Alembic. A test compares."""
 
 

@@ -19,7 +19,7 @@ from nvr.model.tokens import RecordingToken, TrackKey, TrackToken
 from nvr.storage.database import Database, DatabaseDamaged, History, Statement, keep_aside
 from nvr.storage.findings import Damage
 from nvr.storage.rows import REACHING_OVER, FileState, FootageIndex, TrackFileRow
-from nvr.storage.schema import damage, track_files
+from nvr.storage.schema import damage, runs, track_files
 
 COLUMNS = tuple(column.name for column in track_files.columns)
 SHOWN = (FileState.OPEN, FileState.CLOSED)
@@ -191,37 +191,19 @@ class SqlFootageIndex(FootageIndex):
         return rows[0] if rows else None
 
     def runs(self, key: TrackKey) -> list[Run]:
-        return self._runs(_of(key)).get(key, [])
+        return self._runs(runs.c.recording == key.recording, runs.c.track == key.track).get(key, [])
 
     def all_runs(self) -> dict[TrackKey, list[Run]]:
         return self._runs()
 
     def _runs(self, *chosen: sa.ColumnElement[bool]) -> dict[TrackKey, list[Run]]:
-        """Two walks of track_files_by_run. A window query would say it in one and sort a million rows for it."""
-        # The second in the order of that index as well; which of them is the last of its run is seen below.
-        c = track_files.c
-        closed = (*chosen, c.state == FileState.CLOSED.value)
-        run = (c.recording, c.track, c.run_id)
-        bounds = sa.select(
-            *run,
-            sa.func.min(c.start_ns),
-            sa.func.max(c.end_ns),
-            sa.func.max(c.gap_before),
-            sa.func.max(c.run_place),
-        )
-        ends = sa.select(*run, c.run_place, c.file_id, c.end_reason).where(*closed, c.end_reason.is_not(None))
-        with self._database.read() as connection:
-            found = connection.execute(bounds.where(*closed).group_by(*run).order_by(*run)).all()
-            last: dict[tuple[object, ...], tuple[str, str]] = {}
-            for *place, file_id, reason in connection.execute(ends.order_by(*run, c.start_ns, c.file_id)):
-                known = last.get(tuple(place))
-                if known is None or known[0] < file_id:
-                    last[tuple(place)] = file_id, reason
+        c = runs.c
+        query = sa.select(c.recording, c.track, c.start_ns, c.end_ns, c.run_id, c.end_reason, c.gap_before)
         by_track: dict[TrackKey, list[_Bounds]] = {}
-        for recording, track, run_id, start_ns, end_ns, gap_before, last_place in found:
-            _, reason = last.get((recording, track, run_id, last_place), ("", None))
-            bound = _Bounds(start_ns, end_ns, run_id, reason, gap_before)
-            by_track.setdefault(TrackKey(RecordingToken(recording), TrackToken(track)), []).append(bound)
+        with self._database.read() as connection:
+            for recording, track, *bounds in connection.execute(query.where(*chosen)):
+                key = TrackKey(RecordingToken(recording), TrackToken(track))
+                by_track.setdefault(key, []).append(_Bounds(*bounds))
         return {key: _as_runs(bounds) for key, bounds in by_track.items()}
 
     def oldest(self, volume_id: str, *, after: tuple[UtcNs, str] | None = None, limit: int = 64) -> list[TrackFileRow]:
@@ -303,11 +285,11 @@ class _Bounds(NamedTuple):
 
 def _as_runs(bounds: list[_Bounds]) -> list[Run]:
     bounds.sort(key=lambda b: b[:3])
-    runs = []
+    found = []
     for i, b in enumerate(bounds):
         following = bounds[i + 1].gap_before if i + 1 < len(bounds) else None
-        runs.append(Run(b.run_id, b.start_ns, b.end_ns, GapReason(b.end_reason or following or GapReason.UNKNOWN)))
-    return runs
+        found.append(Run(b.run_id, b.start_ns, b.end_ns, GapReason(b.end_reason or following or GapReason.UNKNOWN)))
+    return found
 
 
 def _of(key: TrackKey) -> sa.ColumnElement[bool]:

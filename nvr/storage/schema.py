@@ -157,8 +157,8 @@ track_files = sa.Table(
     sa.Column("end_reason", sa.String(32)),
     # end and state stand in the index so that files that end before a searched range are passed over inside it
     sa.Index("track_files_by_time", "recording", "track", "start_ns", "file_id", "end_ns", "state"),
-    # all that runs are made of: at a start with a million files they are read from here, a fifth of the table; and by
-    # time within a run, so that who reads one run finds his place in it without walking what the others have
+    # by time within a run, so that who reads one run finds his place in it without walking what the others have; with
+    # all that runs are made of, so that a run is summed up without the table
     sa.Index(
         "track_files_by_run",
         *("recording", "track", "run_id", "start_ns", "file_id", "state", "end_ns", "run_place", "end_reason"),
@@ -167,6 +167,24 @@ track_files = sa.Table(
     sa.Index("track_files_by_volume", "volume_id", "file_id", "size"),
     # few rows are ever open or being deleted: recovery finds them without reading the rest; retention finds the oldest
     sa.Index("track_files_by_state", "volume_id", "state", "start_ns", "file_id"),
+)
+
+runs = sa.Table(
+    "runs",
+    index,
+    # what the closed files of each run come to: triggers keep it, nothing else writes here. At a start with a million
+    # files it is read instead of them
+    sa.Column("recording", TOKEN, primary_key=True),
+    sa.Column("track", TOKEN, primary_key=True),
+    sa.Column("run_id", sa.String(32), primary_key=True),
+    sa.Column("start_ns", sa.BigInteger, nullable=False),
+    sa.Column("end_ns", sa.BigInteger, nullable=False),
+    sa.Column("first_place", sa.Integer, nullable=False),  # run_place of the file that starts first
+    sa.Column("last_place", sa.Integer, nullable=False),
+    sa.Column("files", sa.Integer, nullable=False),  # so many closed ones
+    sa.Column("gap_before", sa.String(32)),
+    sa.Column("end_reason", sa.String(32)),  # of the file at last_place
+    sqlite_with_rowid=False,
 )
 
 damage = sa.Table(

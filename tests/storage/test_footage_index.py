@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,8 +15,8 @@ from hypothesis import strategies as st
 from nvr.model.errors import OperatorError, StorageError
 from nvr.model.timeline import GapReason, Run
 from nvr.model.tokens import RecordingToken, TrackKey, TrackToken
-from nvr.storage.database import Statement
-from nvr.storage.index import SqlFootageIndex
+from nvr.storage.database import Database, History, Statement
+from nvr.storage.index import COLUMNS, SqlFootageIndex
 from nvr.storage.rows import REACHING_OVER, FileState, FootageIndex, TrackFileRow
 from tests.support.footage_index import IndexInMemory
 
@@ -304,6 +306,83 @@ def test_files_and_runs_agree_with_their_rules(
     assert sql_index.files(KEY, from_ns, until_ns) == touching
     assert sql_index.runs(KEY) == expected_runs(rows)
     assert sql_index.all_runs().get(KEY, []) == expected_runs(rows)
+
+
+CHANGES = st.lists(
+    st.tuples(st.sampled_from(["close", "reopen", "mark", "forget", "put", "replace"]), st.sets(st.integers(0, 11))),
+    max_size=8,
+)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(files=FILES, changes=CHANGES, places=st.lists(st.integers(0, 3), min_size=12, max_size=12))
+def test_runs_follow_every_change_of_their_files(
+    sql_index: SqlFootageIndex,
+    files: list[tuple[int, int, str, FileState, GapReason, GapReason]],
+    changes: list[tuple[str, set[int]]],
+    places: list[int],
+) -> None:
+    """What is kept beside the files says what the files themselves would say, whatever comes, grows, ends or goes."""
+    rows = {
+        f"{n:02}": replace(
+            a_file(f"{n:02}", start, start + length, run_id=run, run_place=place, state=state),
+            gap_before=gap,
+            end_reason=reason,
+        )
+        for n, ((start, length, run, state, gap, reason), place) in enumerate(zip(files, places, strict=False))
+    }
+    fill(sql_index, *rows.values())
+    for what, numbers in changes:
+        chosen = [row for n in sorted(numbers) if (row := rows.get(f"{n:02}")) is not None]
+        match what:
+            case "mark":
+                sql_index.mark_deleting([row.file_id for row in chosen])
+                rows |= {row.file_id: replace(row, state=FileState.DELETING) for row in chosen}
+            case "forget":
+                sql_index.forget([row.file_id for row in chosen])
+                for row in chosen:
+                    del rows[row.file_id]
+            case "replace":
+                sql_index.replace_volume("v", chosen)
+                rows = {row.file_id: row for row in chosen}
+            case _:
+                for row in chosen:
+                    if what == "put":
+                        rows[row.file_id] = replace(row, start_ns=row.start_ns + 1, state=FileState.CLOSED)
+                        sql_index.put(rows[row.file_id])
+                    elif row.state is FileState.DELETING:
+                        continue
+                    elif what == "reopen":
+                        rows[row.file_id] = replace(row, state=FileState.OPEN)
+                        sql_index.reopen(row.file_id)
+                    else:
+                        end_ns, reason = row.end_ns + 7, GapReason.STORAGE
+                        rows[row.file_id] = replace(row, state=FileState.CLOSED, end_ns=end_ns, end_reason=reason)
+                        figures = {"size": 1, "samples": 2, "lost_packets": 3, "dropped_units": 4}
+                        sql_index.close(row.file_id, end_ns=end_ns, end_reason=reason, **figures)
+        assert sql_index.runs(KEY) == expected_runs(list(rows.values()))
+    with sql_index._database.read() as connection:
+        kept = connection.exec_driver_sql(
+            "select run_id, first_place, last_place, files from runs order by run_id"
+        ).all()
+    closed = [row for row in rows.values() if row.state is FileState.CLOSED]
+    for run_id, first_place, last_place, count in kept:
+        of_run = [row for row in closed if row.run_id == run_id]
+        assert first_place == min(of_run, key=lambda row: (row.start_ns, row.file_id)).run_place
+        assert (last_place, count) == (max(row.run_place for row in of_run), len(of_run))
+
+
+def test_an_index_of_the_version_before_gets_its_runs(tmp_path: Path) -> None:
+    rows = [a_file(f"{n:02}", n, n + 1, run_id="ab"[n // 5], run_place=n % 5) for n in range(9)]
+    path = tmp_path / "index.db"
+    Database(path, History.INDEX, "NORMAL", "i0006").close()
+    with closing(sqlite3.connect(path)) as connection, connection:
+        for row in rows:
+            values = [getattr(row, name) for name in COLUMNS]
+            connection.execute(f"insert into track_files values ({','.join('?' * len(values))})", values)
+    index = SqlFootageIndex.open(path)
+    assert index.runs(KEY) == expected_runs(rows)
+    index.shut()
 
 
 def test_a_damaged_index_names_the_command_that_mends_it(tmp_path: Path) -> None:
