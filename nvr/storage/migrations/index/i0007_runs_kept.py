@@ -32,7 +32,7 @@ SUMMED = """
             where f.recording = t.recording and f.track = t.track and f.run_id = t.run_id and f.state = 'closed'
             order by f.run_place desc, f.file_id desc limit 1
         )
-    from track_files t where t.state = 'closed'
+    from {which} t where t.state = 'closed'
 """
 
 
@@ -50,10 +50,11 @@ def marked(row: str, because: str) -> str:
 
 
 def sum_where_marked(row: str) -> tuple[str, str]:
-    run = f"t.recording = {row}.recording and t.track = {row}.track and t.run_id = {row}.run_id"
-    still = f"exists (select 1 from runs where {of_run(row)} and files = -1)"
+    # A cross join is made in the order in which it stands: no file is looked at where nothing is marked.
+    marked_run = f"(select recording, track, run_id from runs where {of_run(row)} and files = -1) r"
+    same_run = "t.recording = r.recording and t.track = r.track and t.run_id = r.run_id"
     return (
-        f"{SUMMED} and {run} and {still} group by t.recording, t.track, t.run_id",
+        SUMMED.format(which=f"{marked_run} cross join track_files") + f" and {same_run} group by 1, 2, 3",
         f"delete from runs where {of_run(row)} and files = -1",  # no file is left
     )
 
@@ -119,6 +120,6 @@ def upgrade() -> None:
         sa.Column("end_reason", sa.String(32)),
         sqlite_with_rowid=False,
     )
-    op.execute(SUMMED + " group by t.recording, t.track, t.run_id")
+    op.execute(SUMMED.format(which="track_files") + " group by 1, 2, 3")
     for statement in TRIGGERS:
         op.execute(statement)
