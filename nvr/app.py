@@ -350,6 +350,7 @@ class Daemon:
             recorder.receivers,
             remark=recorder.ingest.remark,
             mend=storage.mend,
+            row_waits=storage.row_waits,
             health=lambda: [what for part in told for what in (*part.problems(), *part.warnings())],
             volumes=lambda: [(v.root, v.id) for v in storage.volumes() if v.state is not VolumeState.MISSING],
             oldest=storage.begin_of,

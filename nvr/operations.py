@@ -70,12 +70,14 @@ class Operations:
         running: bool = True,
         remark: Callable[[ReceiverToken], str | None] = lambda token: None,
         mend: Callable[[Repair], Awaitable[Mended]] | None = None,
+        row_waits: Callable[[str], str | None] = lambda file_id: None,
         health: Callable[[], Iterable[str]] = tuple,
         volumes: Callable[[], Iterable[tuple[Path, str | None]]] = tuple,
         oldest: Callable[[RecordingToken], UtcNs | None] = lambda token: None,
         confirm_clock: Callable[[], bool] | None = None,
     ) -> None:
         """`remark` says where the media of a receiver do not come as they were asked for; `mend` mends a track file;
+        `row_waits` says why the index of footage does not have the row of a file yet, None where it has it;
         `health` tells what is wrong with the storage; `volumes` gives root and id of those in use; `oldest` the
         beginning of the footage of a recording; `confirm_clock` ends a doubt about the time, and says whether there was
         one."""
@@ -85,6 +87,7 @@ class Operations:
         self._oldest = oldest
         self._remark = remark
         self._mend = mend
+        self._row_waits = row_waits
         self._users = users
         self._control = control
         self._receivers = receivers
@@ -197,6 +200,11 @@ class Operations:
         mended = await self._mend(repair)
         return [{"done": mended.text, "remains": "yes" if mended.remains else ""}]
 
+    async def waits(self, file: str) -> list[Row]:
+        """Whether the row of a file waits to be written to the index of footage: one row with the cause, or none."""
+        why = self._row_waits(file)
+        return [] if why is None else [{"why": why}]
+
     async def run(self, command: str, arguments: Mapping[str, str]) -> list[Row]:
         """One command of the wire protocol. Raises NvrError."""
         handlers: dict[str, Callable[..., Awaitable[CameraAdded | list[Row] | None]]] = {
@@ -207,6 +215,7 @@ class Operations:
             "health": self.health,
             "volumes": self.volumes,
             "check mend": self.mend,
+            "check waits": self.waits,
         }
         handler = handlers.get(command)
         if handler is None:

@@ -2,102 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 import json
 import os
 import shutil
-from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from nvr.check_command import Progress, Report
-from nvr.checking import Outcome, Reported, Request, check_footage
+from nvr.checking import Request, check_footage
 from nvr.cli import main
-from nvr.config import Settings
-from nvr.data_directory import DataDirectory
 from nvr.media.bmff.fragment import FRAGMENT_BOX
-from nvr.media.unit import Fragment
-from nvr.model.errors import OperatorError, StorageError
-from nvr.model.recording import TrackType
-from nvr.model.time import NS
-from nvr.model.tokens import AUDIO001, RecordingToken, TrackKey
-from nvr.operations import ControlSocket, Operations
-from nvr.storage import survey
-from nvr.storage.engine import StorageEngine
-from nvr.storage.findings import Kind, Repair
-from nvr.storage.index import SqlFootageIndex
-from nvr.storage.rows import FileState, TrackFileRow
-from tests.support.footage import CAMERA, PCMU, TrackScript, a_track
-from tests.support.volumes import FailingDisk, read_all, same, settings_in
-
-SOUND = TrackKey(CAMERA.recording, AUDIO001)
-OTHER = TrackKey(RecordingToken("rec-" + "9" * 32), CAMERA.track)
-
-
-class Store:
-    """A stopped recorder: a camera with two runs of several files, its sound, and another camera."""
-
-    def __init__(self, data: Path) -> None:
-        self.data = data
-        self.settings = Settings(settings_in(data, rotation_ns=2 * NS))
-        self.root = data / "default"
-        self.scripts: dict[TrackKey, TrackScript] = {
-            CAMERA: a_track().with_gop(count=12).with_gap().with_gop(count=8),
-            SOUND: TrackScript(PCMU).with_gop(count=3),
-            OTHER: a_track().with_gop(count=6),
-        }
-
-    async def engine(self, index: SqlFootageIndex) -> StorageEngine:
-        engine = StorageEngine(self.settings.storage, index, disk=FailingDisk())
-        await engine.start()
-        await engine.settled()
-        return engine
-
-    async def make(self) -> None:
-        self.data.mkdir()
-        index = SqlFootageIndex.open(self.data / "index.db")
-        engine = await self.engine(index)
-        for key, script in self.scripts.items():
-            script.feed(engine.recorder(key, TrackType.AUDIO if key == SOUND else TrackType.VIDEO))
-        await engine.stop()
-        index.shut()
-
-    def check(self, *, repair: bool = False, **chosen: tuple[str, ...]) -> tuple[Outcome, list[Reported]]:
-        found: list[Reported] = []
-        outcome = check_footage(self.data, self.settings, Request(repair=repair, **chosen), found.append)
-        return outcome, found
-
-    def rows(self, key: TrackKey = CAMERA) -> list[TrackFileRow]:
-        index = SqlFootageIndex.open(self.data / "index.db")
-        try:
-            return index.files(key, 0, limit=1000)
-        finally:
-            index.shut()
-
-    def change(self, work: Callable[[SqlFootageIndex], None]) -> None:
-        index = SqlFootageIndex.open(self.data / "index.db")
-        work(index)
-        index.shut()
-
-    def path(self, row: TrackFileRow) -> Path:
-        return self.root / row.path
-
-    async def shown(self, key: TrackKey = CAMERA) -> list[list[tuple[int, bytes, bool]]]:
-        index = SqlFootageIndex.open(self.data / "index.db")
-        engine = await self.engine(index)
-        found = [same(s) for _, s in read_all(engine.footage(key))]
-        await engine.stop()
-        index.shut()
-        return found
-
-    def handed(self, key: TrackKey = CAMERA) -> list[list[tuple[int, bytes, bool]]]:
-        return [same(f.samples) for f in self.fragments(key)]
-
-    def fragments(self, key: TrackKey = CAMERA) -> list[Fragment]:
-        return self.scripts[key].fragments
+from nvr.model.errors import OperatorError
+from nvr.model.tokens import TrackKey
+from nvr.storage.findings import Kind
+from nvr.storage.rows import FileState
+from tests.support.checked_store import OTHER, SOUND, Store, kinds
+from tests.support.footage import CAMERA
 
 
 @pytest.fixture
@@ -105,10 +28,6 @@ async def store(tmp_path: Path) -> Store:
     made = Store(tmp_path / "data")
     await made.make()
     return made
-
-
-def kinds(found: list[Reported]) -> list[Kind]:
-    return [r.finding.kind for r in found]
 
 
 async def test_a_whole_store_has_no_findings_and_every_byte_of_its_fragments_is_read(store: Store) -> None:
@@ -368,110 +287,6 @@ async def test_a_volume_that_is_gone_is_not_taken_for_an_empty_one(store: Store)
     store.root.rmdir()
     (store.data / "unmounted").rename(store.root)
     assert store.check()[0].status == 0
-
-
-class Running:
-    """A daemon's storage beside which the command runs: lock, engine, control socket."""
-
-    def __init__(self, store: Store, engine: StorageEngine) -> None:
-        self.store = store
-        self.engine = engine
-
-    async def check(self, *, repair: bool = False) -> tuple[Outcome, list[Reported]]:
-        return await asyncio.to_thread(lambda: self.store.check(repair=repair))
-
-
-@pytest.fixture
-async def running(store: Store) -> AsyncIterator[Running]:
-    with DataDirectory(store.data) as directory:
-        index = SqlFootageIndex.open(directory.index)
-        engine = await store.engine(index)
-        operations = Operations(
-            *(None, None, None),  # type: ignore[arg-type]
-            mend=engine.mend,
-            volumes=lambda: [(v.root, v.id) for v in engine.volumes()],
-        )
-        commands = ControlSocket(store.data, operations)
-        await commands.start()
-        yield Running(store, engine)
-        await commands.stop()
-        await engine.stop()
-        index.shut()
-
-
-async def test_beside_a_daemon_growing_files_are_no_finding_and_their_damage_is(running: Running) -> None:
-    script = running.store.scripts[CAMERA].with_gap(100)
-    script.steps.clear()
-    recorder = running.engine.recorder(CAMERA, TrackType.VIDEO)
-    script.with_gop(count=3, pictures=4).feed(recorder)
-    await running.engine.flush()
-    growing = next(
-        p
-        for p in running.store.root.rglob("*.mp4")
-        if p.stat().st_mtime_ns == max(q.stat().st_mtime_ns for q in running.store.root.rglob("*.mp4"))
-    )
-    with growing.open("ab") as file:  # the next write is under way
-        file.write(growing.read_bytes()[-200:-100])
-    outcome, found = await running.check()
-    assert (found, outcome.status, outcome.beside) == ([], 0, True)
-    data = bytearray(growing.read_bytes())
-    data[data.index(b"mdat") + 10] ^= 1
-    growing.write_bytes(data)
-    outcome, found = await running.check()
-    assert kinds(found) == [Kind.CHECKSUM]
-    assert found[0].finding.end_ns is not None
-
-
-async def test_beside_a_daemon_its_own_volumes_are_checked_without_its_configuration(running: Running) -> None:
-    running.store.settings = replace(
-        running.store.settings, storage=settings_in(running.store.data, volumes=("never-used",))
-    )
-    outcome, found = await running.check()
-    assert (found, outcome.status, outcome.unchecked) == ([], 0, [])
-    assert outcome.files > 0
-
-
-async def test_beside_a_daemon_repairs_are_its_own_and_the_timeline_follows(running: Running) -> None:
-    rows = await asyncio.to_thread(running.store.rows)
-    before = running.engine.timeline(CAMERA)
-    running.store.path(rows[0]).unlink()
-    running.store.change(lambda index: index.forget([rows[-1].file_id]))
-    _outcome, found = await running.check(repair=True)
-    assert sorted((r.finding.kind, r.done) for r in found) == [
-        (Kind.MISSING, "its row is removed"),
-        (Kind.ORPHAN, "it has a row now"),
-    ]
-    await running.engine.flush()
-    assert (await running.check())[0].status == 0
-    after = running.engine.timeline(CAMERA)
-    assert [r.start_ns for r in after.runs] == [rows[1].start_ns, before.runs[1].start_ns]
-    assert after.runs[1] == before.runs[1]
-    shown = [ref.start_ns for ref in running.engine.footage(CAMERA).fragments(0)]
-    assert shown == [f.start_ns for f in running.store.fragments() if f.start_ns >= rows[1].start_ns]
-
-
-async def test_footage_deleted_during_a_check_is_no_finding(running: Running) -> None:
-    original = survey.check_file
-    loop = asyncio.get_running_loop()
-
-    def deleting_meanwhile(path: Path, row: TrackFileRow, **options: object) -> object:
-        asyncio.run_coroutine_threadsafe(running.engine.delete_track(row.key), loop).result(60)
-        return original(path, row, **options)  # type: ignore[arg-type]
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(survey, "check_file", deleting_meanwhile)
-        outcome, found = await running.check()
-    assert (found, outcome.status) == ([], 0)
-
-
-async def test_a_repair_that_names_a_path_outside_the_footage_is_refused(running: Running) -> None:
-    volume_id = running.engine.volumes()[0].id
-    assert volume_id is not None
-    for path in ("volume.json", "footage/../volume.json", "/etc/passwd"):
-        with pytest.raises(StorageError, match="is no path of footage"):
-            await running.engine.mend(Repair(Kind.CHECKSUM, volume_id, path))
-    with pytest.raises(StorageError, match="is not here"):
-        await running.engine.mend(Repair(Kind.ORPHAN, "another", "footage/a"))
 
 
 async def test_the_command_line_reports_for_people_and_for_machines(

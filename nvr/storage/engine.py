@@ -207,6 +207,10 @@ class StorageEngine:
             raise StorageError(f"{repair.path} cannot be mended: {error}") from error
         return order.mended
 
+    def row_waits(self, file_id: str) -> str | None:
+        """Why the row of a file is not in the database of the index yet; None where nothing of it waits."""
+        return self._index.trouble if self._index.waits(file_id) else None
+
     def checking(self) -> list[Checking]:
         """How far the recovery of each volume is."""
         return [r.checking for r in self._recoveries]

@@ -69,6 +69,11 @@ class PatientIndex:
         """So many wait that no new file is begun."""
         return self.waiting >= self._most
 
+    def waits(self, file_id: str) -> bool:
+        """Whether what the database says of this file is not what it shall say."""
+        with self._lock:
+            return file_id in self._waiting or file_id in self._aside
+
     def enter(self) -> bool:
         """Blocking: writes what waits. Whether the database could be written, so that nothing waits for it any more."""
         with self._entering:
