@@ -42,6 +42,8 @@ MAX_INT = (1 << 31) - 1
 """xs:int"""
 MAX_LONG = (1 << 63) - 1
 """What a column of the database holds."""
+MIN_RETENTION_NS = NS
+"""No file is shorter: with less, all that has been and will be recorded goes at once, which nobody asks for."""
 
 NO_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """Characters that XML 1.0 cannot carry: stored, they would break every later answer."""
@@ -58,6 +60,10 @@ def recording_configuration(given: RecordingConfiguration) -> RecordingConfigura
     text("Content", given.content)
     if not 0 <= given.maximum_retention_ns <= MAX_LONG:
         raise BadConfiguration("MaximumRetentionTime: must be zero or a positive duration below 292 years")
+    if 0 < given.maximum_retention_ns < MIN_RETENTION_NS:
+        raise BadConfiguration(
+            "MaximumRetentionTime: with less than a second nothing is kept; zero sets no limit, the least one is PT1S"
+        )
     extensions(given.extensions)
     cut = replace(source, location=source.location[:MAX_TEXT], description=source.description[:MAX_TEXT])
     return replace(given, source=cut, content=given.content[:MAX_TEXT])

@@ -90,6 +90,7 @@ BAD = [
     (RecordingConfiguration(content="\ud800"), "Content: holds a character"),
     (RecordingConfiguration(maximum_retention_ns=-1), "MaximumRetentionTime"),
     (RecordingConfiguration(maximum_retention_ns=1 << 63), "MaximumRetentionTime"),
+    (RecordingConfiguration(maximum_retention_ns=100_000_000), "MaximumRetentionTime: with less than a second"),
 ]
 
 
