@@ -51,6 +51,9 @@ class Transport(Protocol):
 
     async def send_report(self, stream: RtpStream, report: bytes) -> None: ...
 
+    async def behind_answer(self) -> None:
+        """Returns when packets will not overtake the answer to PLAY, which has just been written."""
+
     def close(self) -> None:
         """The session that it was set up for has ended."""
 

@@ -295,6 +295,8 @@ class RtspSession:
 
     async def _run(self, player: Player) -> None:
         try:
+            if player.pacing is Pacing.PLAYING_TIME:
+                await self.transport.behind_answer()
             await player.run()
             # Behind a pause point as well: PAUSE has dropped what was queued, so this was asked for behind it.
             while self._queue:

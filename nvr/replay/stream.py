@@ -170,6 +170,9 @@ class InterleavedTransport:
         if stream.report_channel is not None:
             self._stream.write(frame_header(stream.report_channel, len(report)) + report)
 
+    async def behind_answer(self) -> None:
+        """They stand in the same stream."""
+
     def close(self) -> None:
         """The connection stays."""
 

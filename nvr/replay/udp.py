@@ -33,6 +33,8 @@ READS: Final = 8
 DATAGRAM: Final = 2048
 WRITABLE_S: Final = 1.0
 """How long a full send buffer is waited for; then what waits for it is lost, as the network would have lost it."""
+ANSWER_NS: Final = 50_000_000
+"""What a client may take to read the answer to PLAY, which goes another way than its datagrams."""
 UNREACHABLE_NS: Final = 10 * NS
 """So long a client's port may be without anybody behind it."""
 CALM_NS: Final = 2 * NS
@@ -216,6 +218,11 @@ class UdpTransport:
         pair = self._by_ssrc.get(stream.ssrc.to_bytes(4, "big"))
         if pair is not None:
             self._put_one(pair.rtcp, report)  # RTCP may be lost
+
+    async def behind_answer(self) -> None:
+        """GStreamer's jitter buffer forgets what came before rtspsrc has read the answer, takes the unit behind it for
+        the first, and the time from RTP-Info to there for time played in none: it thinks that the end has come."""
+        await self._clock.sleep(ANSWER_NS)
 
     async def _send_rest(self, packets: Sequence[Buffer], done: int) -> None:
         while done < len(packets):

@@ -19,7 +19,7 @@ from nvr.model.time import NS
 from nvr.model.tokens import AUDIO001, VIDEO001, TrackKey
 from nvr.replay.server import RtspSettings
 from nvr.replay.status import RequestRefused
-from nvr.replay.udp import BURST_BYTES, OVERHEAD, UdpPorts, UdpTransport, Unreachable
+from nvr.replay.udp import ANSWER_NS, BURST_BYTES, OVERHEAD, UdpPorts, UdpTransport, Unreachable
 from tests.replay.conftest import PATH, TEN, TOKEN, Serve, sound, worked_example
 from tests.support.replay_store import ManualClock, MemoryTrack
 from tests.support.rtsp_client import Answer, RtspClient, until
@@ -116,6 +116,25 @@ class TestSessions:
         packet = await ports.packet()
         assert report.ssrc == packet.ssrc
         assert ports.rtcp.getsockname()[1] == pair_of(answer, "client_port")[1]
+
+    async def test_paced_datagrams_do_not_overtake_the_answer_to_play(self, serve: Serve, ports: ClientPorts) -> None:
+        """GStreamer's jitter buffer would take the unit behind the answer for the first of the range, and stop."""
+        clock = ManualClock()
+        client = await (await serve({VIDEO001: worked_example()}, clock=clock)).client()
+        await set_up(client, ports)
+        await client.request("PLAY", PATH)
+        assert (await client.request("GET_PARAMETER", PATH)).status == 200
+        assert ports.waiting() == []
+        await client.request("PAUSE", PATH)
+        resumed = await client.request("PLAY", PATH)
+        assert "20260101T100000Z" in resumed["Range"]
+        clock.advance(ANSWER_NS - 1)
+        assert (await client.request("GET_PARAMETER", PATH)).status == 200
+        assert ports.waiting() == []
+        clock.advance(1)
+        packets = await ports.packets(2)
+        assert b"".join(p.payload for p in packets) == b"I0...."
+        assert f"seq={packets[0].seq};" in resumed["RTP-Info"]
 
     @pytest.mark.requirement("PB-8.7-05", "PB-8.11-04")
     async def test_receiver_reports_alone_keep_the_session_and_silence_ends_it(
