@@ -36,7 +36,9 @@ ALL_FRAMES: Final = Frames()
 ANSWER_S: Final = 8.0
 """How long a request may wait for a disk. It answers in milliseconds, or it hangs."""
 AHEAD_NS: Final = 24 * 3600 * NS
-"""So far ahead of now a start may lie that waits for what will be recorded. Beyond it is a mistake."""
+"""So far ahead of now an open range may start: it waits for what will be recorded. Beyond it is a mistake."""
+SOON_NS: Final = 60 * NS
+"""The same for a closed range, whose client expects that there is some footage: only its clock may be ahead of ours."""
 
 ROUNDING_NS: Final = 1000
 """GStreamer reckons in double seconds since 1900, and asks for the beginning of a=range up to so much too late: sound
@@ -265,8 +267,11 @@ class RecordingMount:
                 raise RequestRefused(457, "the range ends before the first footage")
             if latest is not None and start_ns >= latest:
                 raise RequestRefused(457, "the range starts behind the last footage, and nothing is being recorded")
-            if start_ns > max(newest, self._utc_ns()) + AHEAD_NS:
+            ahead_ns = start_ns - max(newest, self._utc_ns())
+            if ahead_ns > AHEAD_NS:
                 raise RequestRefused(457, "the range starts more than a day from now")
+            if end_ns is not None and ahead_ns > SOON_NS:
+                raise RequestRefused(457, "the whole range lies ahead: nothing of it has been recorded yet")
         # It is given in milliseconds, and distances are compared as such: where the seconds of a camera come out a
         # microsecond short, 4000 means every fourth of them, and not every fifth.
         interval_ns = max(0, request.frames.interval_ms * NS_PER_MS - NS_PER_MS // 2)

@@ -281,6 +281,26 @@ async def test_a_start_more_than_a_day_ahead_is_refused_though_something_is_bein
         assert (await client.request("PLAY", PATH, Range=wanted, Immediate="yes")).status == status
 
 
+@pytest.mark.requirement("PB-8.5.2-09")
+async def test_a_closed_range_that_lies_ahead_is_refused_unless_it_begins_at_once(serve: Serve) -> None:
+    track = MemoryTrack().starting_at(TEN).with_gop(["I0", "P1"])
+    now = TEN + 2 * NS
+    client = await (await serve({VIDEO001: track}, utc_ns=lambda: now)).client()
+    await client.set_up(PATH, VIDEO001)
+    for wanted, status in (
+        ("clock=20260101T110000Z-20260101T120000Z", 457),
+        ("clock=20260101T100102.001Z-20260101T100200Z", 457),
+        ("npt=3600-3660", 457),
+        ("clock=20260101T100102Z-20260101T100200Z", 200),
+        ("clock=20260101T100001Z-20260101T120000Z", 200),
+    ):
+        answer = await client.request("PLAY", PATH, Range=wanted, Immediate="yes", Rate_Control="no")
+        assert answer.status == status, wanted
+    track.with_gop(["I2", "P3"]).with_gop(["I4"])
+    packets = await client.packets(4)
+    assert "".join(p.payload.decode() for p in packets) == "I0P1I2P3"
+
+
 async def test_a_replay_whose_footage_fails_ends_alone(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
     served = await serve({VIDEO001: long_track(60)}, payload=1000)
     served.add({VIDEO001: worked_example()}, RecordingToken("rec-2"))
