@@ -141,7 +141,7 @@ def events(
     return found
 
 
-@pytest.mark.requirement("RS-6.4-03", "RS-6.7-06", "RS-6.18-04", "RS-6.3.1-04", "RS-6.3.1-05")
+@pytest.mark.requirement("RS-6.4-03", "RS-6.7-06", "RS-6.18-04")
 def test_the_recordings_with_pictures_and_their_extent_are_found(month: tuple[Flow, str]) -> None:
     flow, recording = month
     summary = flow.search.GetRecordingSummary()

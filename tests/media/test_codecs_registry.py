@@ -55,6 +55,7 @@ def test_an_unknown_encoding_is_refused_by_name(encoding: str) -> None:
             ask(encoding)
 
 
+@pytest.mark.requirement("RS-6.3.5-04", "RS-6.3.5-05")
 @pytest.mark.parametrize(
     ("encoding", "word"),
     [

@@ -82,7 +82,7 @@ def test_every_operator_compares_numbers_as_numbers(sign: str, expected: list[in
     assert found == expected
 
 
-@pytest.mark.requirement("RS-6.18-08", "RS-6.18-10", "RS-6.18-11")
+@pytest.mark.requirement("RS-6.18-06", "RS-6.18-07", "RS-6.18-08", "RS-6.18-10", "RS-6.18-11")
 def test_items_and_elements_are_tested_by_attributes_and_children() -> None:
     message = el(
         "Message",

@@ -68,12 +68,15 @@ def with_a_client(
     async def main() -> None:
         recorder = Searched(a_recording("rec-1"))
         searches = SearchSessions(recorder, recorder, archive=recorder.archive, monotonic=now_ns)
-        await body(Client(searches, await find(searches), results))
+        token = await find(searches)
+        assert now_ns() == 0, "a search is not waited for when it is asked for"
+        await body(Client(searches, token, results))
         await searches.stop()
 
     run_simulated(main())
 
 
+@pytest.mark.requirement("RS-6.1-01", "RS-6.7-06", "RS-6.9-05", "RS-6.11-05", "RS-6.13-04")
 @pytest.mark.requirement("RS-6.8-06", "RS-6.8-07", "RS-6.8-08", "RS-6.8-09")
 @pytest.mark.requirement("RS-6.10-06", "RS-6.10-07", "RS-6.10-08", "RS-6.10-09")
 @pytest.mark.requirement("RS-6.12-06", "RS-6.12-07", "RS-6.12-08", "RS-6.12-09")

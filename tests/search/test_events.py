@@ -294,6 +294,10 @@ async def test_virtual_events_tell_the_state_of_every_property_at_the_ends() -> 
         *((5, r, *e) for r in ("rec-1", "rec-2") for e in nothing),
     ]
     assert [e.start_state for e in backward] == [True] * 8 + [False] * 2 + [True] * 8
+    virtual = [e for e in backward if e.start_state and isinstance(e.event, Event)]
+    assert [(e.event.utc_ns, e.event.operation) for e in virtual] == [
+        (e.time_ns, PropertyOperation.INITIALIZED) for e in virtual
+    ]
     assert not any(e.start_state for e in await recorder.events(20, 5))
     tracks = await recorder.events(15, 20, start_state=True, wanted=topic_filter("tns1:RecordingHistory/Track//."))
     assert {told(e)[2].split()[0] for e in tracks} == {"Track"}

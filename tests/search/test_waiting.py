@@ -116,7 +116,7 @@ async def recordings(searches: SearchSessions) -> SearchToken:
     return searches.find_recordings(SCOPE, LIMITS)
 
 
-@pytest.mark.requirement("RS-6.3.4-04")
+@pytest.mark.requirement("RS-6.3.4-03", "RS-6.3.4-04")
 @pytest.mark.parametrize(
     ("find", "results"),
     [

@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
+from nvr.model.event import PropertyOperation
+from nvr.model.recorded import RecordedItem, RecordedMessage
 from nvr.model.time import format_iso, parse_iso
 from nvr.model.timeline import GapReason, Run, Timeline
 from nvr.model.tokens import META001, VIDEO001, RecordingToken, TrackKey, TrackToken
@@ -126,6 +128,8 @@ async def test_topic_and_content_filters_choose(house: SoapHouse) -> None:
     key = has_recorded(house, recording, META001, (START, END))
     has_recorded(house, recording, VIDEO001, (START, END))
     house.archive.add(key, START + 1, a_message("true", MOTION))
+    told = (RecordedItem("Information", element='<v:Seen xmlns:v="http://vendor.example/seen"/>'),)
+    house.archive.add(key, START + 2, RecordedMessage(VENDOR, PropertyOperation.CHANGED, data=told))
     everything = ("0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z")
 
     async def number(wanted: str) -> int:
@@ -137,12 +141,13 @@ async def test_topic_and_content_filters_choose(house: SoapHouse) -> None:
         escaped = expression.replace("<", "&lt;")
         return f'<wsnt:MessageContent Dialect="{dialect}">{escaped}</wsnt:MessageContent>'
 
-    assert await number("") == 7
+    assert await number("") == 8
     assert await number(topic_xml("tns1:RecordingHistory//.")) == 6
     assert await number(topic_xml("tns1:RecordingHistory/Recording/State", CONCRETE)) == 2
     assert await number(content('boolean(//tt:SimpleItem[@Name="IsRecording" and @Value="true"])')) == 1
     assert await number(content('boolean(//SimpleItem[@Name="Track" and not(@Value="VIDEO001")])')) == 2
-    assert await number(content('boolean(//ElementItem[@Name="Information"])')) == 0
+    assert await number(content('boolean(//ElementItem[@Name="Information"])')) == 1
+    assert await number(content('boolean(//ElementItem[@Name="Nothing"])')) == 0
     assert await number(topic_xml("tns1:RecordingHistory//.") + content('boolean(//SimpleItem[@Value="META001"])')) == 2
 
 
@@ -160,6 +165,10 @@ async def test_virtual_events_stand_at_the_ends(house: SoapHouse) -> None:
     assert values == ["true", "true", "false", "false"]
     backward = await found(house, find_events(end, begin, start_state=True))
     assert results(backward, "Time") == [end] * 4 + [begin] * 4
+    assert set(results(backward, "StartStateEvent")) == {"true"}
+    messages = backward.all("tse:ResultList/tt:Result/tt:Event/wsnt:Message/tt:Message")
+    assert [m.get("UtcTime") for m in messages] == results(backward, "Time")
+    assert {m.get("PropertyOperation") for m in messages} == {"Initialized"}
     assert results(await found(house, find_events(begin, end)), "Time") == []
 
 
@@ -197,7 +206,8 @@ async def test_a_token_of_another_kind_or_another_user_is_invalid(house: SoapHou
     events = await search_of(house, find_events(format_iso(START)))
     recordings = await search_of(house, find_recordings())
     invalid = "Sender/InvalidArgVal/InvalidToken"
-    assert (await house.send(results_request(events))).fault == invalid
+    refused = await house.send(results_request(events))
+    assert (refused.status, refused.fault) == (400, invalid)
     assert (await house.send(results_request(recordings, what="Event"))).fault == invalid
     assert (await house.send(results_request(events, what="Event"), "user")).fault == invalid
     assert (await house.send(end_search(events), "user")).fault == invalid

@@ -68,6 +68,7 @@ async def test_the_device_service_names_the_event_service(house: EventHouse) -> 
 
 
 @pytest.mark.requirement("CO-64", "CO-65", "RC-5.25.1-01", "RC-5.25.1-02", "RX-10.7.1-01")
+@pytest.mark.requirement("RS-6.17-04", "RS-6.17-06")
 async def test_the_topic_set_describes_every_topic_with_its_items_and_types(house: EventHouse) -> None:
     reply = await house.send("<tev:GetEventProperties/>")
     dialects = reply.texts("wsnt:TopicExpressionDialect")

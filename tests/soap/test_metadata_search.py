@@ -97,13 +97,15 @@ def results(reply: Reply, field: str) -> list[str]:
 
 
 @pytest.mark.requirement("RS-6.3.7-01", "RS-6.3.7-02", "RS-6.3.7-03", "RS-6.3.7-04", "RS-6.11-05", "RS-6.12-04")
-@pytest.mark.requirement("RS-6.3.8-05", "RS-6.3.8-02", "RS-6.3.8-04", "RS-6.2.5-01", "RS-6.2.4-05")
+@pytest.mark.requirement("RS-6.3.8-05", "RS-6.3.8-02", "RS-6.3.8-04", "RS-6.2.5-01", "RS-6.2.6-04")
 async def test_a_found_position_can_be_used_as_the_volume_that_finds_it_again(recorded: Recorded) -> None:
     scope = f"<tt:IncludedRecordings>{recorded.recording}</tt:IncludedRecordings>"
     everything = await recorded.found("PTZPosition", find_positions(LONG_AGO, FAR_OFF, scope=scope))
     assert results(everything, "RecordingToken") == [recorded.recording] * 10
     assert results(everything, "TrackToken") == [META001] * 10
     assert results(everything, "Time") == [at(n) for n in range(10)]
+    newest_first = await recorded.found("PTZPosition", find_positions(FAR_OFF, LONG_AGO, scope=scope))
+    assert results(newest_first, "Time") == [at(n) for n in reversed(range(10))]
     for n, position in enumerate(everything.all("tse:ResultList/tt:Result/tt:Position")):
         assert (position[0].attrib, position[1].attrib) == ({"x": repr(n / 10), "y": "-0.25"}, {"x": repr(n / 20)})
         same = f'<tt:PanTilt x="{position[0].get("x")}" y="-0.25"/><tt:Zoom x="{position[1].get("x")}"/>'
@@ -116,7 +118,7 @@ async def test_a_found_position_can_be_used_as_the_volume_that_finds_it_again(re
     assert results(foreign, "Time") == []
 
 
-@pytest.mark.requirement("RS-6.3.8-03", "RS-6.11-12", "RS-6.11-13", "RS-6.2.1-05", "RS-6.11-07", "RS-6.12-06")
+@pytest.mark.requirement("RS-6.3.8-03", "RS-6.11-13", "RS-6.2.1-05", "RS-6.11-07", "RS-6.12-06")
 async def test_positions_come_in_both_directions_and_in_portions(recorded: Recorded) -> None:
     least, most = '<tt:PanTilt x="0.3" y="-1"/>', '<tt:PanTilt x="0.5" y="1"/>'
     request = find_positions(at(0), at(9.5), least=least, most=most)
@@ -139,6 +141,7 @@ async def test_positions_come_in_both_directions_and_in_portions(recorded: Recor
 
 @pytest.mark.requirement("RS-6.3.10-01", "RS-6.3.10-02", "RS-6.3.10-03", "RS-6.13-04", "RS-6.14-04", "RS-6.3.9-01")
 @pytest.mark.requirement("RS-6.3.9-02", "RS-6.13-11", "RS-6.13-12", "RS-6.18-10", "RS-6.18-11", "RS-6.18-01")
+@pytest.mark.requirement("RS-6.2.5-01")
 async def test_metadata_is_found_by_what_stands_in_it(recorded: Recorded) -> None:
     scope = f"<tt:IncludedRecordings>{recorded.recording}</tt:IncludedRecordings>"
 
@@ -179,7 +182,7 @@ async def test_events_of_the_camera_are_found_in_the_recording(recorded: Recorde
 
 
 @pytest.mark.requirement(
-    "RS-6.12-03", "RS-6.14-03", "RS-6.1-02", "RS-6.15-03", "RS-6.15-07", "RS-6.11-08", "RS-6.13-07"
+    "RS-6.10-03", "RS-6.12-03", "RS-6.14-03", "RS-6.1-02", "RS-6.15-03", "RS-6.15-07", "RS-6.11-08", "RS-6.13-07"
 )
 async def test_a_session_is_of_one_kind_and_ends_where_it_is(
     recorded: Recorded, monkeypatch: pytest.MonkeyPatch
@@ -195,6 +198,8 @@ async def test_a_session_is_of_one_kind_and_ends_where_it_is(
         token = (await house.send(request)).text("tse:SearchToken")
         for other in {*kinds, "Recording"} - {kind}:
             assert (await house.send(results_request(token, what=other))).fault == invalid
+        unknown = await house.send(results_request("nosuch", what=kind))
+        assert (unknown.status, unknown.fault) == (400, invalid)
         await asyncio.gather(*(s._step for _, s in house.searches._sessions.values() if s._step is not None))
         ended = await house.send(end_search(token))
         assert parse_iso(ended.text("tse:Endpoint")) == START + 7 * NS
@@ -238,13 +243,18 @@ async def test_attributes_are_those_of_the_footage_at_an_instant(recorded: Recor
     (metadata, _) = reply.all(f"{tracks}/tt:MetadataAttributes")
     assert [e.text for e in metadata] == ["true", "true", "true"]
     assert (metadata.get("PtzSpaces") or "").split() == GENERIC
+    for n in range(10):  # the times of all the positions that FindPTZPosition finds there
+        alone = await recorded.attributes(at(n), recorded.recording)
+        (metadata,) = alone.all(f"{tracks}/tt:MetadataAttributes")
+        assert metadata.findtext("{*}CanContainPTZ") == "true"
+        assert (metadata.get("PtzSpaces") or "").split() == GENERIC
     for n in range(2):
         begin, end = (parse_iso(reply.texts(f"{items}/tt:{name}")[n]) for name in ("From", "Until"))
         assert begin <= START + 4 * NS <= end
         assert begin in (START, START + 1)
 
 
-@pytest.mark.requirement("RS-6.6-06", "RS-6.6-07", "RS-6.6-03")
+@pytest.mark.requirement("RS-6.6-03", "RS-6.6-04", "RS-6.6-06", "RS-6.6-07")
 async def test_a_recording_without_data_at_the_instant_has_no_attributes(recorded: Recorded) -> None:
     tokens = "tse:MediaAttributes/tt:RecordingToken"
     assert (await recorded.attributes(at(4))).texts(tokens) == [recorded.recording, recorded.other]
@@ -252,7 +262,14 @@ async def test_a_recording_without_data_at_the_instant_has_no_attributes(recorde
     assert (await recorded.attributes(at(100))).texts(tokens) == []
     assert (await recorded.attributes(LONG_AGO)).texts(tokens) == []
     assert (await recorded.attributes(FAR_OFF)).texts(tokens) == []
-    assert (await recorded.attributes(at(4), "nosuch")).fault == "Sender/InvalidArgVal/InvalidToken"
+    key = TrackKey(RecordingToken(recorded.other), META001)
+    await recorded.store.record(a_fragment([(START + 200 * NS, a_document())]), end=True, key=key)
+    assert (await recorded.attributes(at(200))).texts(tokens) == [recorded.other]
+    assert (await recorded.attributes(at(100))).texts(tokens) == [], "a gap now"
+    assert (await recorded.attributes(at(4), recorded.other, recorded.other)).texts(tokens) == [recorded.other]
+    for named in (["nosuch"], [recorded.other, "nosuch"]):
+        refused = await recorded.attributes(at(4), *named)
+        assert (refused.status, refused.fault) == (400, "Sender/InvalidArgVal/InvalidToken")
 
 
 @pytest.mark.requirement("RS-6.6-05", "RS-6.3.5-02")

@@ -53,7 +53,8 @@ async def found(house: SoapHouse, scope: str = "", maximum: int | None = None) -
 
 @pytest.mark.requirement(
     "RS-6.3.1-01", "RS-6.3.1-02", "RS-6.3.1-03", "RS-6.3.1-04", "RS-6.3.1-05", "RS-6.3.1-06", "RS-6.3.1-14",
-    "RS-6.3.3-01", "RS-6.3.3-03", "RS-6.3.3-04", "RS-6.3.3-05", "RS-6.5-04", "RC-5.3.1-07", "RC-5.3.2-04",
+    "RS-6.3.2-01", "RS-6.3.2-02", "RS-6.3.2-03", "RS-6.3.2-04", "RS-6.3.2-05", "RS-6.3.3-01", "RS-6.3.3-02",
+    "RS-6.3.3-03", "RS-6.3.3-04", "RS-6.3.3-05", "RS-6.5-04", "RC-5.3.1-07", "RC-5.3.2-04",
 )  # fmt: skip
 async def test_information_tells_what_is_configured_and_what_has_been_recorded(house: SoapHouse) -> None:
     source = source_xml("urn:x:1", "Gate &amp; Ü", "Nord", "wide", "http://camera.example/")
@@ -83,6 +84,7 @@ async def test_information_tells_what_is_configured_and_what_has_been_recorded(h
     assert reply.texts(f"{at}/tt:Track/tt:DataTo") == [format_iso(END), format_iso(END - 1)]
 
 
+@pytest.mark.requirement("RS-6.3.1-14")
 @pytest.mark.requirement("RS-6.3.1-08", "RS-6.3.2-01", "RS-6.3.2-02", "RS-6.3.2-03", "RS-6.3.2-04", "RS-6.3.2-05")
 async def test_a_recording_without_data_has_neither_times_nor_tracks_but_all_texts(house: SoapHouse) -> None:
     recording = (await house.send(create_recording(source_xml(name="")))).text("trc:RecordingToken")
@@ -156,10 +158,17 @@ async def test_an_empty_scope_finds_every_recording_once_as_information_tells_it
     reply = await house.send(results_request(search, wait="PT5S"))
     items = reply.all("tse:ResultList/tt:RecordingInformation")
     assert sorted(i.findtext("{*}RecordingToken") or "" for i in items) == sorted(recordings)
+    listed = (await house.send("<trc:GetRecordings/>")).all("trc:RecordingItem")
+    configured = {i.findtext("{*}RecordingToken"): i.find("{*}Configuration") for i in listed}
+    assert sorted(configured) == sorted(recordings)
     for item in items:
         alone = await house.send(information_request(item.findtext("{*}RecordingToken") or ""))
         fields = [(e.tag, e.text) for e in alone.all("tse:RecordingInformation")[0].iter()][1:]
         assert [(e.tag, e.text) for e in item.iter()][1:] == fields
+        configuration = configured[item.findtext("{*}RecordingToken")]
+        for name in ("Source", "Content"):
+            told, kept = ([(e.tag, e.text) for e in of.find(f"{{*}}{name}").iter()] for of in (item, configuration))
+            assert told == kept
 
 
 @pytest.mark.requirement("RS-6.2.4-01")
@@ -177,7 +186,7 @@ async def test_sources_and_recordings_of_the_scope_are_united(house: SoapHouse) 
     assert third not in await found(house, source + one)
 
 
-@pytest.mark.requirement("RS-6.2.4-04", "RS-6.2.4-03")
+@pytest.mark.requirement("RS-6.2.4-04", "RS-6.2.4-03", "RS-6.18-01")
 async def test_a_filter_narrows_the_scope(house: SoapHouse) -> None:
     first, second, third = [await recording_of(house) for _ in range(3)]
     has_recorded(house, first, AUDIO001, (START, END))
