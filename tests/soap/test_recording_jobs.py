@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from nvr.model.job import JobState, RecordingJobState, SourceReference, SourceState, TrackState
-from nvr.model.tokens import AUDIO001, VIDEO001, JobToken, RecordingToken
+from nvr.model.tokens import AUDIO001, META001, VIDEO001, JobToken, RecordingToken, TrackToken
 from tests.support.soap_house import (
     AUTO_SOURCE,
     SoapHouse,
@@ -14,9 +14,11 @@ from tests.support.soap_house import (
     job_request,
     receiver_of,
     recording_of,
+    recording_request,
     set_mode,
     source_token,
     tokens,
+    track_xml,
 )
 
 RECEIVER = "http://www.onvif.org/ver10/schema/Receiver"
@@ -31,9 +33,15 @@ async def test_a_job_is_answered_and_listed_with_the_configuration_in_effect(hou
         "<tt:Tracks><tt:SourceTag/><tt:Destination>META001</tt:Destination></tt:Tracks></tt:Source>"
     )
     answer = await house.send(create_job(recording, source, "Idle", 7))
+    second = await house.send(create_job(recording, source_token(receiver), "Active", 3))
     listed = await house.send("<trc:GetRecordingJobs/>")
-    assert listed.texts("trc:JobItem/tt:JobToken") == [answer.text("trc:JobToken")]
-    for reply, at in ((answer, "trc:JobConfiguration"), (listed, "trc:JobItem/tt:JobConfiguration")):
+    at = "trc:JobItem/tt:JobConfiguration"
+    assert listed.texts("trc:JobItem/tt:JobToken") == [r.text("trc:JobToken") for r in (answer, second)]
+    assert listed.texts(f"{at}/tt:Mode") == ["Idle", "Active"]
+    assert listed.texts(f"{at}/tt:Priority") == ["7", "3"]
+    await house.send(job_request("DeleteRecordingJob", second.text("trc:JobToken")))
+    alone = await house.send("<trc:GetRecordingJobs/>")
+    for reply, at in ((answer, "trc:JobConfiguration"), (alone, "trc:JobItem/tt:JobConfiguration")):
         assert reply.text(f"{at}/tt:RecordingToken") == recording
         assert reply.text(f"{at}/tt:Mode") == "Idle"
         assert reply.text(f"{at}/tt:Priority") == "7"
@@ -44,7 +52,7 @@ async def test_a_job_is_answered_and_listed_with_the_configuration_in_effect(hou
         assert not reply.all(f"{at}/tt:Source/tt:AutoCreateReceiver")
 
 
-@pytest.mark.requirement("RC-5.3.3-17", "RC-5.3.3-18")
+@pytest.mark.requirement("RC-5.3.3-17", "RC-5.3.3-18", "RC-5.1-08")
 async def test_an_automatic_receiver_is_created_unconfigured_and_named_in_the_answer(house: SoapHouse) -> None:
     answer = await house.send(create_job(await recording_of(house)))
     token = answer.text("trc:JobConfiguration/tt:Source/tt:SourceToken/tt:Token")
@@ -59,8 +67,11 @@ async def test_an_automatic_receiver_is_created_unconfigured_and_named_in_the_an
     )
     assert state.text("trv:ReceiverState/tt:AutoCreated") == "true"
     assert state.text("trv:ReceiverState/tt:State") == "NotConnected"
+    listed = await house.send("<trv:GetReceivers/>")
+    assert listed.text("trv:Receivers/tt:Configuration/tt:MediaUri") == ""
     jobs = await house.send("<trc:GetRecordingJobs/>")
-    assert b"AutoCreateReceiver" not in answer.xml + jobs.xml
+    one = await house.send(job_request("GetRecordingJobConfiguration", answer.text("trc:JobToken")))
+    assert b"AutoCreateReceiver" not in answer.xml + jobs.xml + one.xml
 
 
 @pytest.mark.requirement("RC-5.3.3-24")
@@ -133,8 +144,22 @@ async def test_an_invalid_job_is_refused_and_creates_nothing(
     assert await tokens(house, "receivers") == []
 
 
+@pytest.mark.requirement("RC-5.3.3-21", "RC-5.13-04")
+async def test_a_track_that_only_another_recording_has_is_no_destination(house: SoapHouse) -> None:
+    recording, other = await recording_of(house), await recording_of(house)
+    track = (await house.send(recording_request("CreateTrack", other, track_xml()))).text("trc:TrackToken")
+    line = f"<tt:Tracks><tt:SourceTag/><tt:Destination>{track}</tt:Destination></tt:Tracks></tt:Source>"
+    source = AUTO_SOURCE.replace("</tt:Source>", line)
+    reply = await house.send(create_job(recording, source))
+    assert (reply.status, reply.fault) == (400, "Sender/InvalidArgVal/BadConfiguration")
+    assert (await tokens(house, "jobs"), await tokens(house, "receivers")) == ([], [])
+    assert (await house.send(create_job(other, source))).fault is None
+
+
+@pytest.mark.requirement("RC-5.3.3-06")
 async def test_priority_zero_is_accepted(house: SoapHouse) -> None:
-    assert (await house.send(create_job(await recording_of(house), priority=0))).fault is None
+    answer = await house.send(create_job(await recording_of(house), priority=0))
+    assert answer.text("trc:JobConfiguration/tt:Priority") == "0"
 
 
 @pytest.mark.requirement("RC-5.13-05", "RC-5.24-09")
@@ -234,32 +259,53 @@ async def test_the_state_of_a_job_mirrors_its_configuration(house: SoapHouse, mo
 ACTIVE, IDLE, ERROR = RecordingJobState.ACTIVE, RecordingJobState.IDLE, RecordingJobState.ERROR
 
 
+PARTLY = RecordingJobState.PARTIALLY_ACTIVE
+
+
 @pytest.mark.parametrize(
-    ("video", "audio", "source", "job"),
+    ("video", "audio", "metadata", "sources", "job"),
     [
-        pytest.param(IDLE, IDLE, "Idle", "Idle", marks=pytest.mark.requirement("RC-5.19-13")),
-        pytest.param(ACTIVE, IDLE, "PartiallyActive", "PartiallyActive", marks=pytest.mark.requirement("RC-5.19-14")),
-        pytest.param(ACTIVE, ACTIVE, "Active", "Active", marks=pytest.mark.requirement("RC-5.19-15")),
-        pytest.param(ACTIVE, ERROR, "Error", "Error", marks=pytest.mark.requirement("RC-5.19-16")),
-        pytest.param(IDLE, ERROR, "Error", "Error", marks=pytest.mark.requirement("RC-5.19-10")),
+        pytest.param(IDLE, IDLE, IDLE, [IDLE, IDLE], IDLE, marks=pytest.mark.requirement("RC-5.19-13")),
+        pytest.param(ACTIVE, IDLE, IDLE, [PARTLY, IDLE], PARTLY, marks=pytest.mark.requirement("RC-5.19-14")),
+        pytest.param(ACTIVE, IDLE, ACTIVE, [PARTLY, ACTIVE], PARTLY, marks=pytest.mark.requirement("RC-5.19-14")),
+        pytest.param(ACTIVE, ACTIVE, IDLE, [ACTIVE, IDLE], PARTLY, marks=pytest.mark.requirement("RC-5.19-14")),
+        pytest.param(ACTIVE, ACTIVE, ACTIVE, [ACTIVE, ACTIVE], ACTIVE, marks=pytest.mark.requirement("RC-5.19-15")),
+        pytest.param(ACTIVE, ERROR, ACTIVE, [ERROR, ACTIVE], ERROR, marks=pytest.mark.requirement("RC-5.19-16")),
+        pytest.param(ACTIVE, ACTIVE, ERROR, [ACTIVE, ERROR], ERROR, marks=pytest.mark.requirement("RC-5.19-16")),
+        pytest.param(IDLE, ERROR, IDLE, [ERROR, IDLE], ERROR, marks=pytest.mark.requirement("RC-5.19-10")),
     ],
 )
 async def test_states_are_gathered_from_the_tracks_upwards(
-    house: SoapHouse, video: RecordingJobState, audio: RecordingJobState, source: str, job: str
+    house: SoapHouse,
+    video: RecordingJobState,
+    audio: RecordingJobState,
+    metadata: RecordingJobState,
+    sources: list[RecordingJobState],
+    job: RecordingJobState,
 ) -> None:
-    recording, receiver = await recording_of(house), await receiver_of(house)
-    lines = "".join(
-        f"<tt:Tracks><tt:SourceTag/><tt:Destination>{track}</tt:Destination></tt:Tracks>"
-        for track in ("VIDEO001", "AUDIO001")
-    )
-    token = await job_of(house, recording, source_token(receiver).replace("</tt:Source>", f"{lines}</tt:Source>"))
-    tracks = (TrackState("", VIDEO001, video), TrackState("", AUDIO001, audio, "no data" if audio is ERROR else None))
+    """Video and audio come from one source, metadata from another."""
+    recording, receivers = await recording_of(house), [await receiver_of(house) for _ in range(2)]
+    reported: dict[str, list[TrackState]] = {
+        receivers[0]: [told(VIDEO001, video), told(AUDIO001, audio)],
+        receivers[1]: [told(META001, metadata)],
+    }
+    given = ""
+    for receiver, tracks in reported.items():
+        lines = (f"<tt:SourceTag/><tt:Destination>{track.destination}</tt:Destination>" for track in tracks)
+        mapped = "".join(f"<tt:Tracks>{line}</tt:Tracks>" for line in lines)
+        given += source_token(receiver).replace("</tt:Source>", f"{mapped}</tt:Source>")
+    token = await job_of(house, recording, given)
     house.engine.job_states[JobToken(token)] = JobState(
-        RecordingToken(recording), (SourceState(SourceReference(receiver), tracks),)
+        RecordingToken(recording),
+        tuple(SourceState(SourceReference(receiver), tuple(tracks)) for receiver, tracks in reported.items()),
     )
     state = await house.send(job_request("GetRecordingJobState", token))
     assert state.text("trc:State/tt:State") == job
-    assert state.text("trc:State/tt:Sources/tt:State") == source
-    assert state.texts("trc:State/tt:Sources/tt:Tracks/tt:Track/tt:State") == [video, audio]
+    assert state.texts("trc:State/tt:Sources/tt:State") == sources
+    assert state.texts("trc:State/tt:Sources/tt:Tracks/tt:Track/tt:State") == [video, audio, metadata]
     errors = state.texts("trc:State/tt:Sources/tt:Tracks/tt:Track/tt:Error")
-    assert errors == (["no data"] if audio is ERROR else [])
+    assert errors == ["no data"] * [video, audio, metadata].count(ERROR)
+
+
+def told(track: TrackToken, state: RecordingJobState) -> TrackState:
+    return TrackState("", track, state, "no data" if state is ERROR else None)
