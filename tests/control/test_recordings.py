@@ -325,7 +325,7 @@ async def test_the_token_of_a_track_whose_data_are_still_there_is_not_given_agai
     assert (second.token, third.token) == ("VIDEO002", "VIDEO003")
 
 
-@pytest.mark.requirement("RC-5.2-01", "RX-10.3-01", "RX-10.3-02")
+@pytest.mark.requirement("RC-5.2-01", "RC-5.2-02", "RX-10.3-01", "RX-10.3-02")
 async def test_everything_is_there_again_after_a_restart_and_active_jobs_go_on(tmp_path: Path) -> None:
     async def opened() -> tuple[ConfigurationStore, FakeEngine, RecordingControl, Receivers]:
         store = ConfigurationStore.open(tmp_path / "config.db", XorSealer())

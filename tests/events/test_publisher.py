@@ -145,7 +145,7 @@ async def test_tracks_that_are_made_and_deleted_later_are_told() -> None:
 
 
 @pytest.mark.requirement("RC-5.25.3-03")
-async def test_a_changed_mode_is_told_as_a_configuration_of_the_job() -> None:
+async def test_a_changed_mode_or_configuration_of_a_job_is_told_as_its_new_configuration() -> None:
     told = Told()
     control = told.rooms.control
     recording = await control.create_recording(RecordingConfiguration())
@@ -155,6 +155,10 @@ async def test_a_changed_mode_is_told_as_a_configuration_of_the_job() -> None:
     (event,) = told.events("RecordingConfig/RecordingJobConfiguration")
     assert event.source == {"RecordingJobToken": job.token}
     assert event.data == {"Configuration": control.job(job.token).configuration}
+    changed = replace(control.job(job.token).configuration, priority=7)
+    await control.set_job_configuration(job.token, changed)
+    (event,) = told.events("RecordingConfig/RecordingJobConfiguration")
+    assert (event.source, event.data) == ({"RecordingJobToken": job.token}, {"Configuration": changed})
 
 
 def told_job(recording: RecordingToken) -> RecordingJobConfiguration:
@@ -194,7 +198,7 @@ async def test_the_state_of_a_job_is_initialized_changed_and_deleted_with_the_jo
         assert (third.operation, third.source) == (DELETED, {"RecordingJobToken": job.token})
 
 
-@pytest.mark.requirement("RX-10.7.2-01", "RX-10.7.3-01")
+@pytest.mark.requirement("RX-10.7.2-01", "RX-10.7.2-02", "RX-10.7.3-01")
 async def test_states_and_failures_of_a_receiver_are_told_without_its_password() -> None:
     told = Told()
     configuration = ReceiverConfiguration(media_uri="rtsp://anna:secret@192.0.2.1/stream?pwd=secret")
@@ -243,6 +247,7 @@ async def test_data_of_a_track_that_is_not_configured_any_more_are_no_history() 
     assert told.events() == []
 
 
+@pytest.mark.requirement("RC-5.25.4-01")
 async def test_deleted_data_are_told_with_their_range() -> None:
     told = Told()
     recording = await told.rooms.control.create_recording(RecordingConfiguration())

@@ -129,7 +129,7 @@ async def test_configurations_in_messages_are_what_the_getters_answer(house: Eve
     assert content_of(held) == content_of(answered.all("trc:TrackConfiguration")[0]) != []
 
 
-@pytest.mark.requirement("RC-5.25.1-03", "RC-5.25.2-01", "RC-5.25.2-02", "RC-5.25.2-04", "RC-5.25.3-03")
+@pytest.mark.requirement("RC-5.25.1-03", "RC-5.25.2-01", "RC-5.25.2-02", "RC-5.25.2-04", "RC-5.25.3-03", "RC-5.3.3-18")
 async def test_the_state_of_a_job_is_told_as_its_getter_answers_it(house: EventHouse) -> None:
     uri = await house.pull_point(topic("tns1:RecordingConfig/JobState|tns1:RecordingConfig/RecordingJobConfiguration"))
     token = await made_recording(house)
@@ -169,8 +169,15 @@ async def test_the_state_of_a_job_is_told_as_its_getter_answers_it(house: EventH
     answered = await house.send(f"<trc:GetRecordingJobState>{of_job}</trc:GetRecordingJobState>")
     assert content_of(held) == content_of(answered.all("trc:State")[0]) != []
 
-    late = await house.pull(await house.pull_point(topic("tns1:RecordingConfig/JobState")), 1)
-    assert [(m.operation, m.items("Data")) for m in late] == [("Initialized", {"State": "Active"})]
+    other = (await house.send(create_job(token), user="operator")).text("trc:JobToken")
+    second = await house.next(uri, "RecordingConfig/JobState")
+    assert (second.operation, second.items("Source")) == ("Initialized", {"RecordingJobToken": other})
+    for limit in (1, 2):
+        late = await house.pull_point(topic("tns1:RecordingConfig/JobState"))
+        pulled = [m for _ in range(2 // limit) for m in await house.pull(late, limit)]
+        states = {m.items("Source")["RecordingJobToken"]: (m.operation, m.items("Data")["State"]) for m in pulled}
+        assert states == {job: ("Initialized", "Active"), other: ("Initialized", "Idle")}
+        assert await house.pull(late, limit) == []
     await house.send(f"<trc:DeleteRecordingJob>{of_job}</trc:DeleteRecordingJob>", user="operator")
     last = await house.next(uri, "RecordingConfig/JobState")
     assert (last.operation, last.items("Source")) == ("Deleted", {"RecordingJobToken": job})

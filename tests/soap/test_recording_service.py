@@ -47,21 +47,24 @@ async def test_each_new_recording_is_listed_with_the_default_tracks(house: SoapH
         assert [d.text for d in item.iterfind("{*}Tracks/{*}Track/{*}Configuration/{*}Description")] == [None] * 3
 
 
-@pytest.mark.requirement("RC-5.3.1-09", "RC-5.3.1-10", "RC-5.3.1-11")
+@pytest.mark.requirement("RC-5.3.1-01", "RC-5.3.1-09", "RC-5.3.1-10", "RC-5.3.1-11")
 async def test_descriptive_fields_come_back_as_they_were_sent(house: SoapHouse) -> None:
     long_id, address = "urn:x:" + "i" * 122, "http://camera.example/" + "a" * 106
+    assert len(long_id) == len(address) == 128
     source = source_xml(
         long_id, "Tor Süd &lt;1&gt; &amp; Innenhof Nord", "Größe ½ 監視", "  two  spaces\ttab ", address
     )
-    await house.send(create_recording(source, content="&lt;b&gt; &#x1F3A5;"))
+    made = await house.send(create_recording(source, content="&lt;b&gt; &#x1F3A5;", retention="P2D"))
     listed = await house.send("<trc:GetRecordings/>")
-    at = "trc:RecordingItem/tt:Configuration"
-    assert listed.text(f"{at}/tt:Source/tt:SourceId") == long_id
-    assert listed.text(f"{at}/tt:Source/tt:Name") == "Tor Süd <1> & Innenhof Nord"
-    assert listed.text(f"{at}/tt:Source/tt:Location") == "Größe ½ 監視"
-    assert listed.text(f"{at}/tt:Source/tt:Description") == "  two  spaces\ttab "
-    assert listed.text(f"{at}/tt:Source/tt:Address") == address
-    assert listed.text(f"{at}/tt:Content") == "<b> \U0001f3a5"
+    read = await house.send(recording_request("GetRecordingConfiguration", made.text("trc:RecordingToken")))
+    for reply, at in ((listed, "trc:RecordingItem/tt:Configuration"), (read, "trc:RecordingConfiguration")):
+        assert reply.text(f"{at}/tt:Source/tt:SourceId") == long_id
+        assert reply.text(f"{at}/tt:Source/tt:Name") == "Tor Süd <1> & Innenhof Nord"
+        assert reply.text(f"{at}/tt:Source/tt:Location") == "Größe ½ 監視"
+        assert reply.text(f"{at}/tt:Source/tt:Description") == "  two  spaces\ttab "
+        assert reply.text(f"{at}/tt:Source/tt:Address") == address
+        assert reply.text(f"{at}/tt:Content") == "<b> \U0001f3a5"
+        assert reply.text(f"{at}/tt:MaximumRetentionTime") == "P2D"
 
 
 @pytest.mark.requirement("RC-5.4-13")
@@ -167,7 +170,7 @@ async def test_an_unknown_token_has_the_fault_of_its_kind(house: SoapHouse, requ
     assert len(await tokens(house, "recordings")) == 1
 
 
-@pytest.mark.requirement("RC-5.24-12", "RC-5.24-14")
+@pytest.mark.requirement("RC-5.24-03", "RC-5.24-12", "RC-5.24-14")
 async def test_capabilities_are_static_and_do_not_promise_what_is_missing(house: SoapHouse) -> None:
     before = await house.send("<trc:GetServiceCapabilities/>")
     await job_of(house, await recording_of(house))
@@ -188,7 +191,7 @@ async def test_capabilities_are_static_and_do_not_promise_what_is_missing(house:
     assert (await house.send("<trc:ExportRecordedData/>")).fault == "Receiver/ActionNotSupported/NotImplemented"
 
 
-@pytest.mark.requirement("RC-5.4-05", "RC-5.5-04", "RC-5.9-06", "RC-5.10-06")
+@pytest.mark.requirement("RC-5.4-05", "RC-5.5-04", "RC-5.9-06", "RC-5.10-06", "RC-5.24-04", "RC-5.24-05")
 async def test_fixed_recordings_and_tracks_are_announced_and_cannot_be_made_or_deleted() -> None:
     """Without the capability; one without the other, too."""
     kept = FakeStore(StoredConfiguration(recordings=(a_recording("rec-1"),)))

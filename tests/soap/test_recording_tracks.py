@@ -8,6 +8,7 @@ from tests.support.soap_house import (
     AUTO_SOURCE,
     SoapHouse,
     create_job,
+    information_request,
     job_of,
     job_request,
     job_xml,
@@ -26,6 +27,12 @@ def configuration_xml(name: str, content: str = "", retention: str = "PT0S") -> 
         f"<trc:RecordingConfiguration>{source_xml(name=name)}<tt:Content>{content}</tt:Content>"
         f"<tt:MaximumRetentionTime>{retention}</tt:MaximumRetentionTime></trc:RecordingConfiguration>"
     )
+
+
+async def announced(house: SoapHouse) -> dict[str, str]:
+    """The capabilities of the recording service."""
+    (capabilities,) = (await house.send("<trc:GetServiceCapabilities/>")).all("trc:Capabilities")
+    return {str(name): str(value) for name, value in capabilities.attrib.items()}
 
 
 def track_request(operation: str, recording: str, track: str, more: str = "") -> str:
@@ -66,15 +73,20 @@ async def test_an_invalid_recording_configuration_changes_nothing(house: SoapHou
 
 
 @pytest.mark.requirement("RC-5.3.1-08")
-async def test_a_content_beyond_what_is_stored_is_cut_alike_for_all_getters(house: SoapHouse) -> None:
+async def test_texts_beyond_what_is_stored_are_cut_alike_for_all_getters(house: SoapHouse) -> None:
     recording = await recording_of(house)
-    long = "c" * 10_240
-    await house.send(recording_request("SetRecordingConfiguration", recording, configuration_xml("Yard", long)))
-    read = await house.send(recording_request("GetRecordingConfiguration", recording))
-    kept = read.text("trc:RecordingConfiguration/tt:Content")
-    assert kept
-    assert long.startswith(kept)
-    assert (await house.send("<trc:GetRecordings/>")).text("trc:RecordingItem/tt:Configuration/tt:Content") == kept
+    sent = {"Source/tt:Location": "l" * 10_240, "Source/tt:Description": "d" * 10_240, "Content": "c" * 10_240}
+    source = source_xml("", "Yard", sent["Source/tt:Location"], sent["Source/tt:Description"])
+    long = configuration_xml("Yard", sent["Content"]).replace(source_xml(name="Yard"), source)
+    assert (await house.send(recording_request("SetRecordingConfiguration", recording, long))).fault is None
+    answers = [
+        (await house.send(recording_request("GetRecordingConfiguration", recording)), "trc:RecordingConfiguration"),
+        (await house.send("<trc:GetRecordings/>"), "trc:RecordingItem/tt:Configuration"),
+        (await house.send(information_request(recording)), "tse:RecordingInformation"),
+    ]
+    for name, text in sent.items():
+        kept = {reply.text(f"{at}/tt:{name}") for reply, at in answers}
+        assert kept == {text[:4096]}
 
 
 # Tracks
@@ -82,6 +94,7 @@ async def test_a_content_beyond_what_is_stored_is_cut_alike_for_all_getters(hous
 
 @pytest.mark.requirement("RC-5.3.2-01", "RC-5.9-07", "RC-5.9-09", "RC-5.11-05", "RC-5.24-05")
 async def test_a_created_track_is_listed_and_read(house: SoapHouse) -> None:
+    assert (await announced(house))["DynamicTracks"] == "true"
     recording = await recording_of(house)
     made = await house.send(recording_request("CreateTrack", recording, track_xml("Audio", "back channel")))
     track = made.text("trc:TrackToken")
@@ -133,6 +146,7 @@ async def test_an_invalid_track_configuration_changes_nothing(house: SoapHouse, 
 
 @pytest.mark.requirement("RC-5.9-10", "RC-5.10-08")
 async def test_tracks_of_two_recordings_share_tokens_and_are_addressed_apart(house: SoapHouse) -> None:
+    assert (await announced(house))["DynamicTracks"] == "true"
     one, other = await recording_of(house), await recording_of(house)
     await house.send(track_request("SetTrackConfiguration", one, "META001", track_xml("Metadata", "one")))
     deleted = await house.send(track_request("DeleteTrack", other, "META001"))
@@ -234,9 +248,11 @@ async def options_of(house: SoapHouse, recording: str) -> dict[str, int]:
 
 @pytest.mark.requirement(
     "RC-5.20-04", "RC-5.20-05", "RC-5.20-08", "RC-5.20-09", "RC-5.20-10", "RC-5.20-11", "RC-5.20-12", "RC-5.20-13",
-    "RC-5.20-16", "RC-5.9-04", "RC-5.9-08", "RC-5.1-01", "RC-5.1-02", "RC-5.24-10",
+    "RC-5.20-16", "RC-5.9-04", "RC-5.9-08", "RC-5.1-01", "RC-5.1-02", "RC-5.3.2-02", "RC-5.24-10",
 )  # fmt: skip
 async def test_spare_tracks_are_those_that_can_be_created(house: SoapHouse) -> None:
+    capabilities = await announced(house)
+    assert (capabilities["Options"], capabilities["DynamicTracks"]) == ("true", "true")
     recording = await recording_of(house)
     spare = await options_of(house, recording)
     assert spare == {"Spare": 3, "SpareTotal": 3, "SpareVideo": 1, "SpareAudio": 1, "SpareMetadata": 1}
@@ -267,7 +283,7 @@ async def test_spare_jobs_are_those_that_can_be_created(house: SoapHouse) -> Non
 # Job configurations
 
 
-@pytest.mark.requirement("RC-5.16-08", "RC-5.16-09", "RC-5.16-10", "RC-5.17-04")
+@pytest.mark.requirement("RC-5.3.3-18", "RC-5.16-08", "RC-5.16-09", "RC-5.16-10", "RC-5.17-04")
 async def test_a_replaced_job_configuration_is_answered_as_it_is_in_effect(house: SoapHouse) -> None:
     recording, manual = await recording_of(house), await receiver_of(house)
     job = await job_of(house, recording)
@@ -293,8 +309,11 @@ async def test_a_replaced_job_configuration_is_answered_as_it_is_in_effect(house
 async def test_an_invalid_job_configuration_changes_nothing(house: SoapHouse) -> None:
     recording, other = await recording_of(house), await recording_of(house)
     job = await job_of(house, recording)
+    track = (await house.send(recording_request("CreateTrack", other, track_xml()))).text("trc:TrackToken")
+    line = f"<tt:Tracks><tt:SourceTag/><tt:Destination>{track}</tt:Destination></tt:Tracks></tt:Source>"
     before = await house.send("<trc:GetRecordingJobs/>")
     for configuration in (
+        job_xml(recording, AUTO_SOURCE.replace("</tt:Source>", line)),
         job_xml(recording, mode="Foo"),
         job_xml(recording, priority=-1),
         job_xml(other),

@@ -24,6 +24,8 @@ from tests.support.soap_http import PASSWORDS, a_device
 SOURCE = {"SourceId": "urn:x:1", "Name": "Gate", "Location": "", "Description": "", "Address": "http://camera.example/"}
 CONFIGURATION = {"Source": SOURCE, "Content": "", "MaximumRetentionTime": "P30D"}
 SETUP = {"Stream": "RTP-Unicast", "Transport": {"Protocol": "RTSP"}}
+LONGEST_TOKEN = 64
+"""Characters; of tt:ReferenceToken."""
 
 both = pytest.mark.parametrize("own", [False, True], ids=["official WSDL", "own WSDL"])
 
@@ -54,6 +56,7 @@ async def test_recordings_and_tracks(house: SoapHouse, own: bool) -> None:
     await call.SetTrackConfiguration(
         RecordingToken=recording, TrackToken=track, TrackConfiguration={"TrackType": "Video", "Description": "lower"}
     )
+    assert max(len(recording), len(track)) <= LONGEST_TOKEN
     described = await call.GetTrackConfiguration(RecordingToken=recording, TrackToken=track)
     assert (described.TrackType, described.Description) == ("Video", "lower")
     await call.DeleteTrack(RecordingToken=recording, TrackToken=track)
@@ -63,7 +66,7 @@ async def test_recordings_and_tracks(house: SoapHouse, own: bool) -> None:
 
 @both
 @pytest.mark.requirement(
-    "RC-5.13-01", "RC-5.14-01", "RC-5.15-01", "RC-5.16-01", "RC-5.17-01", "RC-5.18-01", "RC-5.19-01",
+    "RC-5.13-01", "RC-5.14-01", "RC-5.15-01", "RC-5.16-01", "RC-5.17-01", "RC-5.18-01", "RC-5.19-01", "RX-B.5-01",
 )  # fmt: skip
 async def test_recording_jobs(house: SoapHouse, own: bool) -> None:
     call = house.zeep("recording", own=own)
@@ -79,6 +82,7 @@ async def test_recording_jobs(house: SoapHouse, own: bool) -> None:
     made = await call.CreateRecordingJob(JobConfiguration=configuration)
     (item,) = await call.GetRecordingJobs()
     assert (item.JobToken, item.JobConfiguration.Mode) == (made.JobToken, "Idle")
+    assert len(made.JobToken) <= LONGEST_TOKEN
     await call.SetRecordingJobMode(JobToken=made.JobToken, Mode="Active")
     read = await call.GetRecordingJobConfiguration(JobToken=made.JobToken)
     assert read.Mode == "Active"
@@ -96,7 +100,7 @@ async def test_recording_jobs(house: SoapHouse, own: bool) -> None:
 @both
 @pytest.mark.requirement(
     "RX-10.5.1-01", "RX-10.5.2-01", "RX-10.5.3-01", "RX-10.5.4-01", "RX-10.5.5-01", "RX-10.5.6-01", "RX-10.5.7-01",
-    "RX-10.6-01", "RX-B.4-01",
+    "RX-10.6-01", "RX-B.4-01", "RX-B.5-01",
 )  # fmt: skip
 async def test_receivers(house: SoapHouse, own: bool) -> None:
     call = house.zeep("receiver", own=own)
@@ -105,6 +109,7 @@ async def test_receivers(house: SoapHouse, own: bool) -> None:
     made = await call.CreateReceiver(
         Configuration={"Mode": "NeverConnect", "MediaUri": "rtsp://camera.example/1", "StreamSetup": SETUP}
     )
+    assert len(made.Token) <= LONGEST_TOKEN
     await call.SetReceiverMode(ReceiverToken=made.Token, Mode="AutoConnect")
     await call.ConfigureReceiver(
         ReceiverToken=made.Token,
@@ -131,6 +136,7 @@ async def test_receivers(house: SoapHouse, own: bool) -> None:
     "RS-6.13-01",
     "RS-6.14-01",
     "RS-B.2-01",
+    "RX-B.5-01",
 )
 async def test_searches(house: SoapHouse, own: bool) -> None:
     call = house.zeep("search", own=own)
@@ -141,6 +147,7 @@ async def test_searches(house: SoapHouse, own: bool) -> None:
     information = await call.GetRecordingInformation(RecordingToken=recording)
     assert (information.RecordingToken, information.RecordingStatus) == (recording, "Initiated")
     search = await call.FindRecordings(Scope={}, KeepAliveTime="PT10S")
+    assert len(search) <= LONGEST_TOKEN
     found = await call.GetRecordingSearchResults(SearchToken=search, MinResults=1, MaxResults=10, WaitTime="PT5S")
     assert (found.SearchState, [r.RecordingToken for r in found.RecordingInformation]) == ("Completed", [recording])
     topic = (
@@ -205,7 +212,7 @@ async def test_get_services_repeats_the_capabilities_of_each_service(house: Soap
     assert recording["Encoding"].split()
 
 
-@pytest.mark.requirement("RC-5.2-01", "RX-10.3-01", "RX-10.3-02")
+@pytest.mark.requirement("RC-5.2-01", "RC-5.2-02", "RX-10.3-01", "RX-10.3-02")
 async def test_what_has_been_answered_is_there_again_after_a_crash(tmp_path: Path) -> None:
     """The files are copied while the recorder runs: what a killed process leaves behind."""
     data = tmp_path / "data"
