@@ -297,7 +297,7 @@ class SmallDisk(FailingDisk):
         return super().write_once(fd, parts, offset)
 
 
-@pytest.mark.requirement("RC-5.1-14", "RC-5.3.1-05")
+@pytest.mark.requirement("RC-5.1-14", "RC-5.3.1-05", "RC-5.25.4-01")
 async def test_a_volume_that_fills_up_loses_the_oldest_of_all_recordings_and_recording_goes_on(tmp_path: Path) -> None:
     store = Store(tmp_path, minimum_free=20_000, reserve_bytes=64_000)
     store.disk = SmallDisk(tmp_path / "default", 400_000)

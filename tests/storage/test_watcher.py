@@ -64,13 +64,15 @@ async def test_runs_are_told_with_the_times_of_their_first_and_last_data(storage
     ]
 
 
-async def test_deleted_footage_is_told_with_its_range_and_none_is_not(storage: StorageEngine) -> None:
+@pytest.mark.requirement("RC-5.25.4-01")
+@pytest.mark.parametrize("what", ["track", "recording"])
+async def test_deleted_footage_is_told_with_its_range_and_none_is_not(storage: StorageEngine, what: str) -> None:
     watcher = Watcher()
     await record(storage)
     runs = storage.timeline(KEY).runs
     storage.watcher = watcher
-    await storage.delete_recording(KEY.recording)
-    await storage.delete_track(KEY)
+    for _ in range(2):
+        await (storage.delete_track(KEY) if what == "track" else storage.delete_recording(KEY.recording))
     assert watcher.told == [("deleted", KEY, runs[0].start_ns, runs[-1].end_ns)]
 
 
