@@ -161,8 +161,8 @@ class RtspSession:
             raise RequestRefused(454, f"session {self.id} has ended while a PLAY was prepared")
         if self._player is not None:
             self._playing_ns = self._player.playing_ns + (0 if resumes else JUMP_NS)
-        if not resumes and playback is not None:
-            playback.source.close()
+        if not resumes and self._playback is not None:
+            self._playback.source.close()  # while this was prepared, what was queued may have begun
         self._planned = frozenset(self.streams)
         self._to_begin = self._player_of(fresh, request, cseq)
         self.state = state

@@ -72,6 +72,8 @@ class NoTransport:
 
     async def send_report(self, stream: RtpStream, report: bytes) -> None: ...
 
+    async def behind_answer(self) -> None: ...
+
     def close(self) -> None: ...
 
 
@@ -97,6 +99,40 @@ async def test_a_play_that_is_prepared_while_the_session_fails_leaves_nothing_be
         await jump
     assert refused.value.status == 454
     assert [s.closed for s in mount.sources] == [True, True]
+
+
+class Ending(Source):
+    """Is over when it is told to."""
+
+    async def units(self) -> Sequence[Unit]:
+        await self.fails.wait()
+        return ()
+
+
+async def test_what_was_queued_and_begins_while_another_play_is_prepared_is_let_go() -> None:
+    mount = SlowMount()
+    mount.plans.set()
+    session = RtspSession("/replay/rec-1", mount, Presentation((), 0), NoTransport(), SystemClock(), "nvr@here", print)
+    session.state = SessionState.READY
+    await session.play(PlayRequest(), 1)
+    assert session._playback is not None
+    session._playback.source = first = Ending()
+    session.begin()
+    await session.play(PlayRequest(range=ClockRange(5)), 2)
+    queued = mount.sources[1]
+    mount.plans.clear()
+    jump = asyncio.create_task(session.play(PlayRequest(range=ClockRange(7), immediate=True), 3))
+    await asyncio.sleep(0)
+    first.fails.set()
+    async with asyncio.timeout(5):
+        while session._playback.source is not queued:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+    mount.plans.set()
+    await jump
+    assert first.closed
+    assert queued.closed
+    assert not mount.sources[2].closed
+    await session.close()
 
 
 class Stubborn(Source):
