@@ -46,7 +46,7 @@ def grows(data: Path, known: int) -> bool:
 
 @pytest.mark.requirement("RC-5.26.1-01", "RC-5.26.1-02", "RC-5.18-05", "RC-5.16-06", "RC-5.14-04")
 @pytest.mark.requirement("RX-10.3-03", "CO-73", "CO-40", "RC-5.2-02", "RC-5.24-11")
-@pytest.mark.requirement("RP-7.1-02", "RP-7.1-03", "RP-7.5-03", "RP-7.5-04", "RP-7.5-05")
+@pytest.mark.requirement("RP-7.1-02", "RP-7.1-03", "RP-7.5-03", "RP-7.5-04", "RP-7.5-05", "PB-8.1-03", "PB-8.1-13")
 def test_a_recording_is_set_up_started_outranked_stopped_and_kept_by_its_jobs(tmp_path: Path) -> None:
     data = tmp_path / "data"
     with camera() as uri, DaemonProcess(data) as daemon:

@@ -16,7 +16,7 @@ from tests.support.rtsp_client import until
 
 
 class TestAuthentication:
-    @pytest.mark.requirement("PB-8.1-13", "PB-8.1-15")
+    @pytest.mark.requirement("PB-8.1-11", "PB-8.1-13", "PB-8.1-15")
     @pytest.mark.parametrize(
         ("user", "password", "status"),
         [("watcher", "secret", 200), ("admin", "secret", 200), ("watcher", "wrong", 401), ("nobody", "secret", 401),
@@ -31,6 +31,7 @@ class TestAuthentication:
         client.credentials = user, password
         assert (await client.request("DESCRIBE", PATH)).status == status
 
+    @pytest.mark.requirement("PB-8.1-13", "PB-8.1-15")
     async def test_every_method_but_options_is_protected(self, serve: Serve) -> None:
         served = await serve({VIDEO001: worked_example()}, authenticator=DigestAuthenticator(Accounts(), "nvr"))
         client = await served.client()
@@ -71,6 +72,7 @@ class TestAuthentication:
         offered = [v for n, v in answer.headers if n == "WWW-Authenticate"]
         assert ["algorithm=SHA-256" in v for v in offered] == [True, False]
 
+    @pytest.mark.requirement("PB-8.1-13", "PB-8.1-15")
     async def test_a_whole_session_with_credentials(self, serve: Serve) -> None:
         served = await serve({VIDEO001: worked_example()}, authenticator=DigestAuthenticator(Accounts(), "nvr"))
         client = await served.client()

@@ -62,6 +62,8 @@ async def test_metadata_alone_go_backwards_by_every_way(serve: Serve, way: str) 
     async with viewer(served, way, META001) as found:
         assert (await found.client.request("PLAY", PATH, Scale="-1.0", Rate_Control="no")).status == 200
         packets = await found.packets(18)
+    documents = [b"".join(p.payload for p in packets[n : n + 3]) for n in range(0, 18, 3)]
+    assert documents == [f"<m{i}......>".encode() for i in (5, 4, 3, 2, 1, 0)]
     firsts = packets[::3]
     assert [p.payload.decode() for p in firsts] == [f"<m{i}." for i in (5, 4, 3, 2, 1, 0)]
     assert all("D" in p.flags for p in firsts)

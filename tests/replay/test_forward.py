@@ -30,8 +30,9 @@ from tests.support.replay_store import ManualClock, MemoryTrack, ParameterVideo,
 
 
 @pytest.mark.requirement(
-    "PB-8.1-24", "PB-8.3.1-01", "PB-8.3.1-02", "PB-8.3.1-03", "PB-8.3.1-04", "PB-8.3.1-05", "PB-8.3.1-08",
-    "PB-8.3.1-09", "PB-8.3.1-10", "PB-8.3.1-11", "PB-8.3.1-12", "PB-8.3.1-13", "PB-8.6.4-01",
+    "PB-8.1-03", "PB-8.1-24", "PB-8.3.2-02", "PB-8.5.1-08", "PB-8.6.4-01", "PB-8.3.1-13",
+    "PB-8.3.1-01", "PB-8.3.1-02", "PB-8.3.1-03", "PB-8.3.1-04", "PB-8.3.1-05", "PB-8.3.1-08",
+    "PB-8.3.1-09", "PB-8.3.1-10", "PB-8.3.1-11", "PB-8.3.1-12",
 )  # fmt: skip
 async def test_the_worked_example_goes_over_the_wire_as_the_standard_writes_it(serve: Serve) -> None:
     served = await serve({VIDEO001: worked_example()}, origin=lambda: ORIGIN)
@@ -68,7 +69,7 @@ async def test_the_terminal_flag_stands_in_the_last_packet_of_the_terminal_unit(
     assert packets[1].ntp == packets[3].ntp
 
 
-@pytest.mark.requirement("PB-8.5.3-05", "PB-8.1-09", "PB-8.3.1-15")
+@pytest.mark.requirement("PB-8.5.3-05", "PB-8.1-09", "PB-8.3.1-12", "PB-8.3.1-15")
 async def test_two_tracks_are_interleaved_in_recorded_order_on_their_channels(serve: Serve) -> None:
     sound = MemoryTrack(PlainAudio()).starting_at(TEN).with_gop([f"a{i}" for i in range(6)], NS // 2).with_end()
     track = MemoryTrack().starting_at(TEN).with_gop(["I0", "P1", "P2"]).with_end()
@@ -79,7 +80,9 @@ async def test_two_tracks_are_interleaved_in_recorded_order_on_their_channels(se
     assert {p.channel for p in packets if p.payload[:1] == b"a"} == {2}
     times = [p.ntp for p in packets]
     assert times == sorted(times, key=lambda t: t or 0)
-    assert "C" in packets[1].flags
+    sounds = [p for p in packets if p.channel == 2]
+    assert all("C" in p.flags for p in sounds)
+    assert len({p.rtp_time for p in sounds}) == len(sounds)
     infos = answer["RTP-Info"].split(",")
     assert [i.split(";")[0].rpartition("/")[2] for i in infos] == [VIDEO001, AUDIO001]
 
@@ -223,7 +226,7 @@ async def test_a_sender_report_states_the_wall_clock_when_rate_control_is_on(ser
     assert (await client.request("OPTIONS", PATH)).status == 200
 
 
-@pytest.mark.requirement("PB-8.4-03", "PB-8.5.4-01", "PB-8.5.4-03", "PB-8.5.4-04")
+@pytest.mark.requirement("PB-8.3.2-03", "PB-8.4-03", "PB-8.5.4-01", "PB-8.5.4-03", "PB-8.5.4-04")
 @pytest.mark.parametrize(
     ("headers", "names"),
     [
@@ -240,6 +243,7 @@ async def test_frames_chooses_pictures_on_the_timeline_of_the_recording(
     await playing(client, **headers)
     packets = await client.packets(len(names))
     assert [p.payload.decode().rstrip(".") for p in packets] == names
+    assert [p.ntp for p in packets] == [ntp_from_utc(TEN + int(name[1:]) * NS) for name in names]
     assert packets[-1].flags in ("CET", "ET")
 
 
@@ -252,7 +256,7 @@ async def test_sequence_numbers_and_rtp_times_begin_anywhere(serve: Serve) -> No
         await playing(client)
         packet = await client.packet()
         starts.add((packet.seq, packet.rtp_time, packet.ssrc))
-    assert [len({s[i] for s in starts}) for i in range(3)] == [4, 4, 4]
+    assert min(len({s[i] for s in starts}) for i in range(3)) >= 3  # of 65536 sequence numbers two may be the same
 
 
 @pytest.mark.requirement("PB-8.5.2-11")
@@ -327,7 +331,7 @@ async def test_a_replay_whose_footage_fails_ends_alone(serve: Serve, caplog: pyt
     assert (await good.request("PLAY", "/replay/rec-2", Rate_Control="no")).status == 200
 
 
-@pytest.mark.requirement("PB-8.1-26", "PB-8.1-27", "PB-8.3.1-14")
+@pytest.mark.requirement("PB-8.1-26", "PB-8.1-27", "PB-8.3.1-12", "PB-8.3.1-14")
 async def test_metadata_documents_are_units_of_their_own(serve: Serve) -> None:
     configuration = MetadataConfiguration()
     track = MemoryTrack(configuration).starting_at(TEN)
@@ -342,6 +346,7 @@ async def test_metadata_documents_are_units_of_their_own(serve: Serve) -> None:
         packet = await client.packet()
         if not document:
             assert "C" in packet.flags
+            assert packet.ntp == ntp_from_utc(TEN + len(found) * NS)
         document += packet.payload
         if packet.marker:
             found.append(document.decode())

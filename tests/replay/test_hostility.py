@@ -82,7 +82,7 @@ class TestTime:
             await asyncio.sleep(0)
         assert (await client.request("PLAY", PATH)).status == 454
 
-    @pytest.mark.requirement("PB-8.7-04", "PB-8.7-05", "PB-8.7-07")
+    @pytest.mark.requirement("PB-8.7-04", "PB-8.7-05", "PB-8.7-07", "PB-8.11-04")
     @pytest.mark.parametrize("sign", ["OPTIONS", "GET_PARAMETER", "SET_PARAMETER", "PLAY", "PAUSE", "RTCP"])
     async def test_any_request_and_any_receiver_report_keeps_the_session(self, serve: Serve, sign: str) -> None:
         clock = ManualClock()
@@ -247,6 +247,7 @@ class TestBackPressure:
                 answered = answered or (not isinstance(event, tuple) and event["CSeq"] == str(cseq))
         assert [p.seq for p in packets] == [(packets[0].seq + i) & 0xFFFF for i in range(1200)]
 
+    @pytest.mark.requirement("PB-8.7-01")
     async def test_a_stalled_reader_can_tear_its_session_down(self, serve: Serve) -> None:
         served = await serve({VIDEO001: big_track()}, payload=50_000)
         client = await served.client(1 << 14)

@@ -67,6 +67,33 @@ async def test_an_immediate_jump_ends_the_old_data_before_its_answer(serve: Serv
     assert ["D" in p.flags for p in packets if p.word3 is not None].count(True) == 1
 
 
+@pytest.mark.requirement("PB-8.1-09", "PB-8.5.1-09", "PB-8.5.1-10", "PB-8.10-02")
+async def test_pause_resume_jump_and_teardown_act_on_all_tracks(serve: Serve) -> None:
+    clock = ManualClock()
+    sound = MemoryTrack(PlainAudio()).starting_at(TEN).with_gop([f"a{i}" for i in range(40)]).with_end()
+    served = await serve({VIDEO001: long_track(40, 10), AUDIO001: sound}, payload=100, clock=clock)
+    client = await served.client()
+    await playing(client, VIDEO001, AUDIO001, Rate_Control="yes")
+    began = await client.packets(2)
+    assert {p.channel for p in began} == {0, 2}
+    assert (await client.request("PAUSE", PATH)).status == 200
+    clock.advance(5 * NS)
+    assert await nothing_comes(client) == []
+    assert (await client.request("PLAY", PATH, Rate_Control="no")).status == 200
+    found = [*began, *await client.packets(78)]
+    for channel, names in ((0, [f"{'IP'[i % 2]}{i}" for i in range(40)]), (2, [f"a{i}" for i in range(40)])):
+        assert [p.payload.decode().rstrip(".") for p in found if p.channel == channel] == names
+    await client.request("PLAY", PATH, Range="clock=20260101T100020Z-", Rate_Control="no", Immediate="yes")
+    found = await client.packets(40)
+    for channel, name in ((0, b"I20"), (2, b"a20")):
+        flags = [p.flags for p in found if p.channel == channel]
+        assert next(p.payload for p in found if p.channel == channel).startswith(name)
+        assert ["D" in f for f in flags] == [True] + [False] * 19
+    assert (await client.request("TEARDOWN", PATH)).status == 200
+    assert sum(served.store.subscriptions.values()) == 0
+    assert (await client.request("PLAY", PATH)).status == 454
+
+
 @pytest.mark.requirement("PB-8.10-06")
 async def test_many_jumps_in_quick_order_are_all_answered_and_the_last_wins(serve: Serve) -> None:
     client = await (await serve({VIDEO001: long_track()}, payload=1000)).client()
@@ -102,6 +129,7 @@ async def test_a_pause_point_is_reached_and_resumed_at(serve: Serve) -> None:
     assert flags_of(await client.packets(2)) == "P1: P2:"
 
 
+@pytest.mark.requirement("PB-8.5.1-17")
 async def test_a_pause_point_outside_of_what_is_played_is_refused(serve: Serve) -> None:
     client = await (await serve({VIDEO001: long_track()}, payload=1000)).client()
     await playing(client, Range="clock=20260101T100100Z-20260101T100300Z", Rate_Control="yes")
@@ -154,7 +182,30 @@ async def test_scale_may_change_on_resume_without_a_break(serve: Serve) -> None:
     assert f"rtptime={rest[0].rtp_time}" in answer["RTP-Info"]
 
 
-@pytest.mark.requirement("PB-8.5.3-08")
+@pytest.mark.requirement("PB-8.6.4-05")
+async def test_a_jump_does_not_break_the_rtp_times_of_playback(serve: Serve) -> None:
+    """Whichever way it goes and however far, the picture there is shown next behind the last one."""
+    clock = ManualClock()
+    client = await (await serve({VIDEO001: long_track(40, 10)}, payload=100, clock=clock)).client()
+    await playing(client, Rate_Control="yes")
+    packets = [await client.packet()]
+    for start in ("20", "04"):
+        for _ in range(3):
+            clock.advance(NS)
+            packets.append(await client.packet())
+        clock.advance(NS // 2)
+        wanted = {"Range": f"clock=20260101T1000{start}Z-", "Immediate": "yes"}
+        assert (await client.request("PLAY", PATH, **wanted)).status == 200
+        packets.append(await client.packet())
+    names = [int(p.payload.decode().rstrip(".")[1:]) for p in packets]
+    assert names == [0, 1, 2, 3, 20, 21, 22, 23, 4]
+    steps = [(b.rtp_time - a.rtp_time) % (1 << 32) for a, b in pairwise(packets)]
+    for jump in (7, 3):
+        assert 45_000 <= steps.pop(jump) < 90_000 + 9_000, "the time since the last picture, at most that of a picture"
+    assert steps == pytest.approx([90_000] * 6, abs=2)
+
+
+@pytest.mark.requirement("PB-8.5.3-01", "PB-8.5.3-08")
 async def test_rate_control_is_not_inherited_from_the_play_before(serve: Serve) -> None:
     clock = ManualClock()
     client = await (await serve({VIDEO001: worked_example()}, clock=clock)).client()

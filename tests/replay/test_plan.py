@@ -216,18 +216,20 @@ def test_tracks_are_multiplexed_in_recorded_order() -> None:
 
 
 @pytest.mark.requirement("PB-8.5.5-06")
-def test_sound_begins_with_the_picture_that_was_chosen() -> None:
+def test_sound_and_metadata_begin_with_the_picture_that_was_chosen() -> None:
     sound = audio()
     for i in range(6):
         sound.with_gop([f"a{i}.{j}" for j in range(4)], NS // 4)
-    tracks = [video().with_gop(["I0", "P1", "P2"]).with_gop(["I3", "P4", "P5"]).with_end(), sound.with_end()]
+    scene = MemoryTrack(PlainMetadata()).starting_at(TEN).with_gop([f"m{i}" for i in range(6)]).with_end()
+    tracks = [video().with_gop(["I0", "P1", "P2"]).with_gop(["I3", "P4", "P5"]).with_end(), sound.with_end(), scene]
     units = played(tracks, TEN + 5 * NS)
-    assert names(units).startswith("I3 a3.0 a3.1")
+    assert names(units).startswith("I3 a3.0 m3 a3.1")
 
 
 @pytest.mark.requirement("PB-8.5.5-07")
-def test_without_video_replay_begins_with_the_first_unit_at_or_after_the_start() -> None:
-    track = audio().with_gop(["a", "b", "c"]).with_end()
+@pytest.mark.parametrize("configuration", [PlainAudio(), PlainMetadata()])
+def test_without_video_replay_begins_with_the_first_unit_at_or_after_the_start(configuration: PlainVideo) -> None:
+    track = MemoryTrack(configuration).starting_at(TEN).with_gop(["a", "b", "c"]).with_end()
     assert names(played(track, TEN + NS // 2)) == "b c"
     assert names(played(track, TEN + NS)) == "b c"
 
@@ -390,9 +392,10 @@ class TestFrames:
         assert track.reads <= 12
 
     @pytest.mark.requirement("PB-8.5.4-07")
-    def test_intra_leaves_sound_alone(self) -> None:
-        tracks = [video().with_gop(["I0", "P1"]).with_end(), audio().with_gop(["a", "b"]).with_end()]
-        assert names(played(tracks, Selection(TEN, frames=FrameSet.INTRA))) == "I0 a b"
+    def test_intra_leaves_sound_and_metadata_alone(self) -> None:
+        scene = MemoryTrack(PlainMetadata()).starting_at(TEN).with_gop(["m", "n"]).with_end()
+        tracks = [video().with_gop(["I0", "P1"]).with_end(), audio().with_gop(["a", "b"]).with_end(), scene]
+        assert names(played(tracks, Selection(TEN, frames=FrameSet.INTRA))) == "I0 a m b n"
 
 
 class TestPlayingTime:

@@ -94,7 +94,7 @@ async def play(
     return transport
 
 
-@pytest.mark.requirement("PB-8.5.3-01", "PB-8.5.3-02", "PB-8.6.4-05")
+@pytest.mark.requirement("PB-8.5.3-02", "PB-8.6.4-05")
 async def test_rate_control_delivers_in_real_time_and_rtp_time_follows() -> None:
     sent = await play([unit(i / 10) for i in range(30)])
     assert sent.at_s == pytest.approx([i / 10 for i in range(30)])

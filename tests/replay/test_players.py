@@ -102,7 +102,7 @@ STREAMS = {
 }
 
 
-@pytest.mark.requirement("PB-8.5.2-08", "PB-8.5.1-08", "PB-8.2-09")
+@pytest.mark.requirement("PB-8.5.2-08", "PB-8.2-09")
 async def test_ffmpeg_plays_whole_recordings_from_their_uris_alone(house: House) -> None:
     """Three codecs at once, in real time, as nothing else is asked for; each picture and sound byte for byte."""
     audio = encoded_aac(1)

@@ -89,6 +89,7 @@ PLAY_REFUSALS = [
 ]
 
 
+@pytest.mark.requirement("PB-8.1-11", "PB-8.5.2-08", "PB-8.5.3-01")
 @pytest.mark.requirement("PB-8.5.2-03", "PB-8.5.2-09", "PB-8.5.2-10", "PB-8.5.2-11", "PB-8.5.4-05", "PB-8.5.4-08")
 @pytest.mark.parametrize(("headers", "status"), PLAY_REFUSALS)
 async def test_a_play_that_cannot_be_done_is_refused_and_disturbs_nothing(
@@ -107,6 +108,7 @@ class TestStates:
         assert {s for s, _ in TRANSITIONS} == states
         assert set(TRANSITIONS.values()) <= states
 
+    @pytest.mark.requirement("PB-8.1-11")
     async def test_setup_while_playing_is_not_valid(self, serve: Serve) -> None:
         client = await (await serve({VIDEO001: worked_example(), AUDIO001: sound()})).client()
         await client.set_up(PATH, VIDEO001)

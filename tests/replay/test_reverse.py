@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from nvr.media.rtsp.play import FrameSet
 from nvr.media.unit import Sample
-from nvr.model.time import NS, UtcNs
+from nvr.model.time import NS, UtcNs, ntp_from_utc
 from nvr.model.timeline import GapReason
 from nvr.model.tokens import AUDIO001, META001, VIDEO001
 from nvr.replay import groups
@@ -52,7 +52,7 @@ class TestOrder:
         assert [(u.shown_ns - base) // NS for u in units] == [2, 1, 0, 5, 4, 3, 8, 7, 6, 11, 10, 9]
         assert units[0].due_ns == base
 
-    @pytest.mark.requirement("PB-8.5.2-04", "PB-8.5.5-02", "PB-8.5.5-04")
+    @pytest.mark.requirement("PB-8.5.2-04", "PB-8.5.2-12", "PB-8.5.5-02", "PB-8.5.5-04")
     @pytest.mark.parametrize(
         ("seconds", "first"),
         [(3600, "I9"), (66, "I9"), (63, "I9"), (62.9, "I6"), (60, "I6"), (59.9, "I3"), (6, "I3"), (3, "I3"), (0, "I0")],
@@ -93,6 +93,13 @@ class TestOrder:
     @pytest.mark.requirement("PB-8.6.2-05")
     def test_intra_sends_each_clean_point_as_a_group_of_its_own(self) -> None:
         assert flags(reverse(plain_example(), frames=FrameSet.INTRA)) == "I9:CD I6:CED I3:CD I0:CEDT"
+
+    @pytest.mark.requirement("PB-8.6.2-05")
+    def test_of_a_codec_without_other_pictures_each_is_a_group_of_its_own(self) -> None:
+        """However many of them a fragment holds."""
+        track = video().with_unit_list([Sample(TEN + i * NS, b"J%d" % i, True) for i in range(4)], TEN + 4 * NS)
+        track.with_gap(TEN + 60 * NS).with_gop(["J4"]).with_gop(["J5"]).with_end()
+        assert flags(reverse(track)) == "J5:CD J4:CED J3:CD J2:CD J1:CD J0:CEDT"
 
     @pytest.mark.requirement("PB-8.5.4-03")
     def test_an_interval_of_intra_frames_counts_back_from_the_last_one_sent(self) -> None:
@@ -251,6 +258,7 @@ WIRE = [  # payload, sequence number, RTP time, marker, NTP seconds and first by
 
 class TestOnTheWire:
     @pytest.mark.requirement(
+        "PB-8.3.1-08",
         "PB-8.3.1-06", "PB-8.3.1-07", "PB-8.5.1-02", "PB-8.6.1-01", "PB-8.6.2-01", "PB-8.6.2-02", "PB-8.6.2-03",
         "PB-8.6.2-04", "PB-8.6.2-08", "PB-8.6.2-09", "PB-8.6.2-10", "PB-8.6.3-01", "PB-8.6.4-01", "PB-8.6.4-04",
     )  # fmt: skip
@@ -312,7 +320,7 @@ class TestOnTheWire:
         assert f";seq={backward[0].seq};" in answer["RTP-Info"]
         assert {p.word3[1] for p in backward if p.word3 is not None} == {client.cseq & 0xFF}
 
-    @pytest.mark.requirement("PB-8.6.4-06", "PB-8.6.4-07", "PB-8.5.1-04")
+    @pytest.mark.requirement("PB-8.3.2-03", "PB-8.6.4-06", "PB-8.6.4-07", "PB-8.5.1-04")
     @pytest.mark.parametrize(("scale", "speed"), [("-32.0", None), ("-8.0", "4.0")])
     async def test_with_rate_control_rtp_times_are_those_of_rendering(
         self, serve: Serve, scale: str, speed: str | None
@@ -327,6 +335,9 @@ class TestOnTheWire:
         steps = [((p.rtp_time - first) & 0xFFFF_FFFF) * 32 / 90_000 for p in packets]
         assert steps == pytest.approx([2, 1, 0, 5, 4, 3, 8, 7, 6, 11, 10, 9], abs=0.001)
         assert f"rtptime={packets[0].rtp_time}" in answer["RTP-Info"]
+        at_s = [*range(6), *range(60, 66)]
+        wanted = [ntp_from_utc(TEN + at_s[int(p.payload.strip(b"IP."))] * NS) for p in packets]
+        assert [p.ntp for p in packets] == wanted
 
     @pytest.mark.requirement("PB-8.5.1-10", "PB-8.6.3-01")
     async def test_pause_and_resume_in_reverse_lose_and_repeat_nothing(self, serve: Serve) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import time
+from email.utils import parsedate_to_datetime
 
 import pytest
 
@@ -24,6 +26,7 @@ class TestAnswers:
         methods = {m.strip() for m in answer["Public"].split(",")}
         assert methods >= {"OPTIONS", "DESCRIBE", "SETUP", "PLAY", "PAUSE", "TEARDOWN", "GET_PARAMETER"}
 
+    @pytest.mark.requirement("PB-8.1-07")
     @pytest.mark.requirement("PB-8.1-06", "PB-8.2-01", "PB-8.2-03", "PB-8.2-04", "PB-8.2-05", "PB-8.2-06", "PB-8.2-07")
     async def test_describe_shows_each_track_with_footage_once(self, serve: Serve) -> None:
         client = await (await serve({VIDEO001: worked_example(), AUDIO001: sound()})).client()
@@ -38,6 +41,8 @@ class TestAnswers:
             "a=x-onvif-track:AUDIO001",
         ]
         assert [line for line in lines if line.startswith("m=")] == ["m=video 0 RTP/AVP 96", "m=audio 0 RTP/AVP 97"]
+        for section in answer.body.decode().split("\r\nm=")[1:]:
+            assert [section.count(f"\r\na={name}:") for name in ("x-onvif-track", "control")] == [1, 1]
         assert "a=range:clock=20260101T100000Z-20260101T100106Z" in lines
         assert "a=sendonly" not in lines
         controls = [line.partition(":")[2] for line in lines if line.startswith("a=control:")]
@@ -47,7 +52,8 @@ class TestAnswers:
             got = await client.request("SETUP", uri, Transport=f"RTP/AVP/TCP;unicast;interleaved={2 * i}-{2 * i + 1}")
             assert got.status == 200
             client.session = got["Session"].partition(";")[0]
-        assert (await client.request("PLAY", answer["Content-Base"])).status == 200
+        for method in ("PLAY", "PAUSE", "TEARDOWN"):
+            assert (await client.request(method, answer["Content-Base"])).status == 200
 
     @pytest.mark.requirement("PB-8.2-05")
     async def test_the_range_of_a_recording_in_progress_is_open(self, serve: Serve) -> None:
@@ -62,19 +68,22 @@ class TestAnswers:
         assert re.search(r"^o=- \d+ \d+ IN IP4 127\.0\.0\.1\r$", body, re.MULTILINE)
         assert "c=IN IP4 0.0.0.0\r\n" in body
 
-    @pytest.mark.requirement("PB-8.1-03", "PB-8.5.1-14", "PB-8.5.1-16", "PB-8.7-02", "PB-8.5.1-18", "PB-8.4-01")
+    @pytest.mark.requirement("PB-8.5.1-14", "PB-8.5.1-16", "PB-8.7-02", "PB-8.5.1-18", "PB-8.4-01")
     async def test_setup_and_play_answer_completely(self, serve: Serve) -> None:
         client = await (await serve({VIDEO001: worked_example(), AUDIO001: sound()})).client()
         setup = await client.set_up(PATH, VIDEO001, AUDIO001, Require="onvif-replay")
         assert re.fullmatch(r"RTP/AVP/TCP;unicast;interleaved=2-3;ssrc=[0-9A-F]{8}", setup["Transport"])
         assert setup["Session"] == f"{client.session};timeout=60"
         play = await client.request("PLAY", PATH, Require="onvif-replay", Rate_Control="no")
+        assert play.status == 200
         assert play["Session"].startswith(client.session or "?")
         assert play["Range"] == "clock=20260101T100000Z-"
         streams = play["RTP-Info"].split(",")
         assert len(streams) == 2
         assert all(re.fullmatch(rf"url={client.base}{PATH}/\w+;seq=\d+;rtptime=\d+", s) for s in streams)
-        assert re.fullmatch(r"\w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT", play["Date"])
+        for answer in (setup, play, await client.request("PAUSE", PATH)):
+            assert re.fullmatch(r"\w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT", answer["Date"])
+            assert abs(parsedate_to_datetime(answer["Date"]).timestamp() - time.time()) < 60
         keep_alive = await client.request("GET_PARAMETER", PATH)
         assert keep_alive["Session"].startswith(client.session or "?")
 
@@ -88,6 +97,7 @@ class TestAnswers:
             ("RTP/AVP/TCP;unicast;interleaved=5", "5-6"),
             ("RTP/SAVP;unicast;client_port=5000-5001,RTP/AVP/TCP;unicast;interleaved=2-3", "2-3"),
             ("RTP/AVP;multicast;port=5000-5001,RTP/AVP/TCP;unicast;interleaved=2-3", "2-3"),
+            ("RTP/AVP/TCP;unicast;interleaved=2-3,RTP/AVP;unicast;client_port=5000-5001", "2-3"),
             ('RTP/AVP/TCP;unicast;interleaved=0-1;mode="PLAY"', "0-1"),
         ],
     )
@@ -97,6 +107,7 @@ class TestAnswers:
         assert answer.status == 200
         assert f"interleaved={given}" in answer["Transport"]
 
+    @pytest.mark.requirement("PB-8.5.1-14")
     async def test_channels_that_are_taken_are_replaced_by_free_ones(self, serve: Serve) -> None:
         client = await (await serve({VIDEO001: worked_example(), AUDIO001: sound()})).client()
         first = await client.request("SETUP", f"{PATH}/{VIDEO001}", Transport=TCP)
@@ -118,7 +129,7 @@ class TestAnswers:
         assert (await client.request("PLAY", PATH)).status == 454
         assert sum(served.store.subscriptions.values()) == 0
 
-    @pytest.mark.requirement("PB-8.5.1-04")
+    @pytest.mark.requirement("PB-8.5.1-04", "PB-8.5.3-06")
     async def test_scale_is_repeated_as_it_is_used(self, serve: Serve) -> None:
         client = await (await serve({VIDEO001: worked_example()})).client()
         await client.set_up(PATH, VIDEO001)

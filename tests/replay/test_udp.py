@@ -46,8 +46,9 @@ def pair_of(answer: Answer, name: str) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
-async def set_up(client: RtspClient, ports: ClientPorts, track: str = VIDEO001) -> Answer:
-    answer = await client.request("SETUP", f"{PATH}/{track}", Transport=ports.transport)
+async def set_up(client: RtspClient, ports: ClientPorts, track: str = VIDEO001, more: str = "") -> Answer:
+    """`more`: what is offered behind UDP."""
+    answer = await client.request("SETUP", f"{PATH}/{track}", Transport=ports.transport + more)
     assert answer.status == 200
     client.session = answer["Session"].partition(";")[0]
     return answer
@@ -57,7 +58,7 @@ class TestSessions:
     @pytest.mark.requirement("PB-8.1-02", "PB-8.1-30", "PB-8.5.3-07")
     async def test_a_recording_comes_by_udp_with_every_packet_and_flag(self, serve: Serve, ports: ClientPorts) -> None:
         client = await (await serve({VIDEO001: worked_example()})).client()
-        answer = await set_up(client, ports)
+        answer = await set_up(client, ports, more=",RTP/AVP/TCP;unicast;interleaved=0-1")
         assert pair_of(answer, "client_port") == (ports.first, ports.first + 1)
         first, second = pair_of(answer, "server_port")
         assert (first % 2, second) == (0, first + 1)
@@ -71,6 +72,7 @@ class TestSessions:
         assert b"".join(p.payload for p in packets).startswith(b"I0....P1P2I3....")
         assert [p.flags for p in packets if p.word3 is not None and "E" in p.flags] == ["E", "ET"]
 
+    @pytest.mark.requirement("PB-8.5.1-13")
     async def test_two_tracks_have_ports_of_their_own_and_bye_ends_each(
         self, serve: Serve, ports: ClientPorts, more_ports: ClientPorts
     ) -> None:
