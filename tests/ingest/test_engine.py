@@ -79,12 +79,16 @@ async def test_three_tracks_go_through_one_session(house: House) -> None:
             camera.send(audio.frames([audio.packet(bytes([n]) * 160, n * 160)]))
         camera.send(meta.frames([meta.packet(b"<tt:MetadataStream/>", 900, marker=True)]))
         await until(lambda: house.recorder("AUDIO001").samples != [])
+        waiting = house.engine.held_since
+        await until(lambda: waiting(key("META001")) == now + 10 * MS or house.recorder("META001").samples)
+        assert house.engine.feeds(key("META001"))
         await until(lambda: [house.state(i)[0] for i in range(3)] == [ACTIVE] * 3)
         assert camera.connections == 1
         assert camera.methods() == ["OPTIONS", "DESCRIBE", "SETUP", "SETUP", "SETUP", "PLAY"]
         await house.engine.stop()
     assert len(house.recorder("AUDIO001").samples) == 150
     [document] = house.recorder("META001").samples
+    assert waiting(key("META001")) is None
     assert document.data == b"<tt:MetadataStream/>"
     assert document.utc_ns == now + 10 * MS
 
