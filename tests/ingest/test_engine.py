@@ -10,6 +10,7 @@ import time
 import pytest
 
 from nvr.ingest.engine import IngestEngine
+from nvr.ingest.settings import IngestSettings
 from nvr.media.rtcp import ReceiverReport, SourceDescription
 from nvr.media.rtsp.message import Response
 from nvr.model.errors import UnknownToken
@@ -369,6 +370,8 @@ async def test_between_two_attempts_a_receiver_is_not_connected_and_waits() -> N
         assert house.receiver is ReceiverState.NOT_CONNECTED
         assert camera.connections == 1
         await house.engine.stop()
+    shipped = IngestSettings()
+    assert min(shipped.back_off_ns, shipped.refused_back_off_ns) >= 2000 * MS
 
 
 @pytest.mark.requirement("RX-10.2-01")
