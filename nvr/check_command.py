@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from nvr.storage.survey import Survey
 
 _EPILOG = """\
-Kinds of findings: missing, left-open, orphan, copy, foreign, unreadable, size, table, identity, row, checksum, overlap.
---repair gives orphans a row, removes the rows of files that are not there, makes rows and tables anew from the files,
+Kinds of findings: missing, left-open, orphan, copy, foreign, unreadable, size, table, identity, row, checksum, overlap,
+hole.
+--repair gives orphans a row, removes the rows of files that are not there (what was recorded before and behind such a
+file are two runs then, and the gap between them says `storage`), makes rows and tables anew from the files,
 closes what was left open, and remembers damaged fragments, which stay as they are: they are told as known from then on
 and do not count. A destroyed head is made anew where the fragments are whole, from the row of the file and the codec
 configuration of its run, of what is left of the head, of the samples, or of another file of the track; the old bytes

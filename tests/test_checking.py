@@ -14,8 +14,10 @@ import pytest
 from nvr.check_command import Progress, Report
 from nvr.checking import Request, check_footage
 from nvr.cli import main
+from nvr.commands import rebuild_catalog
 from nvr.media.bmff.fragment import FRAGMENT_BOX
 from nvr.model.errors import OperatorError
+from nvr.model.timeline import GapReason
 from nvr.model.tokens import TrackKey
 from nvr.storage.findings import Kind
 from nvr.storage.rows import FileState
@@ -81,6 +83,47 @@ async def test_a_missing_file_loses_its_row_by_a_repair_only(store: Store) -> No
     assert (kinds(found), found[0].done) == ([Kind.MISSING], "its row is removed")
     assert store.check()[0].status == 0
     assert row.file_id not in {r.file_id for r in store.rows()}
+
+
+async def test_a_file_lost_in_the_middle_of_a_run_leaves_a_gap_that_a_rebuilt_index_has_as_well(store: Store) -> None:
+    rows = store.rows()
+    lost = rows[1]
+    assert rows[0].run_id == lost.run_id == rows[2].run_id
+    kept = store.path(lost).read_bytes()
+    store.path(lost).unlink()
+    _outcome, found = store.check(repair=True)
+    assert [(r.finding.kind, r.done) for r in found] == [
+        (Kind.MISSING, "its row is removed; the gap that it leaves in its run says so (storage)")
+    ]
+    assert store.check()[0].status == 0
+    split = store.rows()
+    assert [row.run_id == lost.run_id for row in split[:2]] == [False, True]
+    assert (split[0].end_reason, split[1].gap_before) == (GapReason.STORAGE, GapReason.STORAGE)
+    # Made anew from the file, a row keeps what only the index knows.
+    store.change(lambda index: index.put(replace(split[1], samples=1)))
+    assert store.check(repair=True)[0].mended == 1
+    assert store.rows() == split
+    rebuild_catalog(store.data, store.settings, lambda count, path: None)
+    assert store.rows() == split
+    # It comes back, from a copy: as if it had never been away.
+    store.path(lost).write_bytes(kept)
+    assert kinds(store.check(repair=True)[1]) == [Kind.ORPHAN]
+    assert store.rows() == rows
+    assert store.check()[0].status == 0
+    assert await store.shown() == store.handed()
+
+
+async def test_a_run_that_seems_whole_over_files_that_are_gone_is_a_finding_and_split(store: Store) -> None:
+    row = store.rows()[1]
+    store.path(row).unlink()
+    store.change(lambda index: index.forget([row.file_id]))
+    outcome, found = store.check()
+    assert (outcome.status, kinds(found)) == (1, [Kind.HOLE])
+    finding = found[0].finding
+    assert (finding.start_ns, finding.end_ns) == (store.rows()[0].end_ns, store.rows()[1].start_ns)
+    assert store.check(repair=True)[1][0].done == "the run is split there, and the gap says why (storage)"
+    assert store.check()[0].status == 0
+    assert store.rows()[0].end_reason is GapReason.STORAGE
 
 
 async def test_an_orphan_gets_a_row_and_its_footage_is_shown_again(store: Store) -> None:

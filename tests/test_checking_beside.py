@@ -11,10 +11,12 @@ import pytest
 
 from nvr.checking import Outcome, Reported
 from nvr.data_directory import DataDirectory
+from nvr.model.coverage import Coverage
 from nvr.model.errors import DatabaseUnavailable, StorageError
 from nvr.model.recording import TrackType
-from nvr.model.timeline import GapReason
+from nvr.model.timeline import Gap, GapReason, Timeline
 from nvr.operations import ControlSocket, Operations
+from nvr.search.history import History, Key
 from nvr.storage import survey
 from nvr.storage.engine import StorageEngine
 from nvr.storage.findings import Kind, Repair
@@ -111,6 +113,61 @@ async def test_beside_a_daemon_repairs_are_its_own_and_the_timeline_follows(runn
     assert after.runs[1] == before.runs[1]
     shown = [ref.start_ns for ref in running.engine.footage(CAMERA).fragments(0)]
     assert shown == [f.start_ns for f in running.store.fragments() if f.start_ns >= rows[1].start_ns]
+
+
+async def test_a_file_lost_in_the_middle_of_a_run_is_a_gap_in_timeline_and_history_from_its_repair_on(
+    running: Running,
+) -> None:
+    rows = await asyncio.to_thread(running.store.rows)
+    before, extent = running.engine.timeline(CAMERA), running.engine.extent(CAMERA)
+    lost = rows[1]
+    running.store.path(lost).unlink()
+    assert kinds((await running.check(repair=True))[1]) == [Kind.MISSING]
+    await running.engine.flush()
+    assert (await running.check())[0].status == 0
+    after = running.engine.timeline(CAMERA)
+    assert len(after.runs) == len(before.runs) + 1
+    hole = Gap(rows[0].end_ns, rows[2].start_ns, GapReason.STORAGE)
+    assert after.gaps() == (hole, *before.gaps())
+    assert running.engine.extent(CAMERA) == extent
+    history = History(CAMERA.recording, ((CAMERA.track, Coverage.of(after)),), of_recording=False)
+    keys: list[Key] = []
+    key: Key = (0, 0, ())
+    while (following := history.behind(key)) is not None:
+        keys.append(following)
+        key = following
+    assert [(key[0], history.begins(key)) for key in keys][:4] == [
+        (rows[0].start_ns, True),
+        (hole.start_ns, False),
+        (hole.end_ns, True),
+        (before.runs[0].end_ns, False),
+    ]
+    assert Timeline.of(running.engine.index.runs(CAMERA)) == after, "what the next start reads"
+
+
+async def test_the_run_that_is_being_recorded_goes_on_behind_a_file_that_was_lost_of_it(running: Running) -> None:
+    engine, store = running.engine, running.store
+    script = store.scripts[CAMERA].with_gap(100)
+    script.steps.clear()
+    recorder = engine.recorder(CAMERA, TrackType.VIDEO)
+    script.with_gop(count=12).feed(recorder)
+    await engine.flush()
+    rows = [row for row in engine.index.files(CAMERA, 0, limit=100) if row.run_id == recorder.run_id]
+    assert len(rows) > 2
+    store.path(rows[1]).unlink()
+    assert kinds((await running.check(repair=True))[1]) == [Kind.MISSING]
+    handed = script.fragments[:]
+    script.steps.clear()
+    script.with_gop(count=12).feed(recorder)
+    await engine.flush()
+    first, second = engine.timeline(CAMERA).runs[-2:]
+    assert (first.start_ns, first.end_ns, first.end_reason) == (rows[0].start_ns, rows[0].end_ns, GapReason.STORAGE)
+    assert (second.run_id, second.start_ns, second.end_reason) == (recorder.run_id, rows[2].start_ns, None)
+    footage = engine.footage(CAMERA)
+    shown = [ref.start_ns for run in (first, second) for ref in footage.fragments(run.start_ns, run_id=run.run_id)]
+    fragments = [*handed, *script.fragments]
+    assert shown == [f.start_ns for f in fragments if not rows[1].start_ns <= f.start_ns < rows[2].start_ns]
+    assert (await running.check())[0].status == 0
 
 
 async def test_files_whose_rows_wait_for_an_index_that_cannot_be_written_are_told_as_such_and_left_alone(

@@ -57,9 +57,7 @@ class Documents(Protocol):
 
     backward: bool
 
-    @property
-    def whole_ns(self) -> UtcNs:
-        """What is not later than this will not come to any track any more."""
+    def now(self) -> UtcNs: ...
 
     def rows(
         self, key: TrackKey, from_ns: UtcNs, after: TrackFileRow | None, limit: int
@@ -80,7 +78,7 @@ class Source(Protocol):
     at_end: bool
     """Nothing is left, for now: it may grow."""
     looked_ns: UtcNs
-    """What came to it up to here has been there when it looked last."""
+    """When it has looked last for what there is."""
 
     @property
     def held(self) -> int:
@@ -105,7 +103,7 @@ class FilesOfTrack:
         self.key = key
         self.bound_ns = from_ns
         self.at_end = False
-        self.looked_ns = -LAST_NS
+        self.looked_ns = from_ns
         self._search = search
         self._from_ns = from_ns
         self._after: TrackFileRow | None = None
@@ -119,7 +117,7 @@ class FilesOfTrack:
         return None
 
     def work(self) -> Sequence[Source]:
-        self.looked_ns = self._search.whole_ns
+        self.looked_ns = self._search.now()
         page, chosen = self._search.rows(self.key, self._from_ns, self._after, self._page)
         self.at_end = not page
         if not page:
@@ -140,7 +138,7 @@ class FragmentsOfFile:
     def __init__(self, search: Documents, row: TrackFileRow, from_ns: UtcNs) -> None:
         self.key = row.key
         self.at_end = False
-        self.looked_ns = -LAST_NS
+        self.looked_ns = from_ns
         self.may_grow = row.state is FileState.OPEN
         ends_ns = row.end_ns if row.state is not FileState.OPEN else LAST_NS
         self.bound_ns = min(ends_ns, from_ns) if search.backward else max(row.start_ns, from_ns)
@@ -166,7 +164,7 @@ class FragmentsOfFile:
 
     def work(self) -> Sequence[Source]:
         if self._refs is None or self.at_end:
-            self.looked_ns = self._search.whole_ns
+            self.looked_ns = self._search.now()
             refs = self._search.fragments(self._row)
             self._refs = [r for r in reversed(refs) if self._search.backward or r.offset > self._read]
         elif self._refs and not self._times:

@@ -10,9 +10,8 @@ from nvr.model.time import UtcNs
 from nvr.model.tokens import TrackKey
 from nvr.search.archive import Archive, Walk
 from nvr.search.chosen import ChosenRecordings
-from nvr.search.edge import LiveEdge
 from nvr.search.shares import Share
-from nvr.search.steps import SteppedSearch
+from nvr.search.steps import Reach, SteppedSearch, at_once
 from nvr.storage.event_rows import Place, PositionRow
 
 
@@ -30,7 +29,7 @@ class PositionSearch(SteppedSearch[FoundPosition]):
         wanted: PtzFilter,
         archive: Archive,
         now: Callable[[], UtcNs],
-        edge: LiveEdge,
+        reach: Reach = at_once,
     ) -> None:
         self._wanted = wanted
         self._archive = archive
@@ -38,7 +37,7 @@ class PositionSearch(SteppedSearch[FoundPosition]):
         self._inside: dict[int, bool] = {}
         """Forward: whether the last update of a track was inside."""
         self._after: Place | None = None
-        super().__init__(chosen, share, interval, now, edge)
+        super().__init__(chosen, share, interval, now, reach)
         self._walk = self._new_walk()
 
     @property
@@ -66,8 +65,6 @@ class PositionSearch(SteppedSearch[FoundPosition]):
     def _all(self) -> Iterator[FoundPosition | None]:
         while True:
             first = self._walk.peek()
-            if first is not None and not self._backward and first.time_ns > self._latest_ns:
-                first = None
             if self._stands_at(None if first is None else first.time_ns):
                 yield None
             elif first is not None:

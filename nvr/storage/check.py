@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from nvr.media.bmff.fragment import FragmentBox, FragmentEntry, check_body
 from nvr.media.bmff.init import Head
 from nvr.model.errors import FormatError
 from nvr.storage.findings import Finding, Kind
+from nvr.storage.holes import with_losses
 from nvr.storage.rows import FileState, TrackFileRow
 from nvr.storage.settling import reason_of
 from nvr.storage.track_file import Figures, read_closing, read_head, scan
@@ -89,14 +91,15 @@ def _check(
 
 def _check_identity(head: Head, row: TrackFileRow, spanned: partial[Finding]) -> Iterator[Finding]:
     said = head.identity
+    run, gap_before, _ = with_losses(row, said.run, reason_of(said.gap_before), None)
     pairs = {
         "file": (said.file, row.file_id),
         "recording": (said.recording, row.recording),
         "track": (said.track, row.track),
-        "run": (said.run, row.run_id),
+        "run": (run, row.run_id),
         "place": (said.place, row.run_place),
         "start": (said.start_ns, row.start_ns),
-        "gap before": (reason_of(said.gap_before), row.gap_before),
+        "gap before": (gap_before, row.gap_before),
         "encoding": (said.encoding, row.encoding),
     }
     wrong = [f"{name} {file!s} (row: {index!s})" for name, (file, index) in pairs.items() if file != index]
@@ -106,12 +109,13 @@ def _check_identity(head: Head, row: TrackFileRow, spanned: partial[Finding]) ->
 
 def _check_figures(closing: Closing, size: int, row: TrackFileRow, spanned: partial[Finding]) -> Iterator[Finding]:
     figures = Figures.of(closing.entries, size)
+    _, _, end_reason = with_losses(row, row.run_id, None, reason_of(closing.end_reason))
     pairs = {
         "end": (figures.end_ns, row.end_ns),
         "samples": (figures.samples, row.samples),
         "lost packets": (figures.lost_packets, row.lost_packets),
         "dropped units": (figures.dropped_units, row.dropped_units),
-        "reason of the end": (reason_of(closing.end_reason), row.end_reason),
+        "reason of the end": (end_reason, row.end_reason),
     }
     wrong = [f"{name} {file!s} (row: {index!s})" for name, (file, index) in pairs.items() if file != index]
     if wrong:
@@ -179,7 +183,8 @@ def _at(found: partial[Finding], entry: FragmentEntry, text: str) -> Finding:
 def check_order(rows: Sequence[TrackFileRow], reordering_ns: int) -> Iterator[Finding]:
     """Two files of a track that follow each other by their start: what is wrong between them.
 
-    Runs may overlap where a clock was set back; files of one run may not, but for pictures that are sent out of order.
+    Runs may overlap where a clock was set back; files of one run may not, but for pictures that are sent out of order,
+    and none may be missing between them.
     """
     for before, row in itertools.pairwise(rows):
         if before.run_id != row.run_id:
@@ -187,5 +192,9 @@ def check_order(rows: Sequence[TrackFileRow], reordering_ns: int) -> Iterator[Fi
         found = partial(Finding, Kind.OVERLAP, row.volume_id, row.path, file_id=row.file_id, key=row.key)
         if row.run_place == before.run_place:
             yield found(text=f"it has the same place in its run as {before.path}")
+        elif row.run_place > before.run_place + 1:
+            count = row.run_place - before.run_place - 1
+            text = f"{count} files of its run before it are gone, and the run seems whole"
+            yield replace(found(text=text, start_ns=before.end_ns, end_ns=row.start_ns), kind=Kind.HOLE)
         elif before.end_ns - reordering_ns > row.start_ns:
             yield found(text=f"{before.path} ends behind its start", start_ns=row.start_ns, end_ns=before.end_ns)

@@ -47,7 +47,7 @@ class History(StrEnum):
     EVENTS = "events"
 
 
-HEADS = {History.CONFIGURATION: "c0005", History.INDEX: "i0007", History.EVENTS: "e0002"}
+HEADS = {History.CONFIGURATION: "c0005", History.INDEX: "i0008", History.EVENTS: "e0002"}
 """Newest revision of each history, so that a database that has it opens without loading Alembic. A test compares."""
 
 
@@ -210,13 +210,13 @@ class Statement:
         self._constants: dict[str, object] = {}
         """Parameters that stand in the statement itself."""
 
-    def run(self, connection: sa.Connection, *rows: Mapping[str, object]) -> None:
-        """Once for each row of parameters; once when there is none. Raises SQLAlchemyError."""
+    def run(self, connection: sa.Connection, *rows: Mapping[str, object]) -> int:
+        """Once for each row of parameters; once when there is none. How many rows change. Raises SQLAlchemyError."""
         text, order = self._text(connection.dialect)
         if order is None:
-            connection.exec_driver_sql(text, [dict(row) for row in rows] or None)
-        else:
-            connection.exec_driver_sql(text, [tuple(row[name] for name in order) for row in rows] or None)
+            return connection.exec_driver_sql(text, [dict(row) for row in rows] or None).rowcount
+        parameters = [tuple(row[name] for name in order) for row in rows]
+        return connection.exec_driver_sql(text, parameters or None).rowcount
 
     def rows(self, connection: sa.Connection, explain: str = "", /, **values: object) -> Sequence[tuple[Any, ...]]:
         """What a query finds. `explain` stands before it: how a test asks for the plan. Raises SQLAlchemyError."""

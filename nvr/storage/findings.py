@@ -36,6 +36,8 @@ class Kind(StrEnum):
     """Bytes of a fragment are not as they were written."""
     OVERLAP = "overlap"
     """Two files of one run cover the same time, or have the same place in it."""
+    HOLE = "hole"
+    """Files of a run between two others are not in the index, and the run seems whole."""
 
 
 MENDED_FROM_FILE = frozenset({Kind.SIZE, Kind.TABLE, Kind.IDENTITY, Kind.ROW})

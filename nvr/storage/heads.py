@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -181,7 +181,9 @@ def _read(fd: int, entry: FragmentEntry, row: TrackFileRow, rate: int) -> list[S
 
 
 def _fitted(configuration: CodecConfiguration, row: TrackFileRow, room: int) -> bytes:
-    head = build_head(configuration, identity_of(row), room)
+    # That files before it are lost (`holes.py`) is no fact of its own, and there may be no room for it.
+    said = replace(row, gap_before=None) if row.run_place > 0 else row
+    head = build_head(configuration, identity_of(said), room)
     if len(head) != room:
         raise FormatError(f"the new head has {len(head)} bytes, and the first fragment stands at {room}")
     return head

@@ -18,7 +18,7 @@ from nvr.model.timeline import GapReason, Run
 from nvr.model.tokens import RecordingToken, TrackKey, TrackToken
 from nvr.storage.database import Database, DatabaseDamaged, History, Statement, keep_aside
 from nvr.storage.findings import Damage
-from nvr.storage.rows import REACHING_OVER, FileState, FootageIndex, TrackFileRow
+from nvr.storage.rows import REACHING_OVER, FilePlace, FileState, FootageIndex, TrackFileRow
 from nvr.storage.schema import damage, runs, track_files
 
 COLUMNS = tuple(column.name for column in track_files.columns)
@@ -116,9 +116,13 @@ class SqlFootageIndex(FootageIndex):
 
     def forget(self, file_ids: Sequence[str]) -> None:
         with self._database.write() as connection:
-            for batch in _batches(file_ids):
-                connection.execute(sa.delete(track_files).where(track_files.c.file_id.in_(batch)))
-                connection.execute(sa.delete(damage).where(damage.c.file_id.in_(batch)))
+            self._forget(connection, file_ids)
+
+    @staticmethod
+    def _forget(connection: sa.Connection, file_ids: Sequence[str]) -> None:
+        for batch in _batches(file_ids):
+            connection.execute(sa.delete(track_files).where(track_files.c.file_id.in_(batch)))
+            connection.execute(sa.delete(damage).where(damage.c.file_id.in_(batch)))
 
     def mark_deleting(self, file_ids: Sequence[str]) -> None:
         # Behind a power cut no row may show a file that has been unlinked.
@@ -235,6 +239,39 @@ class SqlFootageIndex(FootageIndex):
             connection.execute(sa.delete(track_files).where(track_files.c.file_id == row.file_id))
             connection.execute(sa.insert(track_files), _values(row))
 
+    def places(self, key: TrackKey, stem: str = "") -> list[FilePlace]:
+        c = track_files.c
+        query = sa.select(c.file_id, c.run_id, c.run_place, c.state, c.gap_before, c.end_reason).where(
+            _of(key), c.run_id >= stem, c.run_id <= f"{stem}~", c.state.in_([s.value for s in SHOWN])
+        )
+        with self._database.read() as connection:
+            return [
+                FilePlace(file_id, run_id, place, FileState(state), _reason(gap_before), _reason(end_reason))
+                for file_id, run_id, place, state, gap_before, end_reason in connection.execute(query)
+            ]
+
+    def tell_places(self, places: Sequence[FilePlace], without: Sequence[str] = ()) -> None:
+        ids = [p.file_id for p in places]
+        with self._database.write() as connection:
+            touched = self._runs_of(connection, ids)
+            self._forget(connection, without)
+            changed = _SET_PLACE.run(connection, *(_plain(p._asdict()) for p in places)) if places else 0
+            if changed != len(places):
+                raise StorageError("files of the run have been closed or deleted meanwhile: try again")
+            for recording, track, run_id in sorted(touched | self._runs_of(connection, ids)):
+                run = {"recording": recording, "track": track, "run_id": run_id}
+                _SUM_UP.run(connection, run)
+                _FORGET_EMPTY.run(connection, run)
+
+    @staticmethod
+    def _runs_of(connection: sa.Connection, file_ids: Sequence[str]) -> set[tuple[str, str, str]]:
+        c = track_files.c
+        query = sa.select(c.recording, c.track, c.run_id).distinct()
+        found: set[tuple[str, str, str]] = set()
+        for batch in _batches(file_ids):
+            found |= {(of, track, run) for of, track, run in connection.execute(query.where(c.file_id.in_(batch)))}
+        return found
+
     def known_damage(self, file_id: str) -> set[Damage]:
         with self._database.read() as connection:
             query = sa.select(damage).where(damage.c.file_id == file_id)
@@ -317,6 +354,10 @@ def _row(found: sa.RowMapping) -> TrackFileRow:
     return TrackFileRow(**{**values, "state": FileState(values["state"])})
 
 
+def _reason(text: str | None) -> GapReason | None:
+    return None if text is None else GapReason(text)
+
+
 def _batches(ids: Sequence[str]) -> list[Sequence[str]]:
     return [ids[start : start + BATCH] for start in range(0, len(ids), BATCH)]
 
@@ -365,3 +406,27 @@ def _run_behind() -> Statement:
 _FILE = Statement(sa.select(track_files).where(track_files.c.file_id == sa.bindparam("file_id")))
 _BEFORE, _BEFORE_IN_RUN = _before(_OF_TRACK), _before(_OF_RUN)
 _RUN_FROM, _RUN_BEHIND = _run_from(), _run_behind()
+
+
+# For a run of which thousands of rows change: triggers do not follow a run_id that does (i0008), so each run is summed
+# up in the end, as the touch of one of its rows does.
+
+_SET_PLACE = Statement(
+    sa.text(
+        "update track_files set run_id = :run_id, gap_before = :gap_before, end_reason = :end_reason "
+        "where file_id = :file_id and state = :state"
+    )
+)
+_CLOSED_OF_RUN = "recording = :recording and track = :track and run_id = :run_id and state = 'closed'"
+_SUM_UP = Statement(
+    sa.text(
+        "update track_files set run_place = run_place "  # noqa: S608 (of what stands here)
+        f"where file_id = (select file_id from track_files where {_CLOSED_OF_RUN} limit 1)"
+    )
+)
+_FORGET_EMPTY = Statement(
+    sa.text(
+        "delete from runs where recording = :recording and track = :track and run_id = :run_id "  # noqa: S608
+        f"and not exists (select 1 from track_files where {_CLOSED_OF_RUN})"
+    )
+)

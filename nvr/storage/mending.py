@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from nvr.model.errors import FormatError, StorageError
 from nvr.model.timeline import GapReason
+from nvr.storage import holes
 from nvr.storage.disk import Disk
 from nvr.storage.findings import MENDED_FROM_FILE, NEVER_MENDED, Kind, Repair
 from nvr.storage.heads import make_head, put_head
-from nvr.storage.recovery import CUT, Changed, adopt, finish_open
+from nvr.storage.holes import Changed
+from nvr.storage.recovery import CUT, adopt, finish_open
 from nvr.storage.rows import FileState, FootageIndex, TrackFileRow
 from nvr.storage.settling import Examined, belongs, examine, finish, row_of
 from nvr.storage.track_file import FOOTAGE, open_for_reading, read_head
@@ -71,8 +73,14 @@ def mend(disk: Disk, volume: Volume, index: FootageIndex, repair: Repair, examin
     if repair.kind is Kind.MISSING:
         if row.state is not FileState.CLOSED or volume.path(row.path).exists():
             return Mended("it is there again")
-        index.forget([row.file_id])
-        return Mended("its row is removed", {(row.key, row.run_id)})
+        changed = holes.forget_lost(index, row)
+        split = "; the gap that it leaves in its run says so (storage)" if len(changed) > 1 else ""
+        return Mended(f"its row is removed{split}", changed)
+    if repair.kind is Kind.HOLE:
+        changed = holes.set_right(index, row.key, row.run_id)
+        if not changed:
+            return Mended("the run is whole by now, or says so")
+        return Mended("the run is split there, and the gap says why (storage)", changed)
     if repair.kind is Kind.LEFT_OPEN:
         if row.state is not FileState.OPEN:
             return Mended("it has been closed meanwhile")
@@ -93,7 +101,8 @@ def _adopt(disk: Disk, volume: Volume, index: FootageIndex, repair: Repair, exam
     row = adopt(disk, volume, index, path, examined)
     if row is None:
         return Mended("it has a row by now, or is gone")
-    return Mended("it has a row now", {(row.key, row.run_id)})
+    changed = holes.rejoin(index, row.key, row.run_id)
+    return Mended("it has a row now", {(row.key, row.run_id)} | changed)
 
 
 def _new_head(disk: Disk, volume: Volume, index: FootageIndex, row: TrackFileRow | None) -> Mended:
@@ -139,7 +148,9 @@ def _row_from_file(
         kept = _keep_rest(disk, path, examined)
         index.reopen(row.file_id)
     settled = finish(disk, path, examined, row.end_reason)
-    index.put(row_of(volume.id, row.path, settled))
+    made = row_of(volume.id, row.path, settled)
+    run_id, gap_before, end_reason = holes.with_losses(row, made.run_id, made.gap_before, made.end_reason)
+    index.put(replace(made, run_id=run_id, gap_before=gap_before, end_reason=end_reason))
     what = "its row is made anew from the file" if examined.closing else "its table and its row are made anew"
     return Mended(what + kept, {(row.key, row.run_id), (row.key, examined.identity.run)})
 

@@ -21,7 +21,7 @@ from nvr.model.timeline import GapReason, Run
 from nvr.model.tokens import RecordingToken, TrackKey
 from nvr.storage.bounded import BoundedCalls
 from nvr.storage.findings import Damage
-from nvr.storage.rows import FileState, FootageIndex, TrackFileRow
+from nvr.storage.rows import FilePlace, FileState, FootageIndex, TrackFileRow, place_of
 
 log = logging.getLogger(__name__)
 
@@ -182,6 +182,16 @@ class PatientIndex:
     def know_damage(self, found: Sequence[Damage]) -> None:
         self._inner.know_damage(found)
 
+    def tell_places(self, places: Sequence[FilePlace], without: Sequence[str] = ()) -> None:
+        self._enter_first()
+        self._inner.tell_places(places, without)
+        with self._lock:
+            for file_id in without:
+                self._open.pop(file_id, None)
+            for place in places:
+                if (row := self._open.get(place.file_id)) is not None:
+                    self._open[place.file_id] = replace(row, **place._asdict())
+
     def replace_volume(self, volume_id: str, rows: Sequence[TrackFileRow]) -> None:
         self._enter_first()
         self._inner.replace_volume(volume_id, rows)
@@ -340,6 +350,11 @@ class PatientIndex:
         inner = self._inner.started_in(key, volume_id, from_ns, until_ns).items()
         mine = _rows(changed, lambda r: (r.key, r.volume_id) == (key, volume_id) and from_ns <= r.start_ns < until_ns)
         return {i: s for i, s in inner if i not in changed} | {r.file_id: r.state for r in mine}
+
+    def places(self, key: TrackKey, stem: str = "") -> list[FilePlace]:
+        changed = self._changed()
+        mine = _rows(changed, lambda r: r.key == key and r.state in _SHOWN and r.run_id.startswith(stem))
+        return [*(p for p in self._inner.places(key, stem) if p.file_id not in changed), *map(place_of, mine)]
 
     def known_damage(self, file_id: str) -> set[Damage]:
         return self._inner.known_damage(file_id)

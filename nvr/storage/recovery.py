@@ -15,9 +15,9 @@ from pathlib import Path
 
 from nvr.model.errors import FormatError, StorageError
 from nvr.model.timeline import GapReason
-from nvr.model.tokens import TrackKey
 from nvr.storage.disk import Disk
 from nvr.storage.heads import make_head, put_head
+from nvr.storage.holes import Changed, split_all
 from nvr.storage.rows import FileState, FootageIndex, TrackFileRow
 from nvr.storage.settling import (
     Examined,
@@ -39,9 +39,6 @@ UNREADABLE = ".unreadable"
 expert, not indexed, and named by every check."""
 CUT = ".cut"
 """Put behind the name of a file, for bytes of it that a repair has taken out."""
-
-Changed = set[tuple[TrackKey, str]]
-"""Track and id of runs whose rows have changed."""
 
 
 @dataclass(slots=True)
@@ -251,4 +248,6 @@ def rebuild_index(volumes: Sequence[Volume], index: FootageIndex, progress: Call
             progress(seen, path)
         index.replace_volume(volume.id, list(rows.values()))
         total += len(rows)
+    if split := split_all(index):
+        log.error("files are missing in %d runs: what is left of each is several runs, with gaps between them", split)
     return total

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from nvr.media.unit import CodecConfiguration
 from nvr.model.errors import StorageError
@@ -43,7 +43,8 @@ class TrackFileRow:
     recording: RecordingToken
     track: TrackToken
     run_id: str
-    """32 hex digits; the same in all files of one uninterrupted section."""
+    """32 hex digits; the same in all files of one uninterrupted section. Where files of a run are lost, not what the
+    files say: see `nvr.storage.holes`."""
     run_place: int
     """Place of the file in its run, from 0."""
     path: str
@@ -67,6 +68,21 @@ class TrackFileRow:
     @property
     def key(self) -> TrackKey:
         return TrackKey(self.recording, self.track)
+
+
+class FilePlace(NamedTuple):
+    """What a row says of the place of its file in a run: see `TrackFileRow`."""
+
+    file_id: str
+    run_id: str
+    run_place: int
+    state: FileState
+    gap_before: GapReason | None
+    end_reason: GapReason | None
+
+
+def place_of(row: TrackFileRow) -> FilePlace:
+    return FilePlace(row.file_id, row.run_id, row.run_place, row.state, row.gap_before, row.end_reason)
 
 
 class FootageIndex(Protocol):
@@ -171,6 +187,14 @@ class FootageIndex(Protocol):
 
     def put(self, row: TrackFileRow) -> None:
         """This row instead of the one with its id, or a new one."""
+
+    def places(self, key: TrackKey, stem: str = "") -> list[FilePlace]:
+        """OPEN and CLOSED files of a track whose run ids begin with `stem`, in no order. One pass over an index."""
+
+    def tell_places(self, places: Sequence[FilePlace], without: Sequence[str] = ()) -> None:
+        """These files are in the runs that are named here, and have these reasons; their rows stay as they are
+        otherwise. The rows `without` go, as by `forget`. One transaction; StorageError, and nothing is changed, where
+        one of the files has another state by now."""
 
     def known_damage(self, file_id: str) -> set[Damage]:
         """What is known to be damaged in a file."""

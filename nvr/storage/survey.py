@@ -106,10 +106,18 @@ class Survey:
                 if volume is not None:
                     yield from self._file(volume, row)
             for finding in check_order([*last, *page], _REORDERING_NS):
-                if finding.volume_id in self._volumes:
+                if finding.volume_id in self._volumes and (finding.kind is not Kind.HOLE or self._is_hole(finding)):
                     yield finding
             last = page[-1:]
             after = (page[-1].start_ns, page[-1].file_id)
+
+    def _is_hole(self, finding: Finding) -> bool:
+        """Whether it is still so: what was wrong with rows of the page may have been mended meanwhile."""
+        row = self._index.file(finding.file_id)
+        if row is None or row.state is FileState.DELETING:
+            return False
+        before = self._index.files_before(row.key, (row.start_ns, row.file_id), run_id=row.run_id, limit=1)
+        return bool(before) and row.run_place > before[0].run_place + 1
 
     def _file(self, volume: Volume, row: TrackFileRow) -> Iterator[Finding]:
         path = volume.path(row.path)

@@ -15,6 +15,7 @@ from nvr.media.bmff.fragment import FragmentEntry
 from nvr.model.errors import DatabaseUnavailable, FormatError, OperatorError, StorageError
 from nvr.model.time import NS, UtcNs
 from nvr.model.timeline import GapReason
+from nvr.storage.holes import Changed, rejoin
 from nvr.storage.mending import Mended, mend
 from nvr.storage.orders import (
     Adopt,
@@ -37,7 +38,7 @@ from nvr.storage.orders import (
     Unlink,
     VolumeChanged,
 )
-from nvr.storage.recovery import Changed, adopt, begin_recovery, finish_open
+from nvr.storage.recovery import adopt, begin_recovery, finish_open
 from nvr.storage.rows import FileState, FootageIndex, TrackFileRow
 from nvr.storage.settings import FsyncPolicy, StorageSettings
 from nvr.storage.settling import examine, settle
@@ -395,6 +396,8 @@ class VolumeWriter:
                     self.volume.count(row.size)
                     changed.add((row.key, row.run_id))
                 self.beat()
+            for key, run_id in tuple(changed):
+                changed |= rejoin(self._index, key, run_id)
         except (OSError, StorageError) as e:
             log.error("files without a row on %s are not adopted now: %s", self.volume.root, e)
         self._tell_recovered(changed)

@@ -12,9 +12,11 @@ import pytest
 
 from nvr.model.recording import Recording, RecordingConfiguration, Track, TrackConfiguration, TrackType
 from nvr.model.time import NS, UtcNs, format_clock
+from nvr.model.timeline import Gap, GapReason
 from nvr.model.tokens import META001
 from nvr.replay.mounts import Mounts, RecordingMounts
 from nvr.replay.server import RtspServer
+from nvr.storage.findings import Kind, Repair
 from tests.storage.test_retention import CAMERA, SOUND, Store
 from tests.support.footage import START
 from tests.support.replay_store import HandTurnedClock, plain_packetizer
@@ -137,6 +139,26 @@ async def test_a_replay_goes_on_behind_what_was_deleted_and_shows_the_hole(
     assert behind[0].flags == "C"
     assert {part[-1].flags for part in (before, *between)} == {"E"}
     assert behind[-1].flags == "ET"
+
+
+@pytest.mark.parametrize("scale", ["1.0", "-1.0"])
+async def test_a_replay_shows_the_hole_that_a_lost_file_leaves(replayed: Replayed, scale: str) -> None:
+    store = replayed.store
+    await store.end_run(CAMERA, SOUND)
+    lost = store.index.files(CAMERA, 0, limit=100)[12]
+    (store.data / "default" / lost.path).unlink()
+    await store.engine.mend(Repair(Kind.MISSING, lost.volume_id, lost.path, lost.file_id))
+    await store.engine.flush()
+    assert store.engine.timeline(CAMERA).gaps() == (Gap(lost.start_ns, lost.end_ns, GapReason.STORAGE),)
+    begin = START if scale == "1.0" else START + SECONDS * NS - 1
+    await replayed.play(CAMERA.track, Range=f"clock={format_clock(begin)}-", Rate_Control="no", Scale=scale)
+    first, second = sections(await replayed.units())
+    earlier, later = (first, second) if scale == "1.0" else (second, first)
+    assert abs(max(u.utc_ns for u in earlier) + 40_000_000 - lost.start_ns) < 2
+    assert abs(min(u.utc_ns for u in later) - lost.end_ns) < 2
+    assert len(first) + len(second) == (SECONDS - 1) * 25
+    assert "E" in first[-1].flags
+    assert "T" in second[-1].flags
 
 
 async def test_reverse_replay_ends_where_the_footage_was_deleted(replayed: Replayed) -> None:

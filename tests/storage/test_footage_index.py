@@ -17,7 +17,7 @@ from nvr.model.timeline import GapReason, Run
 from nvr.model.tokens import RecordingToken, TrackKey, TrackToken
 from nvr.storage.database import Database, History, Statement
 from nvr.storage.index import COLUMNS, SqlFootageIndex
-from nvr.storage.rows import REACHING_OVER, FileState, FootageIndex, TrackFileRow
+from nvr.storage.rows import REACHING_OVER, FileState, FootageIndex, TrackFileRow, place_of
 from tests.support.footage_index import IndexInMemory
 
 KEY = TrackKey(RecordingToken("rec-1"), TrackToken("VIDEO001"))
@@ -309,7 +309,9 @@ def test_files_and_runs_agree_with_their_rules(
 
 
 CHANGES = st.lists(
-    st.tuples(st.sampled_from(["close", "reopen", "mark", "forget", "put", "replace"]), st.sets(st.integers(0, 11))),
+    st.tuples(
+        st.sampled_from(["close", "reopen", "mark", "forget", "put", "replace", "tell"]), st.sets(st.integers(0, 11))
+    ),
     max_size=8,
 )
 
@@ -342,6 +344,16 @@ def test_runs_follow_every_change_of_their_files(
                 sql_index.forget([row.file_id for row in chosen])
                 for row in chosen:
                     del rows[row.file_id]
+            case "tell":
+                told = [row for row in chosen if row.state is not FileState.DELETING]
+                for row in told:
+                    gap, reason = GapReason.STORAGE, GapReason.CLOCK_JUMP
+                    run_id = "told" if row.run_place % 2 else row.run_id
+                    rows[row.file_id] = replace(row, run_id=run_id, gap_before=gap, end_reason=reason)
+                gone = [row.file_id for row in told[2:]]
+                sql_index.tell_places([place_of(rows[row.file_id]) for row in told[:2]], gone)
+                for file_id in gone:
+                    del rows[file_id]
             case "replace":
                 sql_index.replace_volume("v", chosen)
                 rows = {row.file_id: row for row in chosen}

@@ -64,7 +64,7 @@ def read(index: PatientIndex | IndexInMemory) -> list[object]:
         found.append(pages(lambda after, volume=volume: index.oldest(volume, after=after, limit=2)))
     for key in KEYS:
         found += [index.newest(key), index.runs(key), index.started_in(key, "one", 20, 90)]
-        found.append(index.recording_bytes(key.recording))
+        found += [index.recording_bytes(key.recording), sorted(index.places(key)), sorted(index.places(key, "run-V"))]
         for at in (0, 35, 200):
             found.append(pages(lambda after, key=key, at=at: index.files(key, at, 95, after=after, limit=2)))
             found.append(pages(lambda before, key=key, at=at: index.files_before(key, before or (at, ""), limit=2)))

@@ -6,12 +6,12 @@ import threading
 from collections.abc import Sequence
 from dataclasses import replace
 
-from nvr.model.errors import DatabaseUnavailable
+from nvr.model.errors import DatabaseUnavailable, StorageError
 from nvr.model.time import UtcNs
 from nvr.model.timeline import GapReason, Run
 from nvr.model.tokens import RecordingToken, TrackKey
 from nvr.storage.findings import Damage
-from nvr.storage.rows import REACHING_OVER, FileState, TrackFileRow
+from nvr.storage.rows import REACHING_OVER, FilePlace, FileState, TrackFileRow, place_of
 
 SHOWN = (FileState.OPEN, FileState.CLOSED)
 
@@ -163,6 +163,19 @@ class IndexInMemory:
         self._change("put")
         with self._lock:
             self.rows[row.file_id] = row
+
+    def places(self, key: TrackKey, stem: str = "") -> list[FilePlace]:
+        return [place_of(r) for r in self._shown(key) if r.run_id.startswith(stem)]
+
+    def tell_places(self, places: Sequence[FilePlace], without: Sequence[str] = ()) -> None:
+        self._change("tell_places")
+        with self._lock:
+            if any(p.file_id not in self.rows or self.rows[p.file_id].state is not p.state for p in places):
+                raise StorageError("files of the run have been closed or deleted meanwhile: try again")
+            for file_id in without:
+                self.rows.pop(file_id, None)
+            for place in places:
+                self.rows[place.file_id] = replace(self.rows[place.file_id], **place._asdict())
 
     def known_damage(self, file_id: str) -> set[Damage]:
         return {d for d in self.damaged if d.file_id == file_id}
