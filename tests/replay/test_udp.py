@@ -91,6 +91,7 @@ class TestSessions:
             assert parse_compound(await pair.report()) == [ReceiverReport(ssrc, ()), Bye((ssrc,))]
         assert served.server.udp_streams == 0
 
+    @pytest.mark.requirement("PB-8.2-08")
     async def test_what_is_played_of_a_recording_that_is_deleted_meanwhile_is_paused_and_ended(
         self, serve: Serve, ports: ClientPorts
     ) -> None:
@@ -103,7 +104,8 @@ class TestSessions:
         del served.store.tracks[TrackKey(TOKEN, VIDEO001)]
         paused = await client.request("PAUSE", PATH)
         assert (paused.status, paused["Range"].partition("=")[0]) == (200, "npt")
-        assert (await client.request("PLAY", PATH)).status == 404
+        for method in ("PLAY", "DESCRIBE"):
+            assert (await client.request(method, PATH)).status == 404
         assert (await client.request("PAUSE", "/replay/another")).status == 454
         assert (await client.request("TEARDOWN", f"{PATH}/VIDEO001")).status == 200
         assert (served.server.udp_streams, sum(served.store.subscriptions.values())) == (0, 0)
