@@ -1,7 +1,8 @@
 """The main job once through, driven from outside: example 1 of IEC 62676-2-32 on a built-in camera.
 
 Everything goes through the services and sockets that any other client would use: SOAP by zeep, built from the daemon's
-own `?wsdl`, and RTSP by FFmpeg (through av). The camera and the daemon are processes of their own.
+own `?wsdl`, and RTSP: forwards by FFmpeg (through av), and backwards by `replay_client.py`. The camera and the daemon
+are processes of their own.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
+from nvr.demo.backwards import groups_backwards
 from nvr.demo.picture import read_number
 from nvr.model.errors import NvrError, OperatorError
 
@@ -104,6 +106,9 @@ def _walk_through(place: Path, data: Path, seconds: int, keep: bool) -> None:
             f"{len(replayed.numbers)} of {len(recorded)} recorded frames replayed, in order, none twice;"
             f" {replayed.other_packets} packets of sound and metadata",
         )
+        groups = groups_backwards(_with_credentials(uri, password))
+        _check_backwards(recorded, groups)
+        say("backwards", f"all of them as an ONVIF client, in {len(groups)} groups of pictures, the last one first")
         say("files", f"{files} track files below {data / 'volumes'}")
         say("thumbnail", str(place / "thumbnail.jpg"))
         if keep:
@@ -348,6 +353,13 @@ def _check(recorded: list[int], replayed: Replayed) -> None:
     if replayed.numbers != recorded:
         missing = sorted(set(recorded) - set(replayed.numbers))
         raise DemoFailed(f"the replay differs from the recording: {len(missing)} frames missing, first {missing[:5]}")
+
+
+def _check_backwards(recorded: list[int], groups: list[list[int | None]]) -> None:
+    """Groups come backwards, the pictures of each forwards (8.6.2)."""
+    numbers = [number for group in reversed(groups) for number in group]
+    if numbers != recorded:
+        raise DemoFailed(f"the replay backwards differs from the recording: it begins with {groups[:2]}")
 
 
 def _bar(what: str, done: float, total: float, note: str, *, end: bool = False) -> None:

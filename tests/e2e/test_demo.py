@@ -16,6 +16,7 @@ def test_the_demo_records_finds_and_replays_every_frame(tmp_path: Path) -> None:
     assert found is not None
     assert found[1] == found[2]
     assert int(found[1]) >= 50
+    assert re.search(r"backwards  all of them as an ONVIF client, in [2-9] groups", done.stdout)
     thumbnail = (tmp_path / "demo" / "thumbnail.jpg").read_bytes()
     assert thumbnail.startswith(b"\xff\xd8")
     assert thumbnail.endswith(b"\xff\xd9")
