@@ -29,8 +29,9 @@ log = logging.getLogger(__name__)
 
 WRITE_BYTES: Final = 64 * 1024
 """Sample data per write. Packing it takes well under a millisecond, so that the loop stays free for others."""
-TOGETHER_NS: Final = 5_000_000
-"""Units due within this time of each other share one wake-up."""
+TURN_NS: Final = 10_000_000
+"""Players wake at multiples of this, all of them together, and send what is due up to the next one: never late by
+turns, early by less than one. A wake-up of the loop for each unit of each player costs more than its packets do."""
 LATE_NS: Final = NS
 """A player that falls behind by more than this goes on from where it is, instead of flooding its client."""
 REPORT_NS: Final = 5 * NS
@@ -69,19 +70,26 @@ class Line:
     playing_ns: int
     scale: Fraction
     speed: Fraction = Fraction(1)
+    _ratios: tuple[int, int, int, int] = field(init=False, repr=False)
+    """The parts of both: a fraction computes them anew each time it is asked, several times for each unit."""
+
+    def __post_init__(self) -> None:
+        ratios = (*self.scale.as_integer_ratio(), *self.speed.as_integer_ratio())
+        object.__setattr__(self, "_ratios", ratios)
 
     def at(self, place_ns: int) -> int:
-        elapsed = place_ns - self.place_ns
-        return self.playing_ns + elapsed * self.scale.denominator // self.scale.numerator
+        over, by, _, _ = self._ratios
+        return self.playing_ns + (place_ns - self.place_ns) * by // over
 
     def delivery(self, place_ns: int) -> int:
         """Time of delivery since the start of the line."""
-        elapsed = self.at(place_ns) - self.playing_ns
-        return elapsed * self.speed.denominator // self.speed.numerator
+        over, by, faster, than = self._ratios
+        return (place_ns - self.place_ns) * by // over * than // faster
 
     def played(self, elapsed_ns: int) -> int:
         """Playing time after so much time of delivery."""
-        return self.playing_ns + elapsed_ns * self.speed.numerator // self.speed.denominator
+        _, _, faster, than = self._ratios
+        return self.playing_ns + elapsed_ns * faster // than
 
 
 @dataclass(slots=True)
@@ -110,6 +118,11 @@ class Playback:
         for unit in reversed(self.queue):
             found[unit.stream] = unit.configuration
         return found
+
+    @property
+    def ready(self) -> bool:
+        """`fill` would find nothing to do."""
+        return bool(self.queue) and not self.behind
 
     async def fill(self) -> bool:
         """See to it that the queue holds the unit to be sent next. False: nothing more will come.
@@ -181,16 +194,17 @@ class Player:
         return (stream.base_rtp_time + ticks_from_ns(elapsed, clock_rate)) & 0xFFFF_FFFF
 
     async def run(self) -> None:
-        while not self.paused and await self._comes():
+        playback = self._playback
+        while not self.paused and (playback.ready or await self._comes()):
             await self._send_some()
 
     async def _comes(self) -> bool:
         """Whether there is a unit to be sent. While it is waited for, at the live edge for long, reports go on."""
         playback = self._playback
         while self._report_due_ns and not playback.queue and not playback.exhausted:
-            await self._report()
+            now = await self._report_in_time(self._clock.monotonic_ns())
             try:
-                async with asyncio.timeout(self._until_report_ns() / NS) as until_report:
+                async with asyncio.timeout((self._report_due_ns - now) / NS) as until_report:
                     return await playback.fill()  # nothing is lost when it is broken off
             except TimeoutError:
                 if not until_report.expired():
@@ -199,11 +213,12 @@ class Player:
 
     async def _send_some(self) -> None:
         """Send what is due from the queue, or wait until something is."""
-        playback, queue = self._playback, self._playback.queue
+        playback, queue, line = self._playback, self._playback.queue, self.line
         horizon = None
         if self.pacing is Pacing.PLAYING_TIME:
             horizon = await self._wait_until_due(queue[0])
-        await self._report()
+        else:
+            await self._report_in_time(self._clock.monotonic_ns())
         out: list[Buffer] = []
         size = 0
         while queue and size < WRITE_BYTES:
@@ -211,7 +226,7 @@ class Player:
             if self.pause_at_ns is not None and self._reached(unit, self.pause_at_ns):
                 self.paused = True
                 break
-            if horizon is not None and self.line.delivery(unit.due_ns) > horizon:
+            if horizon is not None and line.delivery(unit.due_ns) >= horizon:
                 break
             playback.take()
             size += len(unit.data)
@@ -226,33 +241,36 @@ class Player:
                     log.warning("%d access units could not be sent: %s", stream.refused, stream.last_refusal)
         if out:
             await self._transport.send(out)
-        await self._report()
+        if not self._report_due_ns:
+            await self._report_in_time(self._clock.monotonic_ns())
 
     def _reached(self, unit: Unit, at_ns: UtcNs) -> bool:
         """Whether a pause point stands before this unit. In reverse the group that holds the point is sent whole."""
         return unit.reach_ns <= at_ns if self._playback.reverse else unit.utc_ns >= at_ns
 
     async def _wait_until_due(self, unit: Unit) -> int:
-        """Returns the time of delivery up to which units may be sent now."""
+        """Returns the time of delivery before which units may be sent now. Who comes late sends all that is due
+        meanwhile in one go, so that many players that are late together need less of what they lack."""
         due = self.line.delivery(unit.due_ns)
         now = self._clock.monotonic_ns()
         if self._anchor_ns is None or now - self._anchor_ns > due + LATE_NS:
             self._anchor_ns = now - due
-        while (wait := self._anchor_ns + due - self._clock.monotonic_ns()) > 0:
-            await self._report()
-            await self._clock.sleep(min(wait, self._until_report_ns()))
-        return due + TOGETHER_NS
+        turn = (self._anchor_ns + due) // TURN_NS * TURN_NS
+        now = await self._report_in_time(now)
+        while now < turn:
+            await self._clock.sleep(min(turn, self._report_due_ns) - now)
+            now = await self._report_in_time(self._clock.monotonic_ns())
+        return max(turn, now) + TURN_NS - self._anchor_ns
 
-    def _until_report_ns(self) -> int:
-        """0 where a report is due."""
-        return max(0, self._report_due_ns - self._clock.monotonic_ns())
+    async def _report_in_time(self, now: int) -> int:
+        """Sender reports, where they are due now; returns the monotonic time."""
+        if now >= self._report_due_ns:
+            await self._report(now)
+        return now
 
-    async def _report(self) -> None:
+    async def _report(self, now: int) -> None:
         """Sender reports (8.11): the first before the first packet. They tie RTP time to the present; with Rate-Control
         no there is no such tie, and both times are zero."""
-        now = self._clock.monotonic_ns()
-        if now < self._report_due_ns:
-            return
         self._report_due_ns = now + REPORT_NS
         utc = self._clock.utc_ns()
         for stream in self._streams.values():
