@@ -2,8 +2,8 @@
 
     python3 _gst_server.py MOVIE
 
-Each client gets a pipeline of its own, which reads the file and sends it at its pace. Prints the port, then serves until
-stdin closes.
+Each client gets a pipeline of its own, which reads the file and sends it at its pace. Prints the port, then serves
+until stdin closes.
 """
 
 import sys

@@ -119,7 +119,8 @@ async def measured(port: int, count: int, seconds: float) -> None:
     )
 
 
-def measured_peer(movie: Path, count: int, seconds: float) -> None:
+def measured_peer(data: Path, count: int, seconds: float) -> None:
+    movie = max(data.rglob("*.mp4"), key=lambda path: path.stat().st_size)
     try:
         server = subprocess.Popen(
             [SYSTEM_PYTHON, str(GST_SERVER), str(movie)],
@@ -173,8 +174,7 @@ async def main() -> None:
             for count in arguments.viewers:
                 await measured(server.port, count, arguments.seconds)
             if arguments.peer_viewers:
-                movie = max(data.rglob("*.mp4"), key=lambda path: path.stat().st_size)
-                await asyncio.to_thread(measured_peer, movie, arguments.peer_viewers, arguments.seconds)
+                await asyncio.to_thread(measured_peer, data, arguments.peer_viewers, arguments.seconds)
         finally:
             await server.stop()
             await engine.stop()

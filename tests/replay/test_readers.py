@@ -49,6 +49,29 @@ async def test_calls_of_a_lane_run_one_after_the_other_and_their_results_come_ba
     threads.close()
 
 
+async def test_threads_go_on_by_themselves_while_the_loop_has_no_time() -> None:
+    threads, all_made = Readers(2), threading.Event()
+    results = [threads.run(f"recording {i % 3}", lambda i=i: i) for i in range(30)]  # type: ignore[misc]
+    results.append(threads.run("recording 0", all_made.set))  # type: ignore[arg-type]
+    assert all_made.wait(20)  # the loop stands still here
+    assert (await asyncio.gather(*results))[:30] == list(range(30))
+    threads.close()
+
+
+async def test_a_call_that_hangs_behind_others_of_its_thread_is_noticed(caplog: pytest.LogCaptureFixture) -> None:
+    threads, first, second = Readers(threads=1, patience_s=0.01), Disk(), Disk()
+    results = [threads.run("one", first.read), threads.run("one", second.read)]
+    other = threads.run("two", lambda: "fine")
+    async with asyncio.timeout(10):
+        assert await other == "fine"
+        first.answers.set()
+        await until(lambda: caplog.text.count("footage of one is waited for") == 2)
+        assert threads.silent == ["one"]
+        second.answers.set()
+        assert await asyncio.gather(*results) == ["data"] * 2
+    threads.close()
+
+
 async def test_lanes_that_hang_hold_a_thread_each_and_others_go_on(caplog: pytest.LogCaptureFixture) -> None:
     threads, disk = Readers(threads=2, patience_s=0.01), Disk()
     hanging = [threads.run(f"recording {i}", disk.read) for i in range(5)]
