@@ -62,6 +62,7 @@ from nvr.replay.mounts import Mounts, RecordingMounts
 from nvr.replay.relay import RelayMounts
 from nvr.replay.server import RtspServer
 from nvr.rooms import Player, Recorder, Stores
+from nvr.search.edge import Coming, LiveEdge
 from nvr.search.indexer import MetadataIndexer
 from nvr.search.sessions import SearchSessions
 from nvr.server_tls import ServerTls
@@ -158,14 +159,15 @@ class Daemon:
         memory = DeviceMemory(stores.stored.device, stores.configuration, fixed_scopes(settings.device))
         player = await self._start_rtsp(parts, recorder, lockout, tls, memory)
         loop_delays = await parts.enter("loop probe", loop_probe())
+        ingest, storage = recorder.ingest, stores.storage
         searches = SearchSessions(
             recorder.control,
-            stores.storage,
+            storage,
             settings.search,
             archive=stores.archive,
-            files=stores.storage.index,
+            files=storage.index,
             source_of=recorder.cameras.source,
-            reach=recorder.indexer.reach,
+            edge=LiveEdge(recorder.indexer.reach, Coming(ingest.feeds, ingest.held_since, storage.unwritten_since)),
         )
         parts.started("searches", searches.stop)
 

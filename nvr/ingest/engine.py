@@ -45,6 +45,7 @@ from nvr.model.job import (
 )
 from nvr.model.receiver import Receiver, ReceiverMode, ReceiverState
 from nvr.model.recording import Recording
+from nvr.model.time import UtcNs
 from nvr.model.timeline import GapReason
 from nvr.model.tokens import JobToken, ReceiverToken, RecordingToken, TrackKey
 
@@ -379,6 +380,18 @@ class IngestEngine:
             return RecordingJobState.ERROR, NO_MEDIA_URI
         source = self._sources.get(winner.receiver)
         return idle if source is None else source.track_state(key)
+
+    def feeds(self, key: TrackKey) -> bool:
+        """Whether there is a receiver whose stream goes to this track, if it comes."""
+        winner = self._assignment.winner(key)
+        return winner is not None and winner.receiver in self._sources
+
+    def held_since(self, key: TrackKey) -> UtcNs | None:
+        """The first instant of what has come of this track and has not been handed to storage; None where nothing
+        waits."""
+        winner = self._assignment.winner(key)
+        source = self._sources.get(winner.receiver) if winner is not None else None
+        return None if source is None else source.held_since(key)
 
     def receiver_state(self, token: ReceiverToken) -> ReceiverState:
         """Raises UnknownToken."""

@@ -104,6 +104,11 @@ class TrackPipeline:
         """Whether a key frame would help: the run cannot start without one."""
         return self._waiting_since is not None and not self.in_run
 
+    @property
+    def held_since(self) -> UtcNs | None:
+        """The first instant of what waits here for the end of its fragment; None where nothing does."""
+        return min(sample.utc_ns for sample in self._samples) if self._samples else None
+
     def lost(self, packets: int, dropped_units: int) -> None:
         """Packets were lost and units dropped between the last sample and the next; they count in their fragment."""
         self._lost += packets

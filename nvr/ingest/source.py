@@ -28,7 +28,7 @@ from nvr.model.errors import CredentialsRefused, SourceError
 from nvr.model.job import RecordingJobState
 from nvr.model.receiver import Receiver, ReceiverConfiguration, ReceiverState, TransportProtocol
 from nvr.model.recording import TrackType
-from nvr.model.time import NS
+from nvr.model.time import NS, UtcNs
 from nvr.model.timeline import GapReason
 from nvr.model.tokens import ReceiverToken, TrackKey
 from nvr.model.waiting import come
@@ -249,6 +249,10 @@ class Source:
         changed = states != self._told
         self._told = states
         return changed
+
+    def held_since(self, key: TrackKey) -> UtcNs | None:
+        """As `Tracks.held_since`."""
+        return self._tracks.held_since(key)
 
     def track_state(self, key: TrackKey) -> State:
         """State of a track that this receiver feeds, with an English text for Error (5.19)."""

@@ -18,6 +18,7 @@ from nvr.ingest.session import Session
 from nvr.media.unit import CodecConfiguration
 from nvr.model.job import INCOMPATIBLE_STREAM, RecordingJobState
 from nvr.model.recording import TrackType
+from nvr.model.time import UtcNs
 from nvr.model.timeline import GapReason
 from nvr.model.tokens import TrackKey
 
@@ -193,6 +194,14 @@ class Tracks:
         """Whether a run of this track is being recorded."""
         track = self._tracks.get(key)
         return track is not None and track.pipeline.in_run
+
+    def held_since(self, key: TrackKey) -> UtcNs | None:
+        """The first instant of what has come of this track and has not been handed to storage; None where nothing
+        waits, or waits for an event."""
+        track = self._tracks.get(key)
+        if track is None or (track.gated is not None and not track.gated.recording):
+            return None
+        return track.pipeline.held_since
 
     @property
     def skipped(self) -> int:

@@ -7,8 +7,11 @@ from collections.abc import Callable, Sequence
 from nvr.model import xpath
 from nvr.model.coverage import Coverage, CoverageOfTrack
 from nvr.model.recording import Recording
+from nvr.model.search import LAST_NS
+from nvr.model.time import UtcNs
 from nvr.model.timeline import Timeline
 from nvr.model.tokens import RecordingToken, TrackKey, TrackToken
+from nvr.search.edge import LiveEdge
 from nvr.search.scope import Catalogue
 from nvr.search.shares import Share
 
@@ -67,6 +70,20 @@ class ChosenRecordings:
         if recording is None:
             return token, None
         return token, tuple((t.token, self._coverages.of(recording.key(t))) for t in recording.tracks)
+
+    async def newest(self) -> UtcNs:
+        """The end of the newest data of all of them; `-LAST_NS` where there are none."""
+        ends = await self._share.all_of(map(self._catalogue.newest, self.tokens))
+        return max(ends, default=-LAST_NS)
+
+    async def whole_until(self, edge: LiveEdge, now_ns: UtcNs) -> UtcNs:
+        """Up to here everything that is recorded of their metadata tracks has come to the disk."""
+
+        def of_recording(token: RecordingToken) -> UtcNs:
+            keys = self._catalogue.metadata_tracks(token)
+            return min((edge.whole_until(key, now_ns) for key in keys), default=now_ns)
+
+        return min(await self._share.all_of(map(of_recording, self.tokens)), default=now_ns)
 
     def let_go(self) -> None:
         """Until the next refresh."""

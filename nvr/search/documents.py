@@ -57,7 +57,9 @@ class Documents(Protocol):
 
     backward: bool
 
-    def now(self) -> UtcNs: ...
+    @property
+    def whole_ns(self) -> UtcNs:
+        """What is not later than this will not come to any track any more."""
 
     def rows(
         self, key: TrackKey, from_ns: UtcNs, after: TrackFileRow | None, limit: int
@@ -78,7 +80,7 @@ class Source(Protocol):
     at_end: bool
     """Nothing is left, for now: it may grow."""
     looked_ns: UtcNs
-    """When it has looked last for what there is."""
+    """What came to it up to here has been there when it looked last."""
 
     @property
     def held(self) -> int:
@@ -103,7 +105,7 @@ class FilesOfTrack:
         self.key = key
         self.bound_ns = from_ns
         self.at_end = False
-        self.looked_ns = from_ns
+        self.looked_ns = -LAST_NS
         self._search = search
         self._from_ns = from_ns
         self._after: TrackFileRow | None = None
@@ -117,7 +119,7 @@ class FilesOfTrack:
         return None
 
     def work(self) -> Sequence[Source]:
-        self.looked_ns = self._search.now()
+        self.looked_ns = self._search.whole_ns
         page, chosen = self._search.rows(self.key, self._from_ns, self._after, self._page)
         self.at_end = not page
         if not page:
@@ -138,7 +140,7 @@ class FragmentsOfFile:
     def __init__(self, search: Documents, row: TrackFileRow, from_ns: UtcNs) -> None:
         self.key = row.key
         self.at_end = False
-        self.looked_ns = from_ns
+        self.looked_ns = -LAST_NS
         self.may_grow = row.state is FileState.OPEN
         ends_ns = row.end_ns if row.state is not FileState.OPEN else LAST_NS
         self.bound_ns = min(ends_ns, from_ns) if search.backward else max(row.start_ns, from_ns)
@@ -164,7 +166,7 @@ class FragmentsOfFile:
 
     def work(self) -> Sequence[Source]:
         if self._refs is None or self.at_end:
-            self.looked_ns = self._search.now()
+            self.looked_ns = self._search.whole_ns
             refs = self._search.fragments(self._row)
             self._refs = [r for r in reversed(refs) if self._search.backward or r.offset > self._read]
         elif self._refs and not self._times:

@@ -19,9 +19,10 @@ from nvr.model.time import UtcNs
 from nvr.model.tokens import RecordingToken
 from nvr.search.archive import Archive, Walk
 from nvr.search.chosen import ChosenRecordings
+from nvr.search.edge import LiveEdge
 from nvr.search.history import BEFORE_ALL, BEHIND_ALL, CAMERA_EVENT, History, Key
 from nvr.search.shares import Share
-from nvr.search.steps import Reach, SteppedSearch, at_once
+from nvr.search.steps import SteppedSearch
 from nvr.storage.event_rows import OTHER_TOPICS, EventRow, Place, Stream
 
 FEW_MESSAGES = 64
@@ -44,9 +45,9 @@ class EventSearch(SteppedSearch[FoundEvent]):
         wanted: EventFilter,
         archive: Archive,
         now: Callable[[], UtcNs],
+        edge: LiveEdge,
         *,
         start_state: bool = False,
-        reach: Reach = at_once,
     ) -> None:
         self._filter = wanted
         self._archive = archive
@@ -68,7 +69,7 @@ class EventSearch(SteppedSearch[FoundEvent]):
         self._judged: dict[tuple[int, int], bool] = {}
         self._stretches: dict[object, UtcNs] = {}
         """Of the recordings and tracks that the search is in the midst of a stretch of: where it ends."""
-        super().__init__(chosen, share, interval, now, reach)
+        super().__init__(chosen, share, interval, now, edge)
 
     def endpoint(self) -> UtcNs:
         self._reached_ns = self._position[0]
@@ -91,7 +92,7 @@ class EventSearch(SteppedSearch[FoundEvent]):
     def _all(self) -> Iterator[FoundEvent | None]:
         """Every match in order, None for each look without one."""
         if self._start_state:
-            if self._stands_at(self._interval.start_ns):
+            while self._stands_at(self._interval.start_ns):
                 yield None
             yield from self._states(self._interval.start_ns)
         yield from self._stored()
@@ -119,7 +120,7 @@ class EventSearch(SteppedSearch[FoundEvent]):
             following = [k[0] for k in (key, camera) if k is not None]
             if following and self._stands_at(min(following)):
                 yield None
-                continue
+                return  # the history may have got another next event meanwhile
             if key is not None and recording is not None and (camera is None or self._is_first(key, camera)):
                 heads.pop(-1 if self._backward else 0)
                 history = self._history(recording)
@@ -145,7 +146,11 @@ class EventSearch(SteppedSearch[FoundEvent]):
     @property
     def _camera(self) -> EventRow | None:
         """The next event of a camera."""
-        return self._walk.peek() if self._walk is not None else None
+        row = self._walk.peek() if self._walk is not None else None
+        return None if row is None or self._is_too_late(row.time_ns) else row
+
+    def _is_too_late(self, time_ns: UtcNs) -> bool:
+        return not self._backward and time_ns > self._latest_ns
 
     def _is_first(self, one: Key, other: Key) -> bool:
         return one > other if self._backward else one < other
@@ -175,7 +180,7 @@ class EventSearch(SteppedSearch[FoundEvent]):
 
     def _push(self, heads: list[tuple[Key, RecordingToken]], history: History, from_key: Key) -> None:
         key = history.before(from_key) if self._backward else history.behind(from_key)
-        if key is not None and self._interval.holds(key[0]):
+        if key is not None and self._interval.holds(key[0]) and not self._is_too_late(key[0]):
             insort(heads, (key, history.recording))
 
     def _change(self, history: History, key: Key, before_ns: UtcNs) -> FoundEvent | None:

@@ -3,8 +3,8 @@
 The index of camera events knows the words of each file: names of elements and attributes, and classes of objects. A
 file without a word that every match must have is passed over unread; all others are read, a fragment at a time.
 
-A forward search finds what is recorded while it runs, as long as it has not passed it: a track that seems to be at its
-end is looked at once more when the search has come to what may have been added since, and again at the very end.
+A forward search finds what is recorded while it runs: a track at its end is looked at once more when the search has
+come to what may have been added since.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ from nvr.model.tokens import TrackKey
 from nvr.search.archive import Archive
 from nvr.search.chosen import ChosenRecordings
 from nvr.search.documents import LAST_NS, Files, FilesOfTrack, Source
+from nvr.search.edge import LiveEdge
 from nvr.search.scope import Footage as Recorded
 from nvr.search.shares import Share
-from nvr.search.steps import EDGE_NS, SteppedSearch
+from nvr.search.steps import SteppedSearch
 from nvr.storage.rows import FileState, FragmentRef, TrackFileRow
 
 log = logging.getLogger(__name__)
@@ -51,6 +52,7 @@ class MetadataSearch(SteppedSearch[FoundMetadata]):
         files: Files,
         archive: Archive,
         now: Callable[[], UtcNs],
+        edge: LiveEdge,
     ) -> None:
         self._wanted = wanted
         self._words = required_words(wanted)
@@ -60,28 +62,22 @@ class MetadataSearch(SteppedSearch[FoundMetadata]):
         self._sources: list[tuple[int, int, Source]] = []
         """A heap: the bound, turned so that the next one is the least, and a number that tells equal ones apart."""
         self._numbers = 0
-        self._dry: list[Source] = []
-        """Those in which nothing more is to be found, unless it comes while the others are looked through."""
         self._known: set[TrackKey] = set()
         self._keys: list[TrackKey] = []
         self._last: dict[TrackKey, UtcNs] = {}
-        self._latest_ns = interval.latest_ns
-        """Nothing later is looked for; where the search has come to the end of what there was, nothing that was
-        recorded later than that."""
         self._passed_ns: UtcNs | None = None
         """The time of the last result."""
         self.backward = interval.backward
-        super().__init__(chosen, share, interval, now)
+        super().__init__(chosen, share, interval, now, edge, looks_at_growth=True)
 
     @property
     def held(self) -> int:
-        sources = (*(source for _, _, source in self._sources), *self._dry)
-        return super().held + sum(source.held for source in sources)
+        return super().held + sum(source.held for _, _, source in self._sources)
 
     def let_go(self) -> None:
         """Every track is taken up again where the search stands; what has been found there is remembered."""
         super().let_go()
-        self._sources, self._dry = [], []
+        self._sources = []
         self._known = set()
         self._keys = []
 
@@ -106,8 +102,17 @@ class MetadataSearch(SteppedSearch[FoundMetadata]):
         heapq.heappush(self._sources, (-bound if self.backward else bound, self._numbers, source))
 
     def _all(self) -> Iterator[FoundMetadata | None]:
-        while self._sources or self._look_again():
-            source = heapq.heappop(self._sources)[2]
+        while True:
+            source = self._sources[0][2] if self._sources else None
+            if source is None or (not self.backward and source.bound_ns > self._latest_ns):
+                if not self._stands_at(None):
+                    return
+                yield None
+                continue
+            if self._stands_at(source.bound_ns):
+                yield None
+                continue
+            heapq.heappop(self._sources)
             self._reached_ns = self._inside(source.bound_ns)
             match = source.match()
             if match is not None:
@@ -123,29 +128,13 @@ class MetadataSearch(SteppedSearch[FoundMetadata]):
                 self._put_off(source)
 
     def _put_off(self, source: Source) -> None:
-        """What has come to it since it was looked at is not older than this: until the search gets there, there is
-        nothing to look for."""
-        not_before_ns = source.looked_ns - EDGE_NS
-        if self._latest_ns < not_before_ns:
-            return  # the interval is over: nothing comes to it any more
-        if not_before_ns > max(source.bound_ns, self._reached_ns) + EDGE_NS:
-            source.bound_ns = not_before_ns
-            self._push(source)
-        elif source.looked_ns < self._now() - EDGE_NS:
-            self._push(source)
-        else:
-            self._dry.append(source)
-
-    def _look_again(self) -> bool:
-        """At the end, once: what has come up to now to the sources that seemed to be at theirs."""
-        now_ns = self._now()
-        if not self._dry or self._latest_ns <= now_ns:
-            return False
-        self._latest_ns = now_ns  # else a search beside a hundred cameras would never come to its end
-        dry, self._dry = self._dry, []
-        for source in dry:
-            self._push(source)
-        return True
+        """It is looked at again when the search has come to what may be added to it from now on; now, where it has
+        looked before the search came so far."""
+        if source.looked_ns == self._whole_ns == LAST_NS:
+            return
+        if source.looked_ns == self._whole_ns:
+            source.bound_ns = max(source.bound_ns, self._whole_ns + 1)
+        self._push(source)
 
     def _inside(self, at_ns: UtcNs) -> UtcNs:
         return max(self._interval.earliest_ns, min(at_ns, self._interval.latest_ns))
@@ -164,8 +153,9 @@ class MetadataSearch(SteppedSearch[FoundMetadata]):
 
     # For the sources
 
-    def now(self) -> UtcNs:
-        return self._now()
+    @property
+    def whole_ns(self) -> UtcNs:
+        return self._whole_ns
 
     def rows(
         self, key: TrackKey, from_ns: UtcNs, after: TrackFileRow | None, limit: int

@@ -10,8 +10,9 @@ from nvr.model.time import UtcNs
 from nvr.model.tokens import TrackKey
 from nvr.search.archive import Archive, Walk
 from nvr.search.chosen import ChosenRecordings
+from nvr.search.edge import LiveEdge
 from nvr.search.shares import Share
-from nvr.search.steps import Reach, SteppedSearch, at_once
+from nvr.search.steps import SteppedSearch
 from nvr.storage.event_rows import Place, PositionRow
 
 
@@ -29,7 +30,7 @@ class PositionSearch(SteppedSearch[FoundPosition]):
         wanted: PtzFilter,
         archive: Archive,
         now: Callable[[], UtcNs],
-        reach: Reach = at_once,
+        edge: LiveEdge,
     ) -> None:
         self._wanted = wanted
         self._archive = archive
@@ -37,7 +38,7 @@ class PositionSearch(SteppedSearch[FoundPosition]):
         self._inside: dict[int, bool] = {}
         """Forward: whether the last update of a track was inside."""
         self._after: Place | None = None
-        super().__init__(chosen, share, interval, now, reach)
+        super().__init__(chosen, share, interval, now, edge)
         self._walk = self._new_walk()
 
     @property
@@ -65,6 +66,8 @@ class PositionSearch(SteppedSearch[FoundPosition]):
     def _all(self) -> Iterator[FoundPosition | None]:
         while True:
             first = self._walk.peek()
+            if first is not None and not self._backward and first.time_ns > self._latest_ns:
+                first = None
             if self._stands_at(None if first is None else first.time_ns):
                 yield None
             elif first is not None:

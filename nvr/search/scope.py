@@ -10,8 +10,9 @@ from nvr.media.unit import CodecConfiguration
 from nvr.model import xpath
 from nvr.model.errors import BadConfiguration, UnknownToken
 from nvr.model.job import PROFILE_TYPE, JobState, RecordingJob, RecordingJobState, SourceReference
-from nvr.model.recording import Recording
-from nvr.model.search import RecordingInformation, SearchScope, TrackInformation
+from nvr.model.recording import Recording, TrackType
+from nvr.model.search import LAST_NS, RecordingInformation, SearchScope, TrackInformation
+from nvr.model.time import UtcNs
 from nvr.model.timeline import Extent, Timeline
 from nvr.model.tokens import JobToken, RecordingToken, TrackKey
 from nvr.search.information import Described, SourceOf, configured_source
@@ -76,6 +77,18 @@ class Catalogue:
     def tracks(self, recording: Recording) -> Sequence[TrackInformation]:
         """Those with data."""
         return self._described(recording, ()).information().tracks
+
+    def newest(self, token: RecordingToken) -> UtcNs:
+        """The end of the newest data; `-LAST_NS` without any."""
+        recording = self.recording(token)
+        extents = () if recording is None else (self.footage.extent(recording.key(t)) for t in recording.tracks)
+        return max((extent.latest for extent in extents if extent is not None), default=-LAST_NS)
+
+    def metadata_tracks(self, token: RecordingToken) -> list[TrackKey]:
+        """Also those without data."""
+        recording = self.recording(token)
+        tracks = () if recording is None else recording.tracks
+        return [TrackKey(token, t.token) for t in tracks if t.configuration.track_type is TrackType.METADATA]
 
     def in_scope(self, scope: SearchScope) -> list[RecordingToken]:
         """The union of the recordings and of those of the sources; all where neither is named (6.2.4). The filter is

@@ -42,6 +42,7 @@ from nvr.search.archive import Archive, NoArchive
 from nvr.search.attributes import media_attributes
 from nvr.search.chosen import ChosenRecordings, Coverages
 from nvr.search.documents import Files, NoFiles
+from nvr.search.edge import LiveEdge
 from nvr.search.events import EventSearch
 from nvr.search.information import SourceOf, configured_source
 from nvr.search.metadata import MetadataSearch
@@ -49,7 +50,6 @@ from nvr.search.positions import PositionSearch
 from nvr.search.scope import Catalogue, Footage, Recordings, scope_filter
 from nvr.search.session import Looks, Search, Session
 from nvr.search.shares import Shares
-from nvr.search.steps import Reach, at_once
 
 log = logging.getLogger(__name__)
 
@@ -108,14 +108,14 @@ class SearchSessions:
         archive: Archive | None = None,
         files: Files | None = None,
         source_of: SourceOf = configured_source,
-        reach: Reach = at_once,
+        edge: LiveEdge | None = None,
         monotonic: Callable[[], int] = time.monotonic_ns,
         now: Callable[[], UtcNs] = _now_ns,
     ) -> None:
         self._catalogue = Catalogue(recordings, footage, source_of)
         self._coverages = Coverages(footage.timeline)
         self._archive = archive or NoArchive()
-        self._reach = reach
+        self._edge = edge or LiveEdge()
         self._files = files or NoFiles()
         self._settings = settings or SearchSettings()
         self._monotonic = monotonic
@@ -196,8 +196,8 @@ class SearchSessions:
             wanted,
             self._archive,
             self._now,
+            self._edge,
             start_state=start_state,
-            reach=self._reach,
         )
         return self._open(Kind.EVENTS, search, limits, begin=True)
 
@@ -212,7 +212,7 @@ class SearchSessions:
             wanted,
             self._archive,
             self._now,
-            self._reach,
+            self._edge,
         )
         return self._open(Kind.POSITIONS, search, limits, begin=True)
 
@@ -229,6 +229,7 @@ class SearchSessions:
             self._files,
             self._archive,
             self._now,
+            LiveEdge(coming=self._edge.coming),
         )
         return self._open(Kind.METADATA, search, limits, begin=True)
 

@@ -288,6 +288,11 @@ class StorageEngine:
         track = self._tracks.get(key)
         return track.configuration if track is not None else None
 
+    def unwritten_since(self, key: TrackKey) -> UtcNs | None:
+        """The first instant of what storage has taken of a track and is not on the disk yet; None where all is."""
+        recorder = self._recorders.get(key)
+        return None if recorder is None else recorder.unwritten_since
+
     def footage(self, key: TrackKey, hold: Hold | None = None) -> Footage:
         """For reading on a thread. With a hold of this track, what was not too old when it was taken is shown."""
         if hold is not None:

@@ -133,6 +133,11 @@ class TrackFootage:
         if not self._runs:
             self.configuration = None
 
+    def end_of(self, run_id: str) -> UtcNs | None:
+        """Where the run ends, so far as it is on the disk; None where nothing of it is."""
+        run = self._runs.get(run_id)
+        return None if run is None else run.end_ns
+
     def has(self, run_id: str) -> bool:
         """Whether anything of this run is shown."""
         return run_id in self._runs
@@ -196,6 +201,16 @@ class TrackRecorder:
         self._broken = False
         """Something of ours was lost: what follows depends on it up to the next clean point."""
         self._refusing = False
+
+    @property
+    def unwritten_since(self) -> UtcNs | None:
+        """From here on something has been handed over that is not on the disk yet; None where nothing has."""
+        if self._file is None:
+            return self._last.start_ns if self._last is not None and self._footage.coming else None
+        written_ns = self._footage.end_of(self._file.row.run_id)
+        if written_ns is None:
+            return self._file.row.start_ns
+        return written_ns if self._last_start_ns >= written_ns else None
 
     @property
     def run_id(self) -> str | None:

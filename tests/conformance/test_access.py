@@ -34,7 +34,7 @@ def lines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Line]]:
         yield survey(daemon)
 
 
-@pytest.mark.requirement("CO-10", "CO-21")
+@pytest.mark.requirement("CO-10", "CO-21", "CO-38")
 def test_every_operation_answers_exactly_those_whom_its_access_class_includes(lines: list[Line]) -> None:
     """All operations of the official WSDLs, both kinds of credentials, three roles and nobody."""
     assert [complaint for line in lines for complaint in line.complaints()] == []

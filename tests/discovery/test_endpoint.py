@@ -49,7 +49,7 @@ async def running(house: House) -> AsyncIterator[House]:
         await house.discovery.stop()
 
 
-@pytest.mark.requirement("CO-39", "CO-41", "CO-42", "CO-44", "CO-46", "CO-72")
+@pytest.mark.requirement("CO-41", "CO-42", "CO-44", "CO-46", "CO-72")
 async def test_the_recorder_says_hello_is_found_resolved_and_says_bye() -> None:
     port = free_port()
     async with Client(port, group=True) as group, Client(port) as client:
@@ -138,6 +138,17 @@ async def test_over_a_restart_the_endpoint_stays_the_instance_rises_and_the_vers
     assert second.text("d:MetadataVersion") == first.text("d:MetadataVersion")
 
 
+@pytest.mark.requirement("CO-40")
+async def test_the_endpoint_is_the_same_on_all_interfaces() -> None:
+    house = a_house(free_port())
+    house.links.append(Link("lo", True, (ipaddress.ip_interface("127.0.0.2/8"),)))
+    async with Client(house.port, group=True) as group, running(house):
+        hellos = [await group.next("Hello") for _ in house.links]
+    assert {hello.peer[0] for hello in hellos} == {"127.0.0.1", "127.0.0.2"}
+    assert {hello.text("wsa:Address") for hello in hellos} == {ENDPOINT.urn}
+
+
+@pytest.mark.requirement("CO-72")
 async def test_an_interface_that_goes_and_comes_with_another_address_is_followed() -> None:
     port = free_port()
     async with Client(port, group=True) as group, running(a_house(port)) as house:

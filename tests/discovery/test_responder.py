@@ -34,7 +34,6 @@ def heard(answer: Answer | None) -> Heard:
     return Heard(answer.datagram, ("", 0))
 
 
-@pytest.mark.requirement("CO-39")
 def test_a_probe_that_matches_is_answered_in_relation_to_it() -> None:
     reply = heard(House().ask(probe(message_id="urn:uuid:42")))
     assert reply.action == "ProbeMatches"

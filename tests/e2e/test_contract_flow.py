@@ -45,7 +45,7 @@ def grows(data: Path, known: int) -> bool:
 
 
 @pytest.mark.requirement("RC-5.26.1-01", "RC-5.26.1-02", "RC-5.18-05", "RC-5.16-06", "RC-5.14-04")
-@pytest.mark.requirement("RX-10.3-03", "CO-73", "CO-40", "RC-5.2-02", "RC-5.24-11")
+@pytest.mark.requirement("RX-10.3-02", "RX-10.3-03", "CO-73", "CO-40", "RC-5.2-02", "RC-5.24-11")
 @pytest.mark.requirement("RP-7.1-02", "RP-7.1-03", "RP-7.5-03", "RP-7.5-04", "RP-7.5-05", "PB-8.1-03", "PB-8.1-13")
 def test_a_recording_is_set_up_started_outranked_stopped_and_kept_by_its_jobs(tmp_path: Path) -> None:
     data = tmp_path / "data"
@@ -85,17 +85,26 @@ def test_a_recording_is_set_up_started_outranked_stopped_and_kept_by_its_jobs(tm
         device.CreateUsers(User=[{"Username": "otto", "Password": "otto's", "UserLevel": "Operator"}])
         device.AddScopes(ScopeItem=["onvif://www.onvif.org/location/gate"])
         device.SetDiscoveryMode(DiscoveryMode="NonDiscoverable")
+        watching = flow.receiver.CreateReceiver(
+            Configuration={**NOWHERE, "MediaUri": uri, "Mode": "AlwaysConnect"}
+        ).Token
+        before, process = everything(daemon), daemon.process.pid
+        # Nothing is asked between the last changes and the restart.
         flow.configure(spare, "rtsp://127.0.0.1:9/changed")
         flow.receiver.SetReceiverMode(ReceiverToken=spare, Mode="NeverConnect")
-        flow.receiver.CreateReceiver(Configuration=NOWHERE)
-        before, process = everything(daemon), daemon.process.pid
+        last = flow.receiver.CreateReceiver(Configuration=NOWHERE)
         assert device.SystemReboot()
         daemon.wait_ready()
         assert daemon.process.pid == process
         assert "asked for a restart" in daemon.log
-        assert everything(daemon) == before
+        after = everything(daemon)
+        changed_receiver = next(r for r in before["receivers"] if r["Token"] == spare)
+        changed_receiver["Configuration"] |= {"MediaUri": "rtsp://127.0.0.1:9/changed", "Mode": "NeverConnect"}
+        before["receivers"].append(serialize_object(last))
+        assert after == before
         flow = Flow(daemon)
         flow.until_job_is(job, "Active")
+        until(lambda: flow.receiver.GetReceiverState(ReceiverToken=watching).State == "Connected", "a receiver alone")
         flow.set_idle(job, recording)
         kept = track_samples(data, "VIDEO001")
         flow.recording.SetRecordingJobMode(JobToken=job, Mode="Active")

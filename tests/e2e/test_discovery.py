@@ -12,6 +12,7 @@ from tests.e2e.test_restart import device_of
 from tests.support.daemon import DaemonProcess
 from tests.support.discovery import Client, free_port, probe
 from tests.support.flow import until
+from tests.support.soap_http import SOAP_TYPE, envelope
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -23,7 +24,12 @@ def config(port: int) -> str:
     return f'[discovery]\ninterfaces = ["lo"]\nport = {port}\nmaximum_delay = "0s"\n'
 
 
-@pytest.mark.requirement("CO-32", "CO-39", "CO-40", "CO-44", "CO-72", "CO-73", "PG-03", "PG-17")
+def tells_the_time(address: str) -> bool:
+    body, headers = envelope("<tds:GetSystemDateAndTime/>"), {"Content-Type": SOAP_TYPE}
+    return b"UTCDateTime" in requests.post(address, body, headers=headers, timeout=20).content
+
+
+@pytest.mark.requirement("CO-32", "CO-40", "CO-42", "CO-44", "CO-72", "CO-73", "PG-03", "PG-17")
 async def test_a_daemon_is_found_at_addresses_that_answer_also_after_a_restart_that_it_was_told_to_make(
     tmp_path: Path,
 ) -> None:
@@ -39,13 +45,16 @@ async def test_a_daemon_is_found_at_addresses_that_answer_also_after_a_restart_t
             told = await asyncio.to_thread(device.GetScopes)
             scopes = [s.ScopeItem for s in told]
             assert hello.text("d:Scopes").split() == scopes
-            assert ("Fixed", PROFILE_G) in [(s.ScopeDef, s.ScopeItem) for s in told]
+            fixed = [s.ScopeItem for s in told if s.ScopeDef == "Fixed"]
+            assert PROFILE_G in fixed
+            kinds = {scope.removeprefix("onvif://www.onvif.org/").partition("/")[0] for scope in fixed}
+            assert {"Profile", "hardware", "name"} <= kinds
             system = (await asyncio.to_thread(device.GetServiceCapabilities)).System
             assert (system.DiscoveryResolve, system.DiscoveryBye, system.DiscoveryNotSupported) == (True, True, False)
             client.ask(probe())
             match = await client.next("ProbeMatches")
             assert match.text("wsa:Address") == endpoint
-            assert PROFILE_G in match.text("d:Scopes").split()
+            assert match.text("d:Scopes").split() == scopes
 
             metrics = (await asyncio.to_thread(requests.get, f"{daemon.http}/metrics", timeout=20)).text
             assert 'nvr_discovery_datagrams_total{outcome="answered"} 1' in metrics
@@ -53,10 +62,10 @@ async def test_a_daemon_is_found_at_addresses_that_answer_also_after_a_restart_t
             await asyncio.to_thread(device.SystemReboot)
             assert (await group.next("Bye")).text("wsa:Address") == endpoint
             again = await group.next("Hello", timeout_s=60)
+            assert await asyncio.to_thread(tells_the_time, again.text("d:XAddrs")), "the address in the Hello answers"
             await asyncio.to_thread(daemon.wait_ready)
             assert again.text("d:XAddrs") == daemon.service("device")
             device = await asyncio.to_thread(device_of, daemon)
-            assert await asyncio.to_thread(device.GetSystemDateAndTime), "the address in the Hello answers"
             assert again.text("wsa:Address") == endpoint
             assert again.sequence[0] > hello.sequence[0]
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import socket
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import requests
@@ -17,6 +19,7 @@ from tests.support.daemon import ADMIN, PASSWORD, DaemonProcess
 from tests.support.event_house import Notification, pull_messages
 from tests.support.flow import Flow, until
 from tests.support.official_schema import validate_response
+from tests.support.rtsp_client import RtspClient
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -71,7 +74,18 @@ class Listener:
         return found
 
 
-@pytest.mark.requirement("RX-10.7.2-01", "RS-6.17-05", "RC-5.25.2-01", "CO-48")
+async def described(uri: str) -> int:
+    """The status of the answer to DESCRIBE."""
+    client = await RtspClient.connect(urlsplit(uri).port or 554)
+    client.credentials = (ADMIN, PASSWORD)
+    try:
+        return (await client.request("DESCRIBE", uri)).status
+    finally:
+        await client.close()
+
+
+@pytest.mark.requirement("RX-10.7.1-01", "RX-10.7.2-01", "RS-6.17-05", "RC-5.25.2-01", "CO-48", "RC-5.5-07")
+@pytest.mark.requirement("RC-5.25.4-01")
 def test_a_client_is_told_how_a_camera_is_recorded_until_its_data_are_deleted(tmp_path: Path) -> None:
     with camera() as uri, DaemonProcess(tmp_path / "data", CONFIG) as daemon:
         flow, listener = Flow(daemon), Listener(daemon)
@@ -106,12 +120,21 @@ def test_a_client_is_told_how_a_camera_is_recorded_until_its_data_are_deleted(tm
             assert abs(parse_iso(history[0].time) / 1e9 - track.DataFrom.timestamp()) < 0.001
             assert abs(parse_iso(history[1].time) / 1e9 - track.DataTo.timestamp()) < 0.001
 
+        replayed, footage = flow.replay_uri(recording), daemon.data.glob(f"volumes/*/footage/{recording}")
+        (directory,) = footage
+        assert list(directory.rglob("*.mp4"))
+        assert asyncio.run(described(replayed)) == 200
         flow.recording.DeleteRecording(RecordingToken=recording)
+        assert list(directory.rglob("*.mp4")) == []
+        assert asyncio.run(described(replayed)) == 404
         for track in information.Track:
             gone = listener.until("RecordingConfig/DeleteTrackData", ("TrackToken", track.TrackToken))
             assert abs(parse_iso(gone.items("Data")["StartTime"]) / 1e9 - track.DataFrom.timestamp()) < 0.001
             assert abs(parse_iso(gone.items("Data")["EndTime"]) / 1e9 - track.DataTo.timestamp()) < 0.001
+            listener.until("RecordingConfig/DeleteTrack", ("TrackToken", track.TrackToken))
         listener.until("RecordingConfig/DeleteRecording", ("RecordingToken", recording))
+        deleted = [m.items("Source")["TrackToken"] for m in listener.of("RecordingConfig/DeleteTrackData")]
+        assert sorted(deleted) == sorted(track.TrackToken for track in information.Track), "each once"
 
 
 @pytest.mark.requirement("RX-10.7.3-01", "RC-5.25.2-01")

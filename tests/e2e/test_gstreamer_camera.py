@@ -71,7 +71,7 @@ CAMERAS = {
 """The transport that the receiver is set to, and what the camera sends."""
 
 
-@pytest.mark.requirement("RC-5.26.1-01", "RX-10.1-06", "RX-10.1-07", "RX-10.1-08", "PB-8.3.2-01")
+@pytest.mark.requirement("PG-20", "RC-5.24-12", "RC-5.26.1-01", "RX-10.1-06", "RX-10.1-07", "RX-10.1-08", "PB-8.3.2-01")
 async def test_what_cameras_sent_is_replayed_byte_for_byte_across_files(tmp_path: Path) -> None:
     with DaemonProcess(tmp_path / "data", CONFIG) as daemon:
         async with asyncio.TaskGroup() as group:  # side by side: most of it is waiting for cameras and players

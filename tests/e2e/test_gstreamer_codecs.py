@@ -31,7 +31,7 @@ def part_of(whole: bytes, part: bytes) -> bool:
     return len(part) > 0 and part in whole
 
 
-@pytest.mark.requirement("PG-20")
+@pytest.mark.requirement("PG-20", "RC-5.24-12")
 async def test_every_picture_and_all_sound_of_gstreamer_stand_in_the_track_files(tmp_path: Path) -> None:
     async with AsyncExitStack() as stack:
         movie = tmp_path / "movie.mp4"

@@ -177,7 +177,7 @@ async def test_of_equal_priorities_the_job_that_was_activated_last_stores(flow: 
     assert await cameras_in(flow, recording) == [2, 1, 2]
 
 
-@pytest.mark.requirement("RC-5.3.1-06", "RC-5.26.2-01")
+@pytest.mark.requirement("RC-5.3.1-06", "RC-5.24-12", "RC-5.26.2-01")
 async def test_two_streams_of_a_camera_fill_six_tracks_of_a_recording_with_odd_names(flow: Flow) -> None:
     odd = {
         "SourceId": "urn:x-none:%7B%22%C3%A9%22%7D",

@@ -124,7 +124,8 @@ async def receivers_of(flow: Flow, cameras: list[Source]) -> list[str]:
     ]
 
 
-@pytest.mark.requirement("RC-5.3.1-06", "RC-5.3.3-08", "RC-5.3.3-09", "RC-5.3.3-10", "RC-5.3.3-12", "RC-5.26.2-01")
+@pytest.mark.requirement("RC-5.3.1-06", "RC-5.3.3-08", "RC-5.3.3-09", "RC-5.3.3-10", "RC-5.3.3-12", "RC-5.3.3-22")
+@pytest.mark.requirement("RC-5.26.2-01")
 async def test_each_track_holds_the_data_of_the_job_that_wins_it(tmp_path: Path) -> None:
     cameras = [Source(ord(letter)) for letter in "ABC"]
     async with AsyncExitStack() as stack, asyncio.TaskGroup() as group:
@@ -181,6 +182,8 @@ async def compete(daemon: DaemonProcess, flow: Flow, cameras: list[Source]) -> N
     told = flow.recording.GetRecordingConfiguration(RecordingToken=recording)
     assert {name: told.Source[name] for name in ODD} == ODD
     assert told.Content == "</Content>"
+    found = flow.information(recording).Source
+    assert {name: found[name] for name in ODD} == ODD, "one source, whichever camera the data of a track are of"
 
 
 async def feed_six_tracks(daemon: DaemonProcess, flow: Flow, cameras: list[Source]) -> None:

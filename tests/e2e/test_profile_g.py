@@ -39,6 +39,7 @@ TRACKS = ["VIDEO001", "AUDIO001", "META001"]
 
 @pytest.mark.requirement("PG-02", "PG-04", "PG-05", "PG-06", "PG-09", "PG-10", "PG-11", "PG-12", "PG-13", "PG-14")
 @pytest.mark.requirement("PG-15", "PG-18", "RC-5.1-10", "RC-5.1-11", "RC-5.1-12", "PB-8.2-02", "RP-7.3-04")
+@pytest.mark.requirement("PG-08", "CO-02", "RX-10.1-01")
 def test_a_recorder_does_what_profile_g_asks_of_it(tmp_path: Path) -> None:
     with camera() as uri, DaemonProcess(tmp_path / "data", CONFIG) as daemon:
         flow, listener = Flow(daemon), Listener(daemon)
@@ -63,12 +64,12 @@ def check_capabilities(daemon: DaemonProcess, flow: Flow, listener: Listener) ->
     listed = {s.Namespace.removeprefix("http://www.onvif.org/ver10/") for s in device.GetServices(True)}
     wanted = ["events", "recording", "search", "replay", "receiver"]
     assert {"device/wsdl", *(f"{name}/wsdl" for name in wanted)} <= listed
+    assert flow.replay.GetServiceCapabilities().ReversePlayback is True
     assert device.GetServiceCapabilities().Security.HttpDigest is True
     recording = flow.recording.GetServiceCapabilities()
     assert (recording.DynamicRecordings, recording.DynamicTracks, recording.Options) == (True, True, True)
     search = flow.search.GetServiceCapabilities()
     assert (search.MetadataSearch, search.GeneralStartEvents) == (True, True)
-    assert flow.replay.GetServiceCapabilities().ReversePlayback is True
     assert flow.receiver.GetServiceCapabilities().SupportedReceivers >= 1
     pull_points = re.search(r'MaxPullPoints="(\d+)"', listener.call("<tev:GetServiceCapabilities/>"))
     assert pull_points is not None
@@ -247,6 +248,15 @@ async def check_replay(flow: Flow, recording: str) -> None:
 
     units = await replay(uri, "VIDEO001")
     assert [bool(u.flags.count("E")) for u in units].count(True) == 2, "files are no sections"
+    starts = f"clock={latest:%Y%m%dT%H%M%S.%fZ}-"
+    backwards = await replay(uri, "VIDEO001", Scale="-1.0", Range=starts)
+    groups: list[list[int]] = []
+    for unit in backwards:
+        if "C" in unit.flags:
+            groups.append([])
+        groups[-1].append(unit.utc_ns)
+    assert len(groups) > 2
+    assert [utc_ns for group in reversed(groups) for utc_ns in group] == [u.utc_ns for u in units], "group by group"
     documents = b"".join(b"".join(u.payloads) for u in await replay(uri, "META001"))
     assert b"MetadataStream" in documents
     assert b"RecordingHistory" not in documents

@@ -14,6 +14,7 @@ import pytest
 from nvr.model.time import parse_iso
 from tests.e2e.crash import camera
 from tests.e2e.test_events import Listener
+from tests.e2e.test_profile_g import collected
 from tests.support.daemon import ADMIN, PASSWORD, DaemonProcess
 from tests.support.flow import Flow, until
 from tests.support.rtsp_client import RtspClient
@@ -48,6 +49,17 @@ async def play(uri: str, start: datetime, end: datetime) -> int:
         await client.close()
 
 
+def history(flow: Flow, recording: str) -> list[datetime]:
+    """The times of all that FindEvents finds in the recording, up to an hour from now."""
+    search = flow.search.FindEvents(
+        StartPoint=datetime(2000, 1, 1, tzinfo=UTC), EndPoint=datetime.now(UTC) + timedelta(hours=1),
+        Scope={"IncludedRecordings": [recording]}, SearchFilter={}, IncludeStartState=False, KeepAliveTime="PT10S",
+    )  # fmt: skip
+    found = collected(flow.search.GetEventSearchResults, search)
+    assert found
+    return [result.Time for result in found]
+
+
 def metric(daemon: DaemonProcess, name: str) -> float:
     """The value of a metric with its labels."""
     with urllib.request.urlopen(f"{daemon.http}/metrics", timeout=20) as answer:
@@ -76,6 +88,7 @@ def test_footage_is_deleted_when_it_is_too_old_and_a_volume_that_returns_is_reco
         listener.until("RecordingConfig/RecordingConfiguration", ("RecordingToken", recording))
         old = oldest + timedelta(seconds=1)
         assert asyncio.run(play(flow.replay_uri(recording), oldest, old)) == 457
+        assert all(time >= asked - RETENTION for time in history(flow, recording))
         recent = datetime.now(UTC)
         assert (
             asyncio.run(play(flow.replay_uri(recording), recent - timedelta(seconds=2), recent + 60 * RETENTION)) == 200

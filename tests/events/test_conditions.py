@@ -117,6 +117,7 @@ def test_an_event_that_is_no_property_is_a_pulse() -> None:
     assert steps.told == [("pulse", 10)]
 
 
+@pytest.mark.requirement("RC-N5.3.4-01")
 def test_one_condition_of_several_is_enough_and_each_ends_by_itself() -> None:
     conditions, steps = heard(TOPIC, EventCondition("tns1:RuleEngine//."))
     conditions.heard_from(FRONT, motion("true"), 10)

@@ -10,6 +10,7 @@ import time
 import pytest
 
 from nvr.ingest.engine import IngestEngine
+from nvr.ingest.settings import IngestSettings
 from nvr.media.rtcp import ReceiverReport, SourceDescription
 from nvr.media.rtsp.message import Response
 from nvr.model.errors import UnknownToken
@@ -79,12 +80,16 @@ async def test_three_tracks_go_through_one_session(house: House) -> None:
             camera.send(audio.frames([audio.packet(bytes([n]) * 160, n * 160)]))
         camera.send(meta.frames([meta.packet(b"<tt:MetadataStream/>", 900, marker=True)]))
         await until(lambda: house.recorder("AUDIO001").samples != [])
+        waiting = house.engine.held_since
+        await until(lambda: waiting(key("META001")) == now + 10 * MS or house.recorder("META001").samples)
+        assert house.engine.feeds(key("META001"))
         await until(lambda: [house.state(i)[0] for i in range(3)] == [ACTIVE] * 3)
         assert camera.connections == 1
         assert camera.methods() == ["OPTIONS", "DESCRIBE", "SETUP", "SETUP", "SETUP", "PLAY"]
         await house.engine.stop()
     assert len(house.recorder("AUDIO001").samples) == 150
     [document] = house.recorder("META001").samples
+    assert waiting(key("META001")) is None
     assert document.data == b"<tt:MetadataStream/>"
     assert document.utc_ns == now + 10 * MS
 
@@ -365,6 +370,8 @@ async def test_between_two_attempts_a_receiver_is_not_connected_and_waits() -> N
         assert house.receiver is ReceiverState.NOT_CONNECTED
         assert camera.connections == 1
         await house.engine.stop()
+    shipped = IngestSettings()
+    assert min(shipped.back_off_ns, shipped.refused_back_off_ns) >= 2000 * MS
 
 
 @pytest.mark.requirement("RX-10.2-01")

@@ -19,7 +19,7 @@ from tests.support.ingest import (
     QUICK,
     until,
 )
-from tests.support.ingest_house import ERROR, IDLE, RECEIVER, House, send_gops
+from tests.support.ingest_house import ERROR, IDLE, JOB, RECEIVER, House, send_gops
 
 
 @pytest.mark.requirement("RC-5.3.3-04")
@@ -29,6 +29,7 @@ async def test_a_closed_port_is_an_error_of_the_track(house: House) -> None:
     house.record(uri)
     assert house.state() == (IDLE, None)
     await until(lambda: house.state()[0] is ERROR)
+    assert house.engine.job_state(JOB).state is ERROR
     assert "cannot connect to 127.0.0.1:" in house.error()
     await until(lambda: house.engine.counters()[RECEIVER].failed_attempts >= 3)
 

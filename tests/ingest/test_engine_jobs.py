@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -33,6 +34,7 @@ async def test_auto_connect_follows_the_mode_of_the_job(house: House) -> None:
         house.apply([idle], [a_receiver(camera.uri)])
         assert house.receiver is ReceiverState.NOT_CONNECTED
         assert house.state() == (IDLE, None)
+        assert house.storage.recorders == {}
         house.apply([active], [a_receiver(camera.uri)])
         assert house.receiver is ReceiverState.NOT_CONNECTED or house.receiver is ReceiverState.CONNECTING
         await camera.playing()
@@ -44,10 +46,18 @@ async def test_auto_connect_follows_the_mode_of_the_job(house: House) -> None:
 
 
 @pytest.mark.requirement("RX-10.4-01", "RX-10.4-05")
-@pytest.mark.parametrize("encoding", ["JPEG", "H264"])
-async def test_always_connect_needs_no_job_and_no_known_encoding(house: House, encoding: str) -> None:
-    track = CameraTrack("video", "JPEG/90000", None, 26) if encoding == "JPEG" else h264_track()
-    async with Camera([track]) as camera:
+@pytest.mark.parametrize(
+    "track",
+    [
+        pytest.param(h264_track, id="H264"),
+        pytest.param(lambda: CameraTrack("video", "JPEG/90000", None, 26), id="JPEG"),
+        pytest.param(lambda: CameraTrack("video", "VP8/90000"), id="an encoding that cannot be recorded"),
+    ],
+)
+async def test_always_connect_needs_no_job_and_no_known_encoding(
+    house: House, track: Callable[[], CameraTrack]
+) -> None:
+    async with Camera([track()]) as camera:
         house.apply([], [a_receiver(camera.uri, mode=ReceiverMode.ALWAYS_CONNECT)])
         await camera.playing()
         await until(lambda: house.receiver is ReceiverState.CONNECTED)
@@ -67,9 +77,16 @@ async def test_never_connect_ends_a_session_and_makes_the_job_idle(house: House)
         await until(lambda: house.state()[0] is ACTIVE)
         house.record(camera.uri, mode=ReceiverMode.NEVER_CONNECT)
         await camera.requested("TEARDOWN")
-        assert house.state() == (IDLE, None)
+        state = house.engine.job_state(JOB)
+        assert (house.state(), state.sources[0].state, state.state) == ((IDLE, None), IDLE, IDLE)
         assert house.receiver is ReceiverState.NOT_CONNECTED
         await until(lambda: house.recorder().reasons == [GapReason.JOB_STOPPED])
+        async with Camera([h264_track()]) as other:  # one that is connected meanwhile
+            never = a_receiver(camera.uri, mode=ReceiverMode.NEVER_CONNECT)
+            always = a_receiver(other.uri, "rcv-2", ReceiverMode.ALWAYS_CONNECT)
+            house.apply([a_job(a_source("rcv-1", ("", "VIDEO001")))], [never, always])
+            await other.playing()
+        assert camera.methods()[-1] == "TEARDOWN"
         assert camera.connections == 1
 
 

@@ -100,6 +100,7 @@ async def test_a_receiver_that_nothing_records_is_connected_while_somebody_watch
         assert house.storage.recorders == {}
 
 
+@pytest.mark.requirement("RX-10.4-02")
 async def test_a_receiver_in_mode_never_connect_stays_alone(house: House) -> None:
     async with Camera([h264_track()]) as camera:
         house.apply(a_receiver(camera.uri, mode=ReceiverMode.NEVER_CONNECT))
@@ -107,7 +108,7 @@ async def test_a_receiver_in_mode_never_connect_stays_alone(house: House) -> Non
         assert house.state is ReceiverState.NOT_CONNECTED
         house.apply(a_receiver(camera.uri))
         await camera.playing()
-        assert len(house.tap.sessions) == 1
+        assert len(house.tap.sessions) == camera.connections == 1
 
 
 async def test_who_watches_what_is_recorded_gets_the_same_units_over_the_same_connection(house: House) -> None:

@@ -91,8 +91,10 @@ def test_sparse_metadata_is_handed_over_when_time_has_passed() -> None:
     push(pipeline, 0, clean=True)
     pipeline.idle(T0 + 3000 * MS)
     assert recorder.fragments == []
+    assert pipeline.held_since == T0
     pipeline.idle(T0 + 4000 * MS)
     assert times(recorder) == [[0]]
+    assert pipeline.held_since is None
     assert recorder.reasons == []
     push(pipeline, 9000, clean=True)
     pipeline.end_run(GapReason.JOB_STOPPED)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 
-from nvr.model.tokens import META001, VIDEO001, TrackToken
-from tests.replay.conftest import ORIGIN, PATH, TEN, Serve, Served, worked_example
+from nvr.model.tokens import AUDIO001, META001, VIDEO001, TrackToken
+from tests.replay.conftest import ORIGIN, PATH, TEN, Serve, Served, sound, worked_example
 from tests.support.replay_store import MemoryTrack, PlainMetadata
 from tests.support.rtsp_client import Packet, RtspClient
 from tests.support.tunnel_client import tunnel
@@ -129,3 +130,40 @@ async def test_range_frames_and_an_immediate_jump_without_rate_control_by_every_
         assert b"".join(p.payload for p in packets) == b"I3....P4P5"
         assert packets[0].flags == "CD"
         assert (await found.client.request("PLAY", PATH, Range="clock=2050-", **headers)).status == 457
+
+
+@pytest.mark.requirement("PB-8.1-30", "PB-8.5.1-14", "PB-8.5.1-16", "PB-8.5.1-18", "PB-8.7-02")
+@pytest.mark.parametrize("tracks", [[META001], [VIDEO001, AUDIO001, META001]], ids=["one track", "three tracks"])
+@pytest.mark.parametrize("way", WAYS)
+async def test_every_answer_is_complete_by_every_way(serve: Serve, way: str, tracks: list[TrackToken]) -> None:
+    served = await serve({VIDEO001: worked_example(), AUDIO001: sound(), META001: scene()})
+    async with AsyncExitStack() as stack:
+        client = await (stack.enter_async_context(tunnel(served.server.port)) if way == "tunnel" else served.client())
+        for track in tracks:
+            pair = "interleaved=[0-9]+-[0-9]+"
+            offered = "RTP/AVP/TCP;unicast"
+            if way == "udp":
+                offered = stack.enter_context(ClientPorts()).transport
+                pair = f"{offered.split(';')[2]};server_port=[0-9]+-[0-9]+"
+            setup = await client.request("SETUP", f"{PATH}/{track}", Transport=offered)
+            assert setup["Transport"].startswith(";".join(offered.split(";")[:2]))
+            assert re.search(f";{pair};", setup["Transport"] + ";")
+            assert re.search("ssrc=[0-9A-F]{8}", setup["Transport"])
+            id_, _, timeout = setup["Session"].partition(";timeout=")
+            assert (client.session or id_, timeout) == (id_, "60")
+            client.session = id_
+        play = await client.request("PLAY", PATH, Rate_Control="no")
+        assert (play.status, play["Range"]) == (200, "clock=20260101T100000Z-")
+        streams = play["RTP-Info"].split(",")
+        assert len(streams) == len(tracks)
+        for track, stream in zip(tracks, streams, strict=True):
+            assert re.fullmatch(rf"url=rtsp://127.0.0.1:\d+{PATH}/{track};seq=\d+;rtptime=\d+", stream)
+        answers = [play]
+        for method in ("OPTIONS", "DESCRIBE", "GET_PARAMETER", "PAUSE"):
+            answers.append(await client.request(method, PATH))
+        answers.append(await client.request("PLAY", PATH, Range="clock=2050-"))
+        assert [a.status for a in answers] == [200] * 5 + [457]
+        answers.append(await client.request("TEARDOWN", PATH))
+        for answer in answers:
+            assert answer["Session"].partition(";")[0] == client.session
+            assert answer["Date"].endswith(" GMT")

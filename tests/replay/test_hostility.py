@@ -14,7 +14,7 @@ from nvr.replay.methods import Methods
 from nvr.replay.server import RtspSettings
 from tests.replay.conftest import PATH, TEN, Serve, big_track, worked_example
 from tests.support.replay_store import ManualClock, MemoryTrack
-from tests.support.rtsp_client import Packet, until
+from tests.support.rtsp_client import Answer, Packet, until
 
 
 class TestTime:
@@ -82,7 +82,43 @@ class TestTime:
             await asyncio.sleep(0)
         assert (await client.request("PLAY", PATH)).status == 454
 
-    @pytest.mark.requirement("PB-8.7-04", "PB-8.7-05", "PB-8.7-07", "PB-8.11-04")
+    @pytest.mark.requirement("PB-8.7-07")
+    @pytest.mark.parametrize("state", ["paused", "stalled"])
+    async def test_requests_keep_a_session_that_is_paused_or_whose_client_does_not_read(
+        self, serve: Serve, state: str
+    ) -> None:
+        clock = ManualClock()
+        served = await serve({VIDEO001: big_track()}, payload=50_000, clock=clock)
+        client = await served.client(1 << 14)
+        await client.set_up(PATH, VIDEO001)
+        await client.request("PLAY", PATH, Rate_Control="no")
+        sent = 1
+        if state == "paused":
+            assert (await client.request("PAUSE", PATH)).status == 200
+            sent = sum(isinstance(e, Packet) for e in client.log)
+        cseqs = []
+        for _ in range(5):  # three time-outs and more
+            clock.advance(40 * NS)
+            cseqs.append(client.write("OPTIONS", PATH))
+            for _ in range(20):  # the server reads it; that its answer has been read is not what counts
+                await asyncio.sleep(0)
+        assert sum(served.store.subscriptions.values()) == 1
+        answered: list[int] = []
+        packets = sent if state == "paused" else 0
+        while len(answered) < 5:
+            event = await client.event()
+            if isinstance(event, Answer):
+                assert event.status == 200
+                answered.append(int(event["CSeq"]))
+            packets += isinstance(event, Packet)
+        assert answered == cseqs
+        if state == "paused":
+            assert (await client.request("PLAY", PATH, Rate_Control="no")).status == 200
+        while packets < 400:
+            await client.packet()
+            packets += 1
+
+    @pytest.mark.requirement("PB-8.7-04", "PB-8.7-05", "PB-8.11-04")
     @pytest.mark.parametrize("sign", ["OPTIONS", "GET_PARAMETER", "SET_PARAMETER", "PLAY", "PAUSE", "RTCP"])
     async def test_any_request_and_any_receiver_report_keeps_the_session(self, serve: Serve, sign: str) -> None:
         clock = ManualClock()

@@ -9,7 +9,7 @@ import pytest
 
 from nvr.media.codecs.jpeg import JpegConfiguration
 from nvr.media.unit import Sample
-from nvr.model.time import NS
+from nvr.model.time import NS, ntp_from_utc
 from nvr.model.tokens import VIDEO001
 from tests.replay.conftest import PATH, TEN, Serve
 from tests.replay.test_sender_jpeg import DATA, FRAME, LARGE, image
@@ -90,6 +90,31 @@ async def test_replay_words_come_first_then_the_jpeg_part_and_its_length_counts_
     assert small[-1][1][8] & 0x50 == 0x50, "E and T on the last packet"
     for sent in (large, continued, small):
         assert scan_of(sent) == DATA, "the scan is whole"
+
+
+@pytest.mark.requirement("PB-8.6.2-05")
+async def test_in_reverse_images_fall_and_the_packets_of_each_go_forwards(serve: Serve) -> None:
+    track = MemoryTrack(JpegConfiguration(160, 96)).starting_at(TEN)
+    track.with_unit_list([Sample(TEN + i * NS, SMALL, True) for i in range(3)], TEN + 3 * NS)
+    track.with_gap(TEN + 60 * NS).with_unit_list([Sample(TEN + 60 * NS, SMALL, True)], TEN + 61 * NS)
+    served = await serve({VIDEO001: track.with_end()}, payload=None)
+    client = await served.client()
+    await client.set_up(PATH, VIDEO001)
+    assert (await client.request("PLAY", PATH, Scale="-1.0", Rate_Control="no")).status == 200
+    packets: list[bytes] = []
+    async with asyncio.timeout(TIMEOUT_S):
+        while sum(p[1] >> 7 for p in packets) < 4:
+            packets.append(await interleaved(client))
+    sequence = [int.from_bytes(p[2:4], "big") for p in packets]
+    assert sequence == [(sequence[0] + n) & 0xFFFF for n in range(len(packets))]
+    sent = images(packets)
+    assert all(len(image_packets) > 1 for image_packets in sent)
+    assert all(scan_of(image_packets) == DATA for image_packets in sent), "forwards: the offsets of the scan rise"
+    firsts = [image_packets[0][1] for image_packets in sent]
+    assert [int.from_bytes(content[:8], "big") for content in firsts] == [
+        ntp_from_utc(TEN + second * NS) for second in (60, 2, 1, 0)
+    ]
+    assert [content[8] & 0xE0 for content in firsts] == [0xE0, 0xA0, 0xA0, 0xE0], "C and D on each, E where one ends"
 
 
 def scan_of(packets: list[tuple[bytes, bytes, bytes]]) -> bytes:

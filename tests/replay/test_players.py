@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -125,8 +125,10 @@ def annex_b(data: bytes) -> list[bytes]:
 
 
 @pytest.mark.requirement("PB-8.3.1-04", "PB-8.3.2-02")
-async def test_every_unit_comes_with_its_time_of_recording(house: House) -> None:
-    video = encoded_h264()
+@pytest.mark.parametrize("encode", [encoded_h264, encoded_h265], ids=["h264", "h265"])
+async def test_every_unit_comes_with_its_time_of_recording(house: House, encode: Callable[[int], Stream]) -> None:
+    """C stands on IDR, CRA and BLA pictures, by the types of their NAL units, and on no others."""
+    video = encode(75)
     await house.record(VIDEO001, video)
     client = await RtspClient.connect(house.server.port)
     await client.set_up(house.path, VIDEO001)
@@ -139,6 +141,7 @@ async def test_every_unit_comes_with_its_time_of_recording(house: House) -> None
             clean.append("C" in packet.flags)
     assert [abs(utc_from_ntp(t) - s.utc_ns) <= 1 for t, s in zip(times, video[1], strict=True)] == [True] * 75
     assert clean == [s.clean_point for s in video[1]]
+    assert clean.count(True) == 3
     await client.close()
 
 

@@ -9,6 +9,7 @@ from nvr.model.recorded import CameraEvent
 from nvr.model.search import EventFilter, SearchInterval, SearchLimits, SearchScope, SearchWish
 from nvr.model.time import NS
 from nvr.model.tokens import META001
+from nvr.search.edge import LiveEdge
 from nvr.search.sessions import SearchSessions
 from tests.support.configuration import a_recording
 from tests.support.search import NOW, VENDOR, Searched, a_message, fetched
@@ -31,7 +32,7 @@ class Edge:
         self.recorder.archive.add(other, NOW - NS, a_message("of another", VENDOR, None))
         self.reached = 0
         self.searches = SearchSessions(
-            self.recorder, self.recorder, archive=self.recorder.archive, reach=self.reach, now=lambda: NOW
+            self.recorder, self.recorder, archive=self.recorder.archive, edge=LiveEdge(self.reach), now=lambda: NOW
         )
 
     async def reach(self) -> None:

@@ -59,6 +59,7 @@ async def test_get_capabilities_without_category_means_all() -> None:
     assert reply.element.find("tds:Capabilities/tt:Extension", NS) is not None
 
 
+@pytest.mark.requirement("CO-25")
 async def test_get_capabilities_of_the_device_alone() -> None:
     async with a_device() as device:
         reply = await device.call("<tds:GetCapabilities><tds:Category>Device</tds:Category></tds:GetCapabilities>")

@@ -272,6 +272,7 @@ async def test_each_mistake_is_answered_with_its_fault_and_changes_nothing(body:
     assert [u.name for u in house.users.users()] == ["anna", "otto"]
 
 
+@pytest.mark.requirement("CO-38")
 @pytest.mark.parametrize("body", SOUND, ids=what)
 async def test_a_sound_request_to_change_the_host_is_prohibited(body: str) -> None:
     house = await a_house()
@@ -318,7 +319,7 @@ async def test_a_password_of_the_largest_length_is_taken_as_it_is() -> None:
     assert house.users.verify("ute", longest)
 
 
-@pytest.mark.requirement("CO-22")
+@pytest.mark.requirement("CO-20", "CO-22")
 async def test_every_level_of_the_default_policy_can_be_given() -> None:
     house = await a_house()
     capabilities = (await house.send("<tds:GetServiceCapabilities/>")).all("tds:Capabilities/tds:Security")[0].attrib
@@ -457,8 +458,11 @@ async def test_defaults_and_restart_are_handed_to_the_system_with_who_asked() ->
     assert house.system.told == ["soft default", "hard default but administrator", "restart"]
 
 
+@pytest.mark.requirement("CO-38")
 @pytest.mark.parametrize("discovery", [True, False])
-async def test_the_capabilities_of_discovery_follow_the_responder(discovery: bool) -> None:
+async def test_the_capabilities_of_the_system_tell_of_discovery_and_of_a_network_that_is_not_configured_here(
+    discovery: bool,
+) -> None:
     house = SoapHouse([a_device_service(discovery=discovery)])
     system = (await house.send("<tds:GetServiceCapabilities/>")).all("tds:Capabilities/tds:System")[0].attrib
     expected = str(discovery).lower()

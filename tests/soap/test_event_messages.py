@@ -218,7 +218,7 @@ async def test_deletions_are_told(house: EventHouse) -> None:
 # Clients written against the official WSDL, and against ours
 
 
-@pytest.mark.requirement("CO-48", "CO-49", "CO-55", "CO-57")
+@pytest.mark.requirement("CO-48", "CO-49", "CO-55", "CO-57", "CO-61")
 @pytest.mark.parametrize("own", [False, True], ids=["official", "own"])
 async def test_zeep_subscribes_pulls_renews_and_unsubscribes(house: EventHouse, own: bool) -> None:
     events = house.zeep("EventBinding", own=own)

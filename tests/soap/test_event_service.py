@@ -51,7 +51,7 @@ async def test_the_capabilities_tell_the_limits_to_anybody(house: EventHouse) ->
     assert house.broker.settings.pull_points >= 200
 
 
-@pytest.mark.requirement("CO-02")
+@pytest.mark.requirement("CO-02", "CO-25")
 async def test_the_device_service_names_the_event_service(house: EventHouse) -> None:
     services = await house.send(
         "<tds:GetServices><tds:IncludeCapability>true</tds:IncludeCapability></tds:GetServices>"
@@ -206,7 +206,7 @@ async def test_messages_are_pulled_with_topic_time_and_items_until_unsubscribe(h
         assert (gone.status, gone.fault, gone.detail_name) == (500, "Receiver", "ResourceUnknownFault")
 
 
-@pytest.mark.requirement("CO-53")
+@pytest.mark.requirement("CO-53", "CO-74")
 async def test_a_long_poll_is_answered_by_the_first_message(house: EventHouse) -> None:
     uri = await house.pull_point()
     waiting = asyncio.create_task(house.send(pull_messages(10, "PT60S"), uri))
@@ -293,6 +293,7 @@ async def test_two_hundred_pull_points_are_served_at_once(house: EventHouse) -> 
     assert {len(r.all("wsnt:NotificationMessage")) for r in replies} == {1}
 
 
+@pytest.mark.requirement("CO-61")
 def test_a_message_names_each_item_once() -> None:
     for described in TOPICS:
         names = [item.name for item in (*described.source, *described.data)]

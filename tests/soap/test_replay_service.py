@@ -133,14 +133,16 @@ async def test_a_stream_or_transport_that_is_not_served_is_refused(
 @pytest.mark.requirement("RP-7.1-08")
 async def test_the_setup_is_read_in_order_and_with_its_enumerations(house: SoapHouse) -> None:
     recording = await recording_of(house)
-    accepted = get_replay_uri(recording)
+    accepted, stream = get_replay_uri(recording), "<tt:Stream>RTP-Unicast</tt:Stream>"
     for request_ in (accepted, accepted.replace("</tt:Protocol>", "</tt:Protocol><tt:Tunnel/>")):
         assert (await house.send(request_)).fault is None
     for refused in (
         get_replay_uri(recording, stream="Foo"),
         get_replay_uri(recording, protocol="Foo"),
         accepted.replace("<tt:Protocol>RTSP</tt:Protocol>", ""),
+        accepted.replace(stream, "").replace("</trp:StreamSetup>", f"{stream}</trp:StreamSetup>"),
     ):
+        assert refused != accepted
         assert (await house.send(refused)).fault in ("Sender/InvalidArgs", "Sender/InvalidArgVal")
 
 

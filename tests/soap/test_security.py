@@ -48,6 +48,7 @@ async def test_without_credentials_the_answer_is_401_with_a_digest_challenge() -
         challenge = await challenge_of(device)
     assert challenge.startswith("Digest ")
     assert 'qop="auth"' in challenge
+    assert "algorithm=MD5" in challenge
 
 
 @pytest.mark.requirement("CO-09")

@@ -116,10 +116,34 @@ async def test_a_track_is_being_recorded_until_the_only_fragment_of_its_last_run
         waits = engine.extent(CAMERA)
         assert waits is not None
         assert (waits.latest, waits.recording) == (before.latest, True)
+        assert engine.unwritten_since(CAMERA) == script.fragments[-1].start_ns
     await engine.flush()
+    assert engine.unwritten_since(CAMERA) is None
     after = engine.extent(CAMERA)
     assert after is not None
     assert (after.latest, after.recording) == (script.fragments[-1].end_ns if comes else before.latest, False)
+    await engine.stop()
+
+
+async def test_what_is_not_on_the_disk_yet_is_told(tmp_path: Path) -> None:
+    disk = FailingDisk()
+    engine = StorageEngine(settings_in(tmp_path), IndexInMemory(), disk=disk)
+    await engine.start()
+    recorder = engine.recorder(CAMERA, TrackType.VIDEO)
+    script = a_track().with_gop().with_gop().with_gop()
+    first, second, third = script.fragments
+    assert engine.unwritten_since(CAMERA) is None
+    with disk.held():
+        recorder.append(first)
+        assert engine.unwritten_since(CAMERA) == first.start_ns
+    await engine.flush()
+    assert engine.unwritten_since(CAMERA) is None
+    with disk.held():
+        recorder.append(second)
+        recorder.append(third)
+        assert engine.unwritten_since(CAMERA) == second.start_ns
+    await engine.flush()
+    assert engine.unwritten_since(CAMERA) is None
     await engine.stop()
 
 

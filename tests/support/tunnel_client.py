@@ -22,6 +22,8 @@ class HttpLeg:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
         self.writer = writer
+        self.head = b""
+        """Of the last answer."""
 
     @classmethod
     async def open(cls, port: int, head: str, tls: ssl.SSLContext | None = None) -> HttpLeg:
@@ -33,7 +35,8 @@ class HttpLeg:
     async def status(self) -> int:
         """Of the answer, whose head is read to its end."""
         async with asyncio.timeout(TIMEOUT_S):
-            return int((await self.reader.readuntil(b"\r\n\r\n")).split()[1])
+            self.head = await self.reader.readuntil(b"\r\n\r\n")
+        return int(self.head.split()[1])
 
     async def at_end(self) -> bool:
         async with asyncio.timeout(TIMEOUT_S):
@@ -85,6 +88,7 @@ async def tunnel(
 ) -> AsyncIterator[RtspClient]:
     down = await HttpLeg.open(port, get(cookie), tls)
     assert await down.status() == 200
+    assert f"\r\ncontent-type: {TYPE}\r\n".encode() in down.head.lower()
     up = await HttpLeg.open(port, post(cookie, length), tls)
     assert await up.status() == 200
     writer = EncodingWriter(up.writer, encode, down)
