@@ -135,7 +135,7 @@ class StorageEngine:
             thread = WriterThread(writer, queue_bytes, self._publish, self._now, self.memory)
             self._threads.append(thread)
             later = LaterRecovery(volume, self._index, thread.order, thread.is_busy)
-            writer.later = later.take_up
+            writer.unfinished.later = later.take_up
             self._recoveries.append(later)
         for thread in self._threads:
             thread.start()

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from operator import itemgetter
 
 from nvr.media.bmff.fragment import FragmentEntry
-from nvr.model.errors import DatabaseUnavailable, FormatError, OperatorError, StorageError
+from nvr.model.errors import DatabaseUnavailable, OperatorError, StorageError
 from nvr.model.time import NS, UtcNs
 from nvr.model.timeline import GapReason
-from nvr.storage.holes import Changed, rejoin
-from nvr.storage.mending import Mended, mend
 from nvr.storage.orders import (
     Adopt,
     Append,
@@ -33,16 +31,14 @@ from nvr.storage.orders import (
     Lost,
     Mend,
     Order,
-    Recovered,
     Settle,
     Unlink,
     VolumeChanged,
 )
-from nvr.storage.recovery import adopt, begin_recovery, finish_open
-from nvr.storage.rows import FileState, FootageIndex, TrackFileRow
+from nvr.storage.rows import FootageIndex
 from nvr.storage.settings import FsyncPolicy, StorageSettings
-from nvr.storage.settling import examine, settle
 from nvr.storage.track_file import TrackFileWriter
+from nvr.storage.unfinished import UnfinishedFiles
 from nvr.storage.unlinking import Unlinker
 from nvr.storage.volume import Volume, VolumeState
 
@@ -72,22 +68,10 @@ class VolumeWriter:
         self._index = index
         self._settings = settings
         self._growing = growing
-        self.pending: dict[str, TrackFileRow] = {}
-        """Files that were open and wait to be examined; none of them is shown."""
-        self.later: Callable[[list[TrackFileRow], Collection[str]], None] = lambda rows, suspects: None
-        """Told of `pending`, and which of them are suspect, when the volume has been opened or is back
-        (`LaterRecovery.take_up`)."""
-        self.beat: Callable[[], None] = lambda: None
-        """Called where an order that takes long has come a step further."""
+        self.unfinished = UnfinishedFiles(volume, index, growing, lambda e: self.events.append(e), self.lose_volume)
         self._now = now
         self._utc = utc
         self._files: dict[str, TrackFileWriter] = {}
-        self._left: dict[str, GapReason] = {}
-        """Files that could not be closed, and why; they are settled when the volume is back."""
-        self._suspects: set[str] = set()
-        """Of these, files that could not be forced to the disk: nothing of them is believed before it is read again."""
-        self._uncorrected: dict[str, GapReason] = {}
-        """Closed files that do not say yet that their run ended with them, and why it did; settled likewise."""
         self._unlinker = Unlinker(volume, index, now)
         self._looked_ns = now()
         self._told_state: tuple[VolumeState, str | None] | None = None
@@ -119,7 +103,7 @@ class VolumeWriter:
             case Close():
                 self._close(order.file, order.end_reason)
             case CorrectEnd():
-                self._correct_end(order)
+                self.unfinished.correct_end(order)
             case Delete():
                 self._delete(order)
             case Unlink(rows):
@@ -129,11 +113,11 @@ class VolumeWriter:
             case Barrier():
                 self.events.append(Done(order, None))
             case Settle():
-                self._settle(order)
+                self.unfinished.settle(order)
             case Mend():
-                self._mend(order)
+                self.unfinished.mend(order)
             case Adopt():
-                self._adopt(order)
+                self.unfinished.adopt(order)
         self._tell_state()
 
     def tick(self) -> None:
@@ -173,8 +157,7 @@ class VolumeWriter:
             self._retry()
         for file_id in list(self._files):
             self._close(self._growing[file_id], GapReason.DAEMON_STOPPED)
-        for row in [r for r in self.pending.values() if r.file_id in self._left]:
-            self._settle_at_once(row)
+        self.unfinished.settle_own()
         self._postpone_unlinking()
         self.volume.close()
 
@@ -238,7 +221,7 @@ class VolumeWriter:
         writer = self._files.pop(file_id, None)
         if writer is None:
             return  # failed before, which was told then; or nothing was ever written
-        self.beat()
+        self.unfinished.beat()
         if file.abandoned:  # its row has its tombstone, and what unlinks it is in the queue
             writer.abandon()
             self._growing.pop(file_id, None)
@@ -275,11 +258,8 @@ class VolumeWriter:
         self.events.append(Closed(file, end_reason))
 
     def _leave(self, writer: TrackFileWriter, file: GrowingFile, end_reason: GapReason | None) -> None:
-        """For recovery. Its entries stay in `growing`: it can be read until it is settled."""
-        self._left[file.row.file_id] = end_reason or GapReason.STORAGE
-        if writer.suspect:
-            self._suspects.add(file.row.file_id)
-            log.error("%s could not be forced to the disk: it is read again before it is closed", file.row.path)
+        """For recovery. Its entries stay in `growing`."""
+        self.unfinished.leave(file.row, end_reason, suspect=writer.suspect)
         self.events.append(Closed(file, end_reason))
 
     def _fail_file(self, file: GrowingFile, cause: str) -> None:
@@ -339,11 +319,7 @@ class VolumeWriter:
         log.warning("volume %s (%s) takes footage again", self.volume.id, self.volume.root)
 
     def _recover(self) -> None:
-        begun = begin_recovery(self.volume.disk, self.volume, self._index, self._uncorrected, self.beat, self._suspects)
-        self.pending = {row.file_id: row for row in begun.pending}
-        self._uncorrected = {f: r for f, r in self._uncorrected.items() if f in self.pending}
-        for file_id in [f for f in self._left if f not in self.pending]:
-            self._no_longer_left(file_id)
+        begun = self.unfinished.begin()
         assert self.volume.id is not None
         if self.volume.quota:
             self.volume.used = self._index.volume_bytes(self.volume.id)
@@ -351,96 +327,7 @@ class VolumeWriter:
         deleting = self._index.deleting_files(self.volume.id)
         if deleting:
             self._unlinker.add(deleting, None)
-        self._tell_recovered(begun.changed)
-        self._suspects &= self.pending.keys()
-        self.later(begun.pending, frozenset(self._suspects))
-
-    def _settle(self, order: Settle) -> None:
-        """A file that has been examined; what has happened to it since counts more."""
-        file_id = order.row.file_id
-        if file_id not in self.pending or self.volume.state not in (VolumeState.ONLINE, VolumeState.FULL):
-            return
-        try:
-            now = self._index.file(file_id)
-            if now is not None and now.state is FileState.OPEN:
-                reason = self._uncorrected.get(file_id) or self._left.get(file_id, GapReason.DAEMON_STOPPED)
-                finish_open(self.volume.disk, self.volume, self._index, now, order.examined, reason)
-                settled = self._index.file(file_id)
-                self.volume.count(settled.size if settled is not None else 0)
-        except (OSError, StorageError) as e:
-            log.error("%s cannot be recovered now: %s", order.row.path, e)
-            return
-        del self.pending[file_id]
-        self._suspects.discard(file_id)
-        self._uncorrected.pop(file_id, None)
-        self._no_longer_left(file_id)
-        self._tell_recovered({(order.row.key, order.row.run_id)})
-
-    def _settle_at_once(self, row: TrackFileRow) -> None:
-        """At a stop: a file of this daemon that could not be closed is not left for the next start."""
-        try:
-            examined = examine(self.volume.path(row.path), suspect=row.file_id in self._suspects)
-        except (OSError, StorageError, FormatError) as e:
-            log.error("%s is left for the next start: %s", row.path, e)
-            return
-        self._settle(Settle(row, examined))
-
-    def _adopt(self, order: Adopt) -> None:
-        if self.volume.state not in (VolumeState.ONLINE, VolumeState.FULL):
-            return
-        changed: Changed = set()
-        try:
-            for path, examined in order.found:
-                row = adopt(self.volume.disk, self.volume, self._index, path, examined)
-                if row is not None:
-                    self.volume.count(row.size)
-                    changed.add((row.key, row.run_id))
-                self.beat()
-            for key, run_id in tuple(changed):
-                changed |= rejoin(self._index, key, run_id)
-        except (OSError, StorageError) as e:
-            log.error("files without a row on %s are not adopted now: %s", self.volume.root, e)
-        self._tell_recovered(changed)
-
-    def _mend(self, order: Mend) -> None:
-        repair = order.repair
-        try:
-            if repair.file_id in self._growing or repair.file_id in self.pending:
-                order.mended = Mended("nothing is changed: it is being written or recovered", remains=True)
-            elif self.volume.state not in (VolumeState.ONLINE, VolumeState.FULL):
-                order.mended = Mended(f"nothing is changed: the volume is {self.volume.state}", remains=True)
-            else:
-                before = self._size_of(repair.file_id)
-                mended = mend(self.volume.disk, self.volume, self._index, repair, order.examined)
-                self.volume.count(self._size_of(repair.file_id) - before)
-                order.mended = mended
-                log.warning("%s on %s (%s): %s", repair.path, self.volume.root, repair.kind, mended.text)
-                self._tell_recovered(mended.changed)
-        except (OSError, StorageError, FormatError) as e:
-            self.events.append(Done(order, e))
-        else:
-            self.events.append(Done(order, None))
-
-    def _size_of(self, file_id: str) -> int:
-        """By its row; 0 without one."""
-        row = self._index.file(file_id)
-        return row.size if row is not None else 0
-
-    def _no_longer_left(self, file_id: str) -> None:
-        if self._left.pop(file_id, None) is not None:
-            self._growing.pop(file_id, None)
-
-    def _tell_recovered(self, changed: Changed) -> None:
-        if not changed:
-            return
-        # Before the index is asked: what another writer closes between the two is in both then, and not in neither.
-        growing: dict[str, UtcNs] = {}
-        for file in list(self._growing.values()):  # a copy: other writers change it
-            run_id, start_ns = file.row.run_id, file.row.start_ns
-            growing[run_id] = min(growing.get(run_id, start_ns), start_ns)
-        runs = {key: {run.run_id: run for run in self._index.runs(key)} for key in {key for key, _ in changed}}
-        told = [(key, run_id, runs[key].get(run_id), growing.get(run_id)) for key, run_id in changed]
-        self.events.append(Recovered(told))
+        self.unfinished.go_on(begun)
 
     def _recover_full(self) -> None:
         """A full volume is recovered as far as it goes: what waits to be unlinked may be what fills it."""
@@ -462,27 +349,6 @@ class VolumeWriter:
             unsynced[1].sync()
         except OSError as e:
             self.lose_volume(e)
-
-    def _correct_end(self, order: CorrectEnd) -> None:
-        """The row is OPEN until the file says the same: whatever cuts this short, recovery brings both together."""
-        file_id, reason = order.file_id, order.end_reason
-        try:
-            row = self._index.file(file_id)
-            if row is None or row.state is FileState.DELETING:
-                return
-            if row.state is FileState.CLOSED:
-                self._index.reopen(file_id)
-            self._uncorrected[file_id] = reason
-            if file_id in self._left or self.volume.state not in (VolumeState.ONLINE, VolumeState.FULL):
-                return
-            settled = settle(self.volume.disk, self.volume.path(row.path), reason, correct=True)
-            assert settled is not None, "a closed file has fragments"
-            self._index.close(file_id, **settled.row_figures(), end_reason=settled.end_reason)
-            del self._uncorrected[file_id]
-        except (OSError, StorageError, FormatError) as e:
-            log.error("file %s does not say yet that its run ended with it (%s): %s", file_id, reason, e)
-            if isinstance(e, OSError):
-                self.lose_volume(e)
 
     def _delete(self, order: Delete) -> None:
         try:

@@ -103,7 +103,7 @@ class WriterThread:
         self._resume_at = 0
         self._busy: tuple[int, Order | str] | None = (now(), "opening it")
         """What the thread is doing, and since when; None while it waits for orders. Replaced as a whole."""
-        writer.beat = self._beat
+        writer.unfinished.beat = self._beat
         writer.volume.queue_refuses = self._refuses
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name=f"writer {writer.volume.root.name}", daemon=True)
