@@ -25,7 +25,7 @@ from pathlib import Path
 from benchmarks.ingest import CONNECT_S, PROBE_S, WARM_UP_S, cpu_seconds, peak_memory, start_camera
 from benchmarks.observed import LoopDelays, metrics
 from nvr.model.time import format_iso
-from nvr.operations import ask_daemon
+from nvr.operations.control_socket import ask_daemon
 from tests.support.camera import Camera, metadata_track
 
 CAMERAS = 8

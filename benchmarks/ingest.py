@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.observed import LoopDelays, metrics
-from nvr.operations import ask_daemon
+from nvr.operations.control_socket import ask_daemon
 
 TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 WARM_UP_S = 6

@@ -32,7 +32,7 @@ from benchmarks.viewers import resident_of
 from nvr.auth.client import ClientCredentials
 from nvr.media.rtsp.range import ClockRange
 from nvr.model.time import NS
-from nvr.operations import ask_daemon
+from nvr.operations.control_socket import ask_daemon
 
 PASSWORD = "benchmark"
 RECORDED_S = 30

@@ -55,7 +55,9 @@ from nvr.observation import (
     SearchObservation,
     StorageObservation,
 )
-from nvr.operations import ControlSocket, Operations
+from nvr.operations.access import operations_of
+from nvr.operations.control_socket import ControlSocket
+from nvr.operations.upkeep import UpkeepOperations
 from nvr.replay.authentication import DigestAuthenticator
 from nvr.replay.live import LiveBudget
 from nvr.replay.mounts import Mounts, RecordingMounts
@@ -346,17 +348,20 @@ class Daemon:
 
     async def _start_commands(self, parts: Parts, recorder: Recorder, told: Sequence[Part]) -> None:
         storage = recorder.stores.storage
-        operations = Operations(
-            recorder.stores.users,
-            recorder.control,
-            recorder.receivers,
-            remark=recorder.ingest.remark,
+        upkeep = UpkeepOperations(
             mend=storage.mend,
             row_waits=storage.row_waits,
             health=lambda: [what for part in told for what in (*part.problems(), *part.warnings())],
             volumes=lambda: [(v.root, v.id) for v in storage.volumes() if v.state is not VolumeState.MISSING],
-            oldest=storage.begin_of,
             confirm_clock=lambda: storage.retention.clock.confirm("an operator says so"),
+        )
+        operations = operations_of(
+            recorder.stores.users,
+            recorder.control,
+            recorder.receivers,
+            storage,
+            upkeep,
+            reception=recorder.ingest.reception,
         )
         commands = ControlSocket(self._directory.path, operations)
         await commands.start()

@@ -19,7 +19,7 @@ from nvr.config import Settings
 from nvr.data_directory import DataDirectory, InUse
 from nvr.model.errors import NvrError, OperatorError, Refused, StorageError
 from nvr.model.tokens import RecordingToken
-from nvr.operations import ask_daemon
+from nvr.operations.control_socket import ask_daemon
 from nvr.storage.disk import Disk
 from nvr.storage.findings import MENDED_FROM_FILE, Damage, Finding, Kind, Repair
 from nvr.storage.index import SqlFootageIndex

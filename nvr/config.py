@@ -39,6 +39,7 @@ from nvr.storage.settings import StorageSettings
 T = TypeVar("T")
 
 ADMIN_PASSWORD_VARIABLE = "NVR_ADMIN_PASSWORD"  # noqa: S105  the name of the variable, not a password
+CAMERA_PASSWORD_VARIABLE = "NVR_CAMERA_PASSWORD"  # noqa: S105
 
 HTTPS_PORT = 8443
 RTSPS_PORT = 8322
@@ -296,6 +297,11 @@ def _storage_table(table: Any, data: Path) -> Any:
             for r in recordings
         ]
     return {**table, "volumes": volumes, "recordings": recordings, "registry": str(data / "volumes.json")}
+
+
+def camera_password() -> str | None:
+    """The password of a camera for `nvr camera change --password`, from the environment."""
+    return os.environ.get(CAMERA_PASSWORD_VARIABLE) or None
 
 
 def admin_password() -> str | None:

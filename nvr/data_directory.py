@@ -21,6 +21,23 @@ from typing import Self
 
 from nvr.model.errors import OperatorError
 
+_TRACES = ("config.db", "index.db", "secret.key", "volumes.json")
+"""What a recorder has made at its first start; any of it may have been lost since."""
+
+
+def is_recorder(path: Path) -> bool:
+    """Whether a recorder has used this directory. Raises OperatorError where that cannot be seen."""
+    try:
+        return any((path / name).exists() for name in _TRACES)
+    except OSError as e:
+        raise OperatorError(_advice(path, e)) from e
+
+
+def require_recorder(path: Path) -> None:
+    """Raises OperatorError where no recorder has been: a command that makes one would hide a mistyped name."""
+    if not is_recorder(path):
+        raise OperatorError(f"{path} is no data directory of a recorder")
+
 
 class InUse(OperatorError):
     """Another process holds the directory."""

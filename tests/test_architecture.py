@@ -25,7 +25,6 @@ ROWS = (
         "check_command",
         "checking",
         "clock_evidence",
-        "commands",
         "config",
         "data_directory",
         "demo",

@@ -15,7 +15,9 @@ from nvr.model.coverage import Coverage
 from nvr.model.errors import DatabaseUnavailable, StorageError
 from nvr.model.recording import TrackType
 from nvr.model.timeline import Gap, GapReason, Timeline
-from nvr.operations import ControlSocket, Operations
+from nvr.operations.control_socket import ControlSocket
+from nvr.operations.dispatch import Operations
+from nvr.operations.upkeep import UpkeepOperations
 from nvr.search.history import History, Key
 from nvr.storage import survey
 from nvr.storage.engine import StorageEngine
@@ -50,13 +52,12 @@ async def running(store: Store) -> AsyncIterator[Running]:
     with DataDirectory(store.data) as directory:
         index = SqlFootageIndex.open(directory.index)
         engine = await store.engine(index)
-        operations = Operations(
-            *(None, None, None),  # type: ignore[arg-type]
+        upkeep = UpkeepOperations(
             mend=engine.mend,
             row_waits=engine.row_waits,
             volumes=lambda: [(v.root, v.id) for v in engine.volumes()],
         )
-        commands = ControlSocket(store.data, operations)
+        commands = ControlSocket(store.data, Operations(upkeep))
         await commands.start()
         yield Running(store, engine)
         await commands.stop()

@@ -121,6 +121,10 @@ class RecordingControl:
         await state.commit(changes)
         await asyncio.shield(self._spawn(self._delete_data(deletion)))
 
+    def is_deleting(self, token: RecordingToken) -> bool:
+        """Whether data of a recording that is gone are still to be deleted."""
+        return Deletion(token) in self._state.now.deletions
+
     def options(self, token: RecordingToken) -> RecordingOptions:
         """Raises UnknownToken."""
         state = self._state

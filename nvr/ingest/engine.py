@@ -43,7 +43,7 @@ from nvr.model.job import (
     TrackState,
     aggregate,
 )
-from nvr.model.receiver import Receiver, ReceiverMode, ReceiverState
+from nvr.model.receiver import Receiver, ReceiverMode, ReceiverState, Reception
 from nvr.model.recording import Recording
 from nvr.model.time import UtcNs
 from nvr.model.timeline import GapReason
@@ -401,10 +401,10 @@ class IngestEngine:
         source = self._sources.get(token)
         return ReceiverState.NOT_CONNECTED if source is None else source.state
 
-    def remark(self, token: ReceiverToken) -> str | None:
-        """One sentence where the media of a receiver do not come as its StreamSetup asks for."""
+    def reception(self, token: ReceiverToken) -> Reception | None:
+        """How a receiver fares; None for one that is not at work."""
         source = self._sources.get(token)
-        return None if source is None else source.remark
+        return None if source is None else source.reception()
 
     def changed_receivers(self) -> list[ReceiverToken]:
         """Receivers at work with a track whose state is another than when this was asked last."""

@@ -23,6 +23,7 @@ from nvr.ingest.stream import StreamReceiver
 from nvr.ingest.udp import UdpMedia
 from nvr.media.rtcp import Bye, ReceiverReport, SenderReport, SourceDescription, iter_compound
 from nvr.model.errors import FormatError, SourceError
+from nvr.model.receiver import TransportProtocol
 from nvr.model.recording import TrackType
 from nvr.model.timeline import GapReason
 
@@ -115,7 +116,7 @@ class Session:
             if playing.connection.running and (playing.udp is not None or not self.closed.done()):
                 await playing.teardown(self._settings.teardown_timeout_ns)
         except SourceError as e:
-            logger.info("%s: no answer to TEARDOWN: %s", playing.connection.endpoint, e)
+            logger.info("%s: no answer to TEARDOWN: %s", self._logged, e)
         finally:
             self._drain.remove(self)
             playing.connection.abort()
@@ -155,6 +156,11 @@ class Session:
         if self._playing.udp is not None:
             return self._playing.udp.drain(buffer, self._times.monotonic())
         return False
+
+    @property
+    def transport(self) -> TransportProtocol | None:
+        """How media come; None until the streams are set up."""
+        return None if self._playing is None else self._playing.transport
 
     @property
     def connection(self) -> CameraConnection | None:
@@ -365,7 +371,7 @@ class Session:
             )
         except SourceError as e:
             # Some cameras never answer a keep-alive while they stream. Whether packets come decides, not this.
-            logger.info("keep-alive: %s", e)
+            logger.info("%s: keep-alive: %s", self._logged, e)
             return
         if answer.status == 454:
             self.fail(SourceError(f"{self._peer} has forgotten the session (454 to {method})"))

@@ -26,7 +26,7 @@ from nvr.ingest.trust import Trust
 from nvr.media.unit import CodecConfiguration, Sample
 from nvr.model.errors import CredentialsRefused, SourceError
 from nvr.model.job import RecordingJobState
-from nvr.model.receiver import Receiver, ReceiverConfiguration, ReceiverState, TransportProtocol
+from nvr.model.receiver import Receiver, ReceiverConfiguration, ReceiverState, Reception, TransportProtocol
 from nvr.model.recording import TrackType
 from nvr.model.time import NS, UtcNs
 from nvr.model.timeline import GapReason
@@ -268,6 +268,19 @@ class Source:
             self._in_grace.discard(key)
         return state
 
+    def reception(self) -> Reception:
+        """How media come, or when the next attempt is made."""
+        session = self._session if self._state is ReceiverState.CONNECTED else None
+        return Reception(None if session is None else session.transport, self.remark, self._next_attempt_ns())
+
+    def _next_attempt_ns(self) -> int | None:
+        if self._paused_at is None:
+            return None
+        left_ns = self._paused_at + self._pause_ns - self._times.monotonic()
+        if self._sooner is not None:
+            left_ns = min(left_ns, int((self._sooner.when() - asyncio.get_running_loop().time()) * NS))
+        return max(left_ns, 0)
+
     @property
     def clock_agrees(self) -> bool | None:
         """Whether the camera's clock is that of the recorder; None while that is not known."""
@@ -375,8 +388,8 @@ class Source:
         if self._refused:
             self._pause_ns = self._refusals.pause_ns()
             reason += (
-                f"; it is asked again in {self._pause_ns // NS} s, slowly, because cameras lock accounts behind many "
-                "refusals, or at once when the receiver is configured anew"
+                "; it is asked again behind long pauses, because cameras lock accounts behind many refusals, or at "
+                "once when the receiver is configured anew"
             )
         else:
             self._pause_ns = self._back_off.pause_ns()

@@ -80,3 +80,15 @@ class Receiver:
     def may_connect(self) -> bool:
         """Such a receiver is a channel of the device: the media service shows it as a profile with the same token."""
         return bool(self.configuration.media_uri) and self.configuration.mode is not ReceiverMode.NEVER_CONNECT
+
+
+@dataclass(frozen=True, slots=True)
+class Reception:
+    """How a receiver at work fares beside its state."""
+
+    transport: TransportProtocol | None = None
+    """How media come while it is connected."""
+    remark: str | None = None
+    """One sentence where that is not what its StreamSetup asks for."""
+    next_attempt_ns: int | None = None
+    """So long until it tries to connect again; None where it does not wait."""

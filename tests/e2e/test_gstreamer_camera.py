@@ -11,7 +11,7 @@ from urllib.parse import quote
 import av
 import pytest
 
-from nvr.operations import ask_daemon
+from nvr.operations.control_socket import ask_daemon
 from tests.support.daemon import ADMIN, PASSWORD, DaemonProcess
 from tests.support.flow import Flow
 from tests.support.gstreamer import GstCamera, Sent, missing
