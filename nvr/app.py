@@ -254,7 +254,8 @@ class Daemon:
         receivers = Receivers(state)
         authorities = settings.ingest.tls_ca_file
         verify = settings.ingest.tls_verify and (True if authorities is None else str(authorities))
-        cameras = Cameras(settings.cameras, receivers, contract_directory() / "devicemgmt.wsdl", verify=verify)
+        wsdl = contract_directory() / "devicemgmt.wsdl"
+        cameras = Cameras(settings.cameras, receivers, wsdl, verify=verify, label=ingest.label)
 
         def streams_known(token: ReceiverToken, streams: Sequence[SourceStream]) -> None:
             control.streams_known(token, streams)

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from nvr.auth.credentials import Vault
-from nvr.auth.users import UserStore
 from nvr.clock_evidence import ClockEvidence, synchronised
 from nvr.ingest.clock import SessionClock
 from nvr.model.errors import Refused
 from nvr.model.time import NS
-from nvr.operations import Operations
-from tests.support.control import Controlled
-from tests.test_operations import NoPersistence
+from nvr.operations.upkeep import UpkeepOperations
 
 UTC = 1_800_000_000 * NS
 
@@ -52,11 +48,9 @@ def test_a_camera_agrees_by_its_last_report_only() -> None:
 
 
 async def test_an_operator_confirms_the_time_of_a_running_recorder() -> None:
-    house = Controlled()
-    users = UserStore(Vault(bytes(32)), NoPersistence())
     doubted = [True, False]
-    running = Operations(users, house.control, house.receivers, confirm_clock=lambda: doubted.pop(0))
-    assert await running.run("clock confirm", {}) == [{"doubted": "yes"}]
-    assert await running.run("clock confirm", {}) == [{"doubted": "no"}]
+    running = UpkeepOperations(confirm_clock=lambda: doubted.pop(0))
+    assert await running.confirm_clock() == [{"doubted": "yes"}]
+    assert await running.confirm_clock() == [{"doubted": "no"}]
     with pytest.raises(Refused, match="does not run"):
-        await Operations(users, house.control, house.receivers, running=False).run("clock confirm", {})
+        await UpkeepOperations(running=False).confirm_clock()

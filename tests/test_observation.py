@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from nvr.auth.credentials import Vault
-from nvr.auth.users import UserStore
 from nvr.background import LoopDelays
 from nvr.event_recording import EventRecordingObservation
 from nvr.ingest.event_documents import EventDocuments
@@ -15,13 +13,11 @@ from nvr.model.receiver import ReceiverState
 from nvr.model.time import NS
 from nvr.model.tokens import ReceiverToken
 from nvr.observation import IngestObservation, LoopObservation, SearchObservation
-from nvr.operations import Operations
 from nvr.search.indexer import Completeness
 from nvr.web.metrics import render
 from tests.ingest.test_gate import House
-from tests.support.control import Controlled
+from tests.support.operations import CommandHouse
 from tests.support.search import Searched
-from tests.test_operations import NoPersistence
 
 
 class IdleIngest:
@@ -35,9 +31,9 @@ class IdleIngest:
 
 
 async def test_the_name_of_a_camera_stands_beside_the_tokens_that_log_and_counters_carry() -> None:
-    house, ingest = Controlled(), IdleIngest()
-    operations = Operations(UserStore(Vault(bytes(32)), NoPersistence()), house.control, house.receivers)
-    added = await operations.add_camera("yard", "rtsp://u:secret@192.0.2.1/s")
+    commands, ingest = CommandHouse(), IdleIngest()
+    house = commands.room
+    added = await commands.cameras.add("yard", "rtsp://u:secret@192.0.2.1/s")
     told: Any = ingest
     metrics = {m.name: m for m in IngestObservation(told, house.receivers, house.control).metrics()}
     labels = {"receiver": added.receiver, "recording": added.recording, "name": "yard"}

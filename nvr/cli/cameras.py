@@ -196,7 +196,7 @@ def _remove(arguments: argparse.Namespace) -> int:
         if "confirm" in answer:
             confirm(answer["confirm"], answer["word"], yes=arguments.yes)
             (answer,) = asked.ask("camera remove", {**wanted, "confirmed": "yes"})
-    print(f"{answer['camera']} is removed; its footage is {answer['footage']}")
+    print(f"{answer['camera']} is removed" + (f"; its footage is {answer['footage']}" if answer["footage"] else ""))
     for token in answer["stays"].split():
         print(f"receiver {token} stays: a client has made it, or another recording uses it")
     return 0

@@ -56,9 +56,11 @@ def add_gaps(commands: Any) -> None:
 def _gaps(arguments: argparse.Namespace) -> int:
     now_ns = time.time_ns()
     since_ns = 0 if arguments.since is None else _instant("--since", arguments.since, now_ns)
-    until_ns = now_ns if arguments.until is None else min(_instant("--until", arguments.until, now_ns), now_ns)
-    if since_ns >= until_ns:
-        raise OperatorError("--since is not before --until, or both are in the future")
+    until_ns = None if arguments.until is None else _instant("--until", arguments.until, now_ns)
+    if since_ns >= min(now_ns, now_ns if until_ns is None else until_ns):
+        raise OperatorError("--since is not before --until, or in the future")
+    if until_ns is not None and until_ns >= now_ns:
+        until_ns = None
     with recorder(arguments) as asked:
         tracks = asked.ask("tracks", {"camera": arguments.camera or ""})
         chosen = [t for t in tracks if arguments.track in (None, t["track"])]
@@ -87,13 +89,17 @@ def _instant(option: str, text: str, now_ns: UtcNs) -> UtcNs:
     raise OperatorError(f"{option}: {text!r} is no time such as 2026-01-31T12:00:00Z, 2026-01-31 or 24h")
 
 
-def _spans(asked: Recorder, track: Row, since_ns: UtcNs, until_ns: UtcNs) -> Iterator[Row]:
+def _spans(asked: Recorder, track: Row, since_ns: UtcNs, until_ns: UtcNs | None) -> Iterator[Row]:
     """Page by page."""
-    which = {"recording": track["recording"], "track": track["track"], "until_ns": str(until_ns)}
+    which = {
+        "recording": track["recording"],
+        "track": track["track"],
+        "until_ns": "" if until_ns is None else str(until_ns),
+    }
     while page := asked.ask("spans", {**which, "since_ns": str(since_ns)}):
         yield from page
         since_ns = int(page[-1]["end_ns"])
-        if page[-1]["lasts"] or since_ns >= until_ns:
+        if page[-1]["lasts"] or (until_ns is not None and since_ns >= until_ns):
             return
 
 

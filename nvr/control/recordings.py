@@ -265,8 +265,10 @@ class RecordingControl:
     async def _settle(self, receiver: ReceiverToken) -> None:
         state = self._state
         changes = []
+        camera = ""
         for job in state.coming.jobs_of_receiver(receiver):
             recording = state.coming.recordings[job.configuration.recording]
+            camera = recording.configuration.source.name
             configuration = mapping.resolve(job.configuration, recording, state.streams)
             if configuration != job.configuration:
                 changes.append(Save(replace(job, configuration=configuration)))
@@ -275,7 +277,7 @@ class RecordingControl:
         try:
             await state.commit(changes)
         except StorageError as e:
-            log.error("the tracks of receiver %s stay unsettled until it connects again: %s", receiver, e)
+            log.error("the tracks of receiver %s (%r) stay unsettled until it connects again: %s", receiver, camera, e)
 
     def _with_receivers(
         self, configuration: RecordingJobConfiguration

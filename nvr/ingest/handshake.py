@@ -77,11 +77,12 @@ async def open_session(
     prepare: Callable[[PlayingSession], None],
     tls: Callable[[], Awaitable[Trust]],
     ssrc: int = 0,
+    label: Callable[[], str] = lambda: "",
 ) -> PlayingSession:
     """Connect, follow redirects and fall back to the other transport until a session plays.
 
     `prepare` is called when the streams are set up, before the first packet can come; `tls` where rtsps is met; `ssrc`
-    is that of our reports. Raises SourceError; nothing is left open then.
+    is that of our reports, `label` what log lines call the receiver. Raises SourceError; nothing is left open then.
     """
     redirects = 0
     refused: TransportRefused | None = None
@@ -96,7 +97,7 @@ async def open_session(
                 "media of an rtsps source come over its TLS connection, not over UDP",
             )
         connection = CameraConnection(endpoint, on_rtcp, await tls() if endpoint.tls else None)
-        handshake = _Handshake(connection, settings, prepare, carrier, ssrc)
+        handshake = _Handshake(connection, settings, prepare, carrier, ssrc, label)
         handshake.session.remark = remark
         try:
             await connection.open(settings.connect_timeout_ns)
@@ -166,7 +167,9 @@ class _Handshake:
         prepare: Callable[[PlayingSession], None],
         transport: TransportProtocol,
         ssrc: int,
+        label: Callable[[], str],
     ) -> None:
+        self._label = label
         self.session = PlayingSession(connection, connection.endpoint.uri, transport=transport)
         self._connection = connection
         self._peer = connection.endpoint
@@ -231,7 +234,8 @@ class _Handshake:
         if left_out := description.media[maximum:]:
             kinds = ", ".join(media.kind[:32] for media in left_out[:16])
             logger.warning(
-                "%s offers %d streams; the first %d are taken, %s are left out (maximum_streams)",
+                "receiver %s: %s offers %d streams; the first %d are taken, %s are left out (maximum_streams)",
+                self._label(),
                 self._peer,
                 len(description.media),
                 maximum,

@@ -355,6 +355,7 @@ class Source:
                 lambda p: self._prepared(session, p),
                 self._tls,
                 self._ssrc,
+                self._label,
             )
             await self._hold(session, playing)
         except SourceError as e:

@@ -101,7 +101,9 @@ async def _stopped(stack: ExitStack, directory: DataDirectory, settings: Setting
     index = await asyncio.to_thread(SqlFootageIndex.open, directory.index)
     stack.callback(index.shut)
     # Footage of what is removed goes when the recorder starts, which the answer says.
-    logging.getLogger("nvr.control").setLevel(logging.CRITICAL)
+    control_log = logging.getLogger("nvr.control")
+    stack.callback(control_log.setLevel, control_log.level)
+    control_log.setLevel(logging.CRITICAL)
     control = RecordingControl(state, StorageEngine(settings.storage, index))
     at_rest = FootageAtRest(index, state.now.recording)
     return operations_of(users, control, Receivers(state), at_rest, UpkeepOperations(running=False), running=False)

@@ -213,12 +213,12 @@ class CameraOperations:
         first_ns = await self._first_instant(recording)
         if first_ns is not None and not footage:
             return [{"choose": f"there is footage of {label(recording)} since {_iso(first_ns)}"}]
-        if footage == "keep" and first_ns is not None:
+        if footage == "keep":
             return [await self._stop_recording(recording)]
         if first_ns is not None and not confirmed:
             question = f"all footage of {label(recording)}, since {_iso(first_ns)}, will be deleted"
             return [{"confirm": question, "word": _word(recording)}]
-        return [await self._delete(recording)]
+        return [await self._delete(recording, "" if first_ns is None else "deleted")]
 
     def _check_whole(self, recording: Recording, camera: str) -> None:
         """A job or a receiver that is one of several is not the camera. Raises Refused."""
@@ -238,17 +238,16 @@ class CameraOperations:
         audit.info("an operator's command: camera remove %s, footage kept", label(recording))
         return {"camera": label(recording), "footage": "kept", "stays": self._staying(before)}
 
-    async def _delete(self, recording: Recording) -> Row:
+    async def _delete(self, recording: Recording, footage: str) -> Row:
         before = self._receivers_of(recording)
-        audit.info("an operator's command: camera remove %s with its footage", label(recording))
         try:
             async with asyncio.timeout(self._deletion_s):
                 await self._control.delete_recording(recording.token)
         except TimeoutError:
-            if recording in self._known.recordings():
+            if any(r.token == recording.token for r in self._known.recordings()):
                 raise Refused(f"{label(recording)} is not removed: the configuration cannot be written") from None
-        footage = "deleted"
-        if self._control.is_deleting(recording.token):
+        audit.info("an operator's command: camera remove %s with its footage", label(recording))
+        if footage and self._control.is_deleting(recording.token):
             footage = "being deleted" if self._running else "deleted when the recorder starts"
         return {
             "camera": label(recording),

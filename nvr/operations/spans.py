@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 
@@ -79,9 +80,10 @@ def _furthest(timeline: Timeline, place: int) -> Run:
 class SpanOperations:
     """`nvr gaps`, in pages."""
 
-    def __init__(self, cameras: KnownCameras, footage: Footage) -> None:
+    def __init__(self, cameras: KnownCameras, footage: Footage, utc: Callable[[], UtcNs] = time.time_ns) -> None:
         self._cameras = cameras
         self._footage = footage
+        self._utc = utc
 
     def handlers(self) -> Mapping[str, Handler]:
         return {"tracks": self.tracks, "spans": self.spans}
@@ -94,20 +96,22 @@ class SpanOperations:
                 "recording": r.token,
                 "name": r.configuration.source.name,
                 "track": t.token,
-                "type": t.configuration.track_type,
             }
             for r in recordings
             for t in r.tracks
         ]
 
-    async def spans(self, recording: str, track: str, since_ns: str, until_ns: str) -> list[Row]:
-        """One page of the spans of a track; the next begins where the last span of this one ends. Raises Refused."""
+    async def spans(self, recording: str, track: str, since_ns: str, until_ns: str = "") -> list[Row]:
+        """One page of the spans of a track; the next begins where the last span of this one ends. An empty `until_ns`
+        is now. Raises Refused."""
         found = self._cameras.recording(recording)
         if found.track(track) is None:
             raise UnknownToken("Track", track)
         timeline = self._footage.timeline(TrackKey(RecordingToken(recording), TrackToken(track)))
         try:
-            page = islice(spans(timeline, int(since_ns), int(until_ns)), PAGE)
+            # What is being recorded may reach beyond now: the last sample lasts for a while.
+            until = int(until_ns) if until_ns else max(self._utc(), timeline.latest or 0)
+            page = islice(spans(timeline, int(since_ns), until), PAGE)
         except ValueError as e:
             raise BadConfiguration(f"spans: {e}") from None
         return [

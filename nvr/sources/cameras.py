@@ -93,7 +93,8 @@ async def in_a_process(question: Question, deadline_s: float) -> Answer:
 
 
 class Cameras:
-    """`run` asks until it is cancelled. `wsdl` is the path of devicemgmt.wsdl; `verify` as in Question."""
+    """`run` asks until it is cancelled. `wsdl` is the path of devicemgmt.wsdl; `verify` as in Question;
+    `label` is what log lines call a receiver."""
 
     def __init__(
         self,
@@ -103,11 +104,13 @@ class Cameras:
         *,
         verify: bool | str = True,
         ask: Ask | None = None,
+        label: Callable[[ReceiverToken], str] = str,
         monotonic: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self.outcomes: Counter[Outcome] = Counter()
         self._settings = settings
         self._receivers = receivers
+        self._label = label
         self._wsdl = wsdl
         self._verify = verify
         self._ask = ask or self._in_a_process
@@ -219,9 +222,9 @@ class Cameras:
         known = self._asked.get(receiver.token)
         before = known[1] if known is not None and known[0] == uri else None
         self._asked[receiver.token] = uri, answer.description or before
-        what = receiver.configuration.public_uri
+        label, what = self._label(receiver.token), receiver.configuration.public_uri
         if answer.description is None:
-            log.info("%s: %s does not say who it is: %s", receiver.token, what, answer.why)
+            log.info("receiver %s: %s does not say who it is: %s", label, what, answer.why)
         elif answer.description != before:
             found = answer.description
-            log.info("%s: %s says that it is %r, a %r", receiver.token, what, found.name, found.make)
+            log.info("receiver %s: %s says that it is %r, a %r", label, what, found.name, found.make)

@@ -7,13 +7,7 @@ from pathlib import Path
 import pytest
 
 from nvr import __version__
-from nvr.cli import main
-
-
-def status_of(*arguments: str) -> object:
-    with pytest.raises(SystemExit) as ended:
-        main(list(arguments))
-    return ended.value.code
+from tests.support.commands import status_of
 
 
 @pytest.mark.parametrize(
@@ -22,7 +16,12 @@ def status_of(*arguments: str) -> object:
         ((), "a first recorder"),
         (("serve",), "Port 0 takes a free port"),
         (("user", "add"), "administrator"),
+        (("user", "role"), "search and replay"),
         (("camera", "add"), "percent-encoded"),
+        (("camera", "change"), "NVR_CAMERA_PASSWORD"),
+        (("camera", "remove"), "--keep-footage"),
+        (("camera", "list"), "--check 1"),
+        (("gaps",), "source-lost"),
         (("catalog", "rebuild"), "Nothing is deleted"),
         (("check",), "never removes footage"),
         (("demo",), "--seconds"),
@@ -65,22 +64,31 @@ def test_an_operators_fault_is_one_line_and_2(tmp_path: object, capsys: pytest.C
     assert capsys.readouterr().err == f"nvr: there is no data directory {tmp_path}/absent\n"
 
 
-def test_a_list_of_a_directory_that_is_none_makes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("camera", "add", "yard", "rtsp://192.0.2.1/"),
+        ("camera", "change", "yard", "--name", "gate"),
+        ("camera", "remove", "yard"),
+        ("camera", "list"),
+        ("user", "list"),
+        ("user", "role", "anna", "user"),
+        ("user", "remove", "anna"),
+        ("gaps",),
+        ("clock", "confirm"),
+    ],
+    ids=" ".join,
+)
+def test_a_mistyped_directory_is_told_and_not_made(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: tuple[str, ...]
+) -> None:
     typo = tmp_path / "typo"
-    assert status_of("camera", "list", "--data", str(typo)) == 2
+    assert status_of(*command, "--data", str(typo)) == 2
     assert capsys.readouterr().err == f"nvr: {typo} is no data directory of a recorder\n"
     assert not typo.exists()
-
-
-def test_a_list_of_a_stopped_recorder_says_that_nothing_is_recorded(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    data = ("--data", str(tmp_path))
-    assert status_of("camera", "add", "yard", "rtsp://192.0.2.1/", *data) == 0
-    assert status_of("camera", "list", *data) == 1
-    told = capsys.readouterr()
-    assert "Stopped" in told.out
-    assert told.err == "nvr: the recorder is not running: nothing is recorded\n"
+    (tmp_path / "holiday.jpg").touch()
+    assert status_of(*command, "--data", str(tmp_path)) == 2
+    assert [p.name for p in tmp_path.iterdir()] == ["holiday.jpg"]
 
 
 def test_a_first_start_that_cannot_be_makes_no_data_directory(

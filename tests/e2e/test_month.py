@@ -85,6 +85,7 @@ def month(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Flow, str]
     told is lost, and the disk is not mounted at the start: all that follows is found because it is read behind both.
     """
     data = tmp_path_factory.mktemp("month") / "data"
+    data.mkdir()
     added = run_nvr("camera", "add", "gate", "rtsp://127.0.0.1:9/stream", "--data", str(data))
     recording = added.stdout.split()[1]
     asyncio.run(record_a_month(data, RecordingToken(recording)))

@@ -20,7 +20,7 @@ from nvr.media import codecs
 from nvr.media.rtcp import ReceiverReport
 from nvr.model.errors import SourceError
 from nvr.model.job import RecordingJobState
-from nvr.model.receiver import ReceiverState, TransportProtocol
+from nvr.model.receiver import ReceiverState, Reception, TransportProtocol
 from nvr.model.timeline import GapReason
 from nvr.model.tokens import JobToken, ReceiverToken
 from tests.ingest.test_transports import has_ipv6, server_context
@@ -356,6 +356,12 @@ async def test_reports_go_back_over_udp_and_tell_losses() -> None:
         await house.engine.stop()
 
 
+def reception(house: House) -> Reception:
+    told = house.engine.reception(RECEIVER)
+    assert told is not None
+    return told
+
+
 @pytest.mark.parametrize(
     ("asked", "served"), [(TransportProtocol.UDP, "TCP"), (TransportProtocol.RTSP, "UDP")], ids=["no UDP", "no TCP"]
 )
@@ -369,9 +375,10 @@ async def test_where_a_transport_is_refused_the_other_one_is_taken_and_told(
         camera.send_report(track, time.time_ns(), 0)
         camera.send_unit(track, key_frame(0), 0)
         await until(lambda: house.state()[0] is RecordingJobState.ACTIVE)
-        remark = house.engine.remark(RECEIVER) or ""
+        remark = reception(house).remark or ""
         assert "461 Unsupported transport" in remark
         assert f"media come over {served}" in remark
+        assert reception(house).transport is {"UDP": TransportProtocol.UDP, "TCP": TransportProtocol.RTSP}[served]
         assert remark in caplog.text
     assert sorted(transports(camera)) == ["RTP/AVP", "RTP/AVP/TCP"]
 
@@ -397,7 +404,7 @@ async def test_where_nothing_comes_over_udp_tcp_is_taken_until_the_receiver_is_c
         camera.send_report(track, time.time_ns(), 0)
         camera.send_unit(track, key_frame(0), 0)
         await until(lambda: house.state()[0] is RecordingJobState.ACTIVE)
-        assert "has sent nothing over UDP for 0.05 s" in (house.engine.remark(RECEIVER) or "")
+        assert "has sent nothing over UDP for 0.05 s" in (reception(house).remark or "")
         assert transports(camera) == ["RTP/AVP", "RTP/AVP/TCP"]
         house.engine.apply([a_recording()], [], [a_receiver(camera.uri, protocol=TransportProtocol.UDP)])
         await camera.requested("TEARDOWN", 2)
@@ -448,7 +455,7 @@ async def test_a_camera_on_ipv6_is_recorded_over_udp(house: House) -> None:
         camera.send_report(track, time.time_ns(), 0)
         camera.send_unit(track, key_frame(0), 0)
         await until(lambda: house.state()[0] is RecordingJobState.ACTIVE)
-        assert house.engine.remark(RECEIVER) is None
+        assert reception(house) == Reception(TransportProtocol.UDP)
 
 
 async def test_media_of_an_rtsps_source_do_not_go_over_udp_in_the_clear(tmp_path: Path) -> None:
@@ -460,7 +467,7 @@ async def test_media_of_an_rtsps_source_do_not_go_over_udp_in_the_clear(tmp_path
         await camera.playing()
         await until(lambda: house.engine.receiver_state(RECEIVER) is ReceiverState.CONNECTED)
         assert transports(camera) == ["RTP/AVP/TCP"]
-        assert "come over its TLS connection, not over UDP" in (house.engine.remark(RECEIVER) or "")
+        assert "come over its TLS connection, not over UDP" in (reception(house).remark or "")
         await house.engine.stop()
 
 
