@@ -23,7 +23,7 @@ reasons of gaps:
   job-stopped            the recording job was idle, changed or outranked, or its footage was deleted
   daemon-stopped         the recorder did not run
   clock-jump             a clock was set: the time between was passed over
-  configuration-changed  the camera began to send something else
+  configuration-changed  the camera began to send something else, or was given another address or transport
   no-event               the job records while events last, and none did
   unknown                the recorder was killed, or the files do not say
 

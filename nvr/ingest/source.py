@@ -129,6 +129,8 @@ class Source:
         self._wake = asyncio.Event()
         self._stopping = False
         self._end_reason = GapReason.SOURCE_LOST
+        self._anew = False
+        """The present attempt or session ends because the receiver was configured anew."""
         self._grace_until = 0
         self._in_grace: set[TrackKey] = set()
         self._connected_at = 0
@@ -168,6 +170,7 @@ class Source:
         self._refusals.reset()
         self._wake.set()
         if self._attempt is not None:
+            self._anew = True
             self._attempt.cancel()
 
     def keep_only(self, keys: Collection[TrackKey]) -> None:
@@ -299,6 +302,7 @@ class Source:
     async def _run(self) -> None:
         while not self._stopping:
             self._wake.clear()
+            self._anew = False
             self._attempt = asyncio.get_running_loop().create_task(self._connect_and_hold())
             try:
                 await asyncio.wait({self._attempt})
@@ -436,7 +440,8 @@ class Source:
 
     def _end_session(self, session: Session, lost: SourceError | None) -> None:
         self._last_offers = offers_of(session)
-        session.finish(self._end_reason)
+        reason = GapReason.CONFIGURATION_CHANGED if self._anew and not self._stopping else self._end_reason
+        session.finish(reason)
         if self._times.monotonic() - self._connected_at >= self._settings.no_data_timeout_ns:
             self._back_off.reset()  # it has lived longer than one that never sends
         self._counted += ReceiverCounters.of_session(session)

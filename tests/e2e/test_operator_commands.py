@@ -37,13 +37,18 @@ class Operator:
     async def sees(self, *command: str) -> list[dict[str, Any]]:
         return [json.loads(line) for line in (await self.types(*command, "--json")).splitlines()]
 
-    async def sees_camera(self, condition: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-        """The one camera, as soon as it is so."""
+    async def sees_at_last(self, so: Callable[[list[dict[str, Any]]], bool], *command: str) -> list[dict[str, Any]]:
+        """As soon as it is so."""
         while True:
-            (row,) = await self.sees("camera", "list")
-            if condition(row):
-                return row
+            rows = await self.sees(*command)
+            if so(rows):
+                return rows
             await asyncio.sleep(0.1)
+
+    async def sees_camera(self, so: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        """The one camera, as soon as it is so."""
+        (row,) = await self.sees_at_last(lambda rows: so(rows[0]), "camera", "list")
+        return row
 
 
 async def test_a_camera_is_added_moved_to_tcp_watched_over_and_removed(
@@ -77,6 +82,7 @@ async def test_a_camera_is_added_moved_to_tcp_watched_over_and_removed(
                 await operator.sees_camera(lambda row: row["transport"] == ["udp"] and row["oldest"] is not None)
                 await operator.types("camera", "change", "yard", "--transport", "tcp", "--name", "gate")
                 row = await operator.sees_camera(lambda row: row["transport"] == ["tcp"] and row["state"] == "Active")
+                await operator.sees_at_last(lambda s: len(s) > 2 and s[-1]["kind"] == "recorded", "gaps", "gate")
             finally:
                 sending.cancel()
             assert (row["name"], row["transport_asked"]) == ("gate", ["tcp"])
@@ -85,8 +91,9 @@ async def test_a_camera_is_added_moved_to_tcp_watched_over_and_removed(
             assert "its footage is kept" in await operator.types("camera", "remove", "gate", "--keep-footage")
         row = await operator.sees_camera(lambda row: row["state"] == "NoJob")
         spans = await operator.sees("gaps", "gate", "--since", "1h")
-        assert spans[0]["kind"] == "recorded"
-        assert (spans[-1]["reason"], spans[-1]["goes_on"]) == ("job-stopped", True)
+        reasons = [span["reason"] for span in spans]
+        assert (reasons[0], reasons[-1], spans[-1]["goes_on"]) == (None, "job-stopped", True)
+        assert "configuration-changed" in reasons
         assert all(before["until"] == after["from"] for before, after in pairwise(spans))
         footage = daemon.data / "volumes" / "default" / "footage" / row["recording"]
         assert list(footage.rglob("*.mp4"))

@@ -266,7 +266,7 @@ async def test_streams_beyond_the_maximum_are_told_and_the_others_recorded(caplo
             assert [(r.levelno, r.getMessage()) for r in told] == [
                 (
                     logging.WARNING,
-                    f"127.0.0.1:{camera.port} offers 3 streams; the first 1 are taken, "
+                    f"receiver rcv-1: 127.0.0.1:{camera.port} offers 3 streams; the first 1 are taken, "
                     "audio, application are left out (maximum_streams)",
                 )
             ]

@@ -277,6 +277,7 @@ async def test_another_media_uri_keeps_the_track_active_and_goes_on_in_it(house:
         second.send_unit(two, key_frame(3), 90_000)
         await until(lambda: len(house.recorder().samples) == 2)
         await first.requested("TEARDOWN")
+        assert house.recorder().reasons == [GapReason.CONFIGURATION_CHANGED], "the source was not lost"
     assert [s.data for s in house.recorder().samples] == [key_frame(1), key_frame(2)]
 
 
