@@ -14,11 +14,11 @@ import pytest
 from nvr.check_command import Progress, Report
 from nvr.checking import Request, check_footage
 from nvr.cli import main
-from nvr.commands import rebuild_catalog
 from nvr.media.bmff.fragment import FRAGMENT_BOX
 from nvr.model.errors import OperatorError
 from nvr.model.timeline import GapReason
 from nvr.model.tokens import TrackKey
+from nvr.operations.access import rebuild_catalog
 from nvr.storage.findings import Kind
 from nvr.storage.rows import FileState
 from tests.support.checked_store import OTHER, SOUND, Store, kinds

@@ -90,7 +90,8 @@ async def test_a_camera_is_added_moved_to_tcp_watched_over_and_removed(
             assert "--keep-footage or --delete-footage" in await operator.types("camera", "remove", "gate", status=2)
             assert "its footage is kept" in await operator.types("camera", "remove", "gate", "--keep-footage")
         row = await operator.sees_camera(lambda row: row["state"] == "NoJob")
-        spans = await operator.sees("gaps", "gate", "--since", "1h")
+        ended = ("gaps", "gate", "--since", "1h")
+        spans = await operator.sees_at_last(lambda s: s[-1]["kind"] == "gap", *ended)
         reasons = [span["reason"] for span in spans]
         assert (reasons[0], reasons[-1], spans[-1]["goes_on"]) == (None, "job-stopped", True)
         assert "configuration-changed" in reasons
