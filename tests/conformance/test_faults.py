@@ -18,7 +18,7 @@ import pytest_asyncio
 from nvr.control.state import ControlSettings
 from nvr.events.filters import ITEM_FILTER
 from nvr.replay.udp import UdpPorts
-from nvr.soap.names import ENV, PREFIXES, XML
+from nvr.soap.names import ENV, PREFIXES, TER, XML
 from nvr.soap.recording import RecordingService
 from nvr.soap.rtsp_address import RtspAddress
 from tests.support.soap_house import (
@@ -343,6 +343,9 @@ async def test_a_listed_fault_is_answered_and_changes_nothing(device: Device, ca
         reply = await device.house.send(body(device))
         assert reply.fault == case.fault, f"{body(device)}\n{reply.xml.decode()}"
         assert reply.status == (400 if case.fault.startswith("Sender") else 500)
+        values = reply.element.findall(f"{{{ENV}}}Code//{{{ENV}}}Value")
+        assert len(values) <= 3
+        assert [v.nsmap[v.text.partition(":")[0]] for v in values] == [ENV, *[TER] * (len(values) - 1)]
         (text,) = reply.element.findall(f"{{{ENV}}}Reason/{{{ENV}}}Text")
         assert text.get(f"{{{XML}}}lang") == "en"
         assert len(reply.reason.split()) > 2, f"{reply.reason!r} is no sentence"

@@ -115,6 +115,7 @@ async def test_an_account_counts_on_every_layer_from_the_moment_it_is_made_chang
         assert await known(FIRST) == [False] * 3
         user = {"Username": NAME, "Password": FIRST, "UserLevel": "User"}
         await asyncio.to_thread(device.CreateUsers, User=[user])
+        assert (NAME, "User") in [(u.Username, u.UserLevel) for u in await asyncio.to_thread(device.GetUsers)]
         assert await known(FIRST) == [True] * 3
         await asyncio.to_thread(device.SetUser, User=[{**user, "Password": SECOND}])
         assert await known(FIRST) == [False] * 3

@@ -39,7 +39,7 @@ TRACKS = ["VIDEO001", "AUDIO001", "META001"]
 
 @pytest.mark.requirement("PG-02", "PG-04", "PG-05", "PG-06", "PG-09", "PG-10", "PG-11", "PG-12", "PG-13", "PG-14")
 @pytest.mark.requirement("PG-15", "PG-18", "RC-5.1-10", "RC-5.1-11", "RC-5.1-12", "PB-8.2-02", "RP-7.3-04")
-@pytest.mark.requirement("PG-08", "CO-02", "RX-10.1-01")
+@pytest.mark.requirement("PG-08", "CO-02", "CO-67", "RX-10.1-01")
 def test_a_recorder_does_what_profile_g_asks_of_it(tmp_path: Path) -> None:
     with camera() as uri, DaemonProcess(tmp_path / "data", CONFIG) as daemon:
         flow, listener = Flow(daemon), Listener(daemon)

@@ -108,7 +108,7 @@ def test_it_records_while_the_condition_holds() -> None:
     assert house.storage.steps == [5, 6, 7, GapReason.NO_EVENT]
 
 
-@pytest.mark.requirement("RC-N5.3.4-03")
+@pytest.mark.requirement("RC-N5.3.4-03", "RC-N5.3.4-04")
 def test_before_and_after_are_recorded_with_whole_picture_groups() -> None:
     house = House(before=3, after=2)
     house.send(20)

@@ -109,7 +109,7 @@ async def test_a_job_for_an_unknown_recording_is_refused(house: SoapHouse) -> No
     assert await tokens(house, "receivers") == []
 
 
-@pytest.mark.requirement("RC-5.13-04", "RC-5.3.3-05", "RC-5.3.3-06", "RC-5.3.3-16", "RC-5.3.3-21")
+@pytest.mark.requirement("RC-5.13-04", "RC-5.13-10", "RC-5.3.3-05", "RC-5.3.3-06", "RC-5.3.3-16", "RC-5.3.3-21")
 @pytest.mark.parametrize(
     ("mode", "priority", "source"),
     [

@@ -152,6 +152,7 @@ async def test_both_kinds_of_credentials_must_pass_and_name_the_same_user() -> N
             ("ute", "user-secret", "ute", "user-secret", 200),
             ("ute", "user-secret", "ute", "wrong", 400),
             ("ute", "wrong", "ute", "user-secret", 401),
+            ("ute", "wrong", "ute", "wrong", 401),
             ("ute", "user-secret", "otto", "operator-secret", 400),
         ):
             token = username_token(token_user, token_password, device.clock())
