@@ -112,7 +112,7 @@ async def test_a_job_with_a_schedule_that_does_not_exist_stays_idle_and_keeps_no
         await other.playing()
 
 
-@pytest.mark.requirement("RC-5.3.3-23")
+@pytest.mark.requirement("RC-5.1-08", "RC-5.3.3-23")
 async def test_an_active_job_without_media_uri_is_in_error(house: House) -> None:
     house.record("")
     assert house.state() == (ERROR, NO_MEDIA_URI)
@@ -226,7 +226,8 @@ async def test_the_job_of_higher_priority_takes_the_track_over_and_gives_it_back
     assert house.recorder().reasons == [GapReason.JOB_STOPPED, GapReason.JOB_STOPPED]
 
 
-async def test_two_jobs_share_one_connection(house: House) -> None:
+@pytest.mark.requirement("RX-10.1-03", "RX-10.4-03")
+async def test_two_jobs_share_one_connection_until_the_last_has_gone(house: House) -> None:
     video, audio = h264_track(), pcmu_track()
     async with Camera([video, audio]) as camera:
         one = a_job(a_source("rcv-1", ("", "VIDEO001")), token="job-1")
@@ -241,6 +242,9 @@ async def test_two_jobs_share_one_connection(house: House) -> None:
         await until(lambda: house.recorder().reasons == [GapReason.JOB_STOPPED])
         assert camera.connections == 1
         assert "TEARDOWN" not in camera.methods()
+        house.apply([], [a_receiver(camera.uri)])
+        await camera.requested("TEARDOWN")
+        assert house.receiver is ReceiverState.NOT_CONNECTED
 
 
 async def test_applying_the_same_state_again_disturbs_nothing(house: House) -> None:

@@ -47,8 +47,10 @@ async def test_answers_carry_their_action_and_the_message_they_relate_to(house: 
         (renew, uri, f"{BW}/SubscriptionManager/RenewResponse"),
         ("<wsnt:Unsubscribe/>", uri, f"{BW}/SubscriptionManager/UnsubscribeResponse"),
     ):
-        reply = await house.send(body, to, header=header)
-        assert (reply.header("Action"), reply.header("RelatesTo")) == (action, "urn:uuid:1&2")
+        asked = f'<wsa:Action env:mustUnderstand="1">{action.removesuffix("Response")}Request</wsa:Action>'
+        where = f'<wsa:To env:mustUnderstand="1">http://{HOST}{to}</wsa:To>'
+        reply = await house.send(body, to, header=asked + where + header)
+        assert (reply.status, reply.header("Action"), reply.header("RelatesTo")) == (200, action, "urn:uuid:1&2")
 
 
 @pytest.mark.requirement("CO-47")
