@@ -58,7 +58,7 @@ class Cursor(Protocol):
 
 class ForwardCursor:
     """See `Cursor`. `from_ns` is where reading begins; `first` the beginning of a video track, where it is known;
-    `spent` tells that enough has been read for now.
+    `spent` tells that enough has been read for now; `barren` is a timeline in which no beginning has been found.
 
     Only video waits for a clean point at the start of a section; every unit of audio and metadata stands alone.
     """
@@ -73,6 +73,7 @@ class ForwardCursor:
         first: Beginning | None,
         unreadable: Unreadable,
         spent: Callable[[], bool],
+        barren: Timeline | None = None,
     ) -> None:
         self.head: Unit | None = None
         self.head_from_ns = 0
@@ -93,6 +94,7 @@ class ForwardCursor:
         self._first = first
         self._search: Search[Beginning | None] | None = None
         """For the beginning, where it has been broken off."""
+        self._barren = barren
         self._run: Run | None = None
         self._run_from_ns: UtcNs = from_ns
         self._live = False
@@ -172,12 +174,15 @@ class ForwardCursor:
 
     def _look_for_beginning(self, timeline: Timeline) -> Beginning | None:
         """None also where the search is `unfinished`."""
+        if timeline is self._barren:
+            return None
         self._search = self._search or self._course.beginning(timeline, self._from_ns)
         try:
             next(self._search)
         except StopIteration as e:
             self._search = None
             found: Beginning | None = e.value
+            self._barren = timeline if found is None else None
             return found
         self.unfinished = True
         return None

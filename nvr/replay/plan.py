@@ -111,11 +111,14 @@ class Plan:
         self, tracks: Sequence[PlanTrack], timelines: Sequence[Timeline], selection: Selection
     ) -> Search[list[Cursor]]:
         firsts: dict[int, Beginning] = {}
+        barren: dict[int, Timeline] = {}
         for i, (track, timeline) in enumerate(zip(tracks, timelines, strict=True)):
             if track.video:
                 course = Course(track.footage, self._note_unreadable, self._spent)
                 found = yield from course.beginning(timeline, selection.start_ns)
-                if found is not None and (selection.end_ns is None or found.utc_ns < selection.end_ns):
+                if found is None:
+                    barren[i] = timeline
+                elif selection.end_ns is None or found.utc_ns < selection.end_ns:
                     firsts[i] = found
         # Audio and metadata cover the same span as the picture (8.5.5): no sound before the first frame, and none of a
         # time that was skipped to reach it.
@@ -130,6 +133,7 @@ class Plan:
                 firsts.get(i),
                 self._note_unreadable,
                 self._spent,
+                barren.get(i),
             )
             for i, track in enumerate(tracks)
         ]

@@ -157,6 +157,19 @@ async def test_a_play_that_looks_far_for_its_beginning_lets_others_have_their_tu
         readers.close()
 
 
+def test_a_beginning_that_is_not_there_is_looked_for_once() -> None:
+    track = clips()
+    track.unreadable = set(range(100))
+    timeline = track.timeline
+    plan = Plan([PlanTrack(0, track, TrackType.VIDEO)], [timeline], Selection(TEN + NS // 2))
+    while plan.opening or plan.more:
+        assert plan.next_units([timeline], 1) == []
+    assert plan.empty
+    assert track.reads == 101  # that of the start is seen from both sides
+    track.unreadable.clear()
+    assert plan.next_units([track.timeline], 1) != []
+
+
 @pytest.mark.parametrize("scale", ["1", "-1"])
 async def test_a_player_goes_on_from_batch_to_batch_until_the_picture_is_found(serve: Serve, scale: str) -> None:
     client = await (await serve({VIDEO001: clips()}, payload=10)).client()
