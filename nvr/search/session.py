@@ -227,6 +227,21 @@ class Session(Generic[T]):
             log.warning("a search of %s failed before its results were asked for: %s", self.user or "nobody", failure)
 
 
+def look(matches: Iterator[T | None], found: deque[T], wanted: int, is_over: Callable[[], bool]) -> bool:
+    """Adds matches until `wanted` have been found or the time is over, which is asked behind each look; None is a look
+    without a match. Whether there is nothing more to look at."""
+    while len(found) < wanted:
+        try:
+            match = next(matches)
+        except StopIteration:
+            return True
+        if match is not None:
+            found.append(match)
+        if is_over():
+            break
+    return False
+
+
 class Looks(Generic[T]):
     """A search in memory that is looked at on the event loop: `matches` gives the matches, and None for each look
     without a match.
@@ -247,13 +262,4 @@ class Looks(Generic[T]):
 
     async def step(self, wanted: int) -> None:
         async with self._share.slice() as is_over:
-            while len(self.found) < wanted:
-                try:
-                    match = next(self._matches)
-                except StopIteration:
-                    self.exhausted = True
-                    return
-                if match is not None:
-                    self.found.append(match)
-                if is_over():
-                    return
+            self.exhausted = look(self._matches, self.found, wanted, is_over)

@@ -16,6 +16,7 @@ from nvr.model.time import NS, UtcNs
 from nvr.model.tokens import TrackKey
 from nvr.search.chosen import ChosenRecordings
 from nvr.search.edge import LATE_NS, ON_THE_WAY_NS, LiveEdge
+from nvr.search.session import look
 from nvr.search.shares import Share
 from nvr.storage.pace import Pace
 
@@ -139,18 +140,13 @@ class SteppedSearch(Generic[T]):
     def _go_on(self, wanted: int) -> None:
         """Blocking."""
         until_ns = time.monotonic_ns() + STEP_NS
-        self._begin_step()
-        while len(self.found) < wanted:
-            try:
-                match = next(self._matches)
-            except StopIteration:
-                self.exhausted = True
-                return
-            if match is not None:
-                self.found.append(match)
+
+        def is_over() -> bool:
             self._pace.keep()
-            if self._stands or time.monotonic_ns() >= until_ns:
-                return
+            return self._stands or time.monotonic_ns() >= until_ns
+
+        self._begin_step()
+        self.exhausted = look(self._matches, self.found, wanted, is_over)
 
     def _stands_at(self, time_ns: UtcNs | None) -> bool:
         """Whether the search stands still for now in front of what has this time; None is the end."""
