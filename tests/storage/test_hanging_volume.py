@@ -5,120 +5,24 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-import threading
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nvr.media.unit import CodecConfiguration
 from nvr.model.errors import StorageError
 from nvr.model.recording import TrackType
 from nvr.model.time import NS
 from nvr.model.timeline import GapReason
-from nvr.model.tokens import RecordingToken, TrackKey
-from nvr.storage.engine import StorageEngine
 from nvr.storage.findings import Kind, Repair
-from nvr.storage.footage import FootageReader
-from nvr.storage.newest import NewestConfigurations
-from nvr.storage.rows import FileState, FragmentRef, TrackFileRow
-from nvr.storage.settings import FsyncPolicy, StorageSettings
+from nvr.storage.rows import FileState
+from nvr.storage.settings import FsyncPolicy
 from nvr.storage.survey import Survey
-from nvr.storage.volume import Volume, VolumeState, VolumeStatus
-from tests.support.footage import CAMERA, TrackScript, a_track, video
-from tests.support.footage_index import IndexInMemory
-from tests.support.volumes import FailingDisk, Hang, check_invariants, check_settled, read_all, settings_in, until
-
-
-@dataclass
-class Pair:
-    """An engine with volumes that hang when a test says so; its clock stands still unless a test sets it on."""
-
-    settings: StorageSettings
-    index: IndexInMemory = field(default_factory=IndexInMemory)
-    disk: FailingDisk = field(default_factory=FailingDisk)
-    script: TrackScript = field(default_factory=a_track)
-    accepted: list[bool] = field(default_factory=list)
-    told: list[FragmentRef] = field(default_factory=list)
-    states: list[VolumeStatus] = field(default_factory=list)
-    now_ns: int = 0
-
-    async def start(self) -> StorageEngine:
-        self.engine = StorageEngine(self.settings, self.index, disk=self.disk, now=lambda: self.now_ns)
-        await self.engine.start()
-        self.engine.on_volume = self.states.append
-        self.engine.on_append(CAMERA, self.told.append)
-        return self.engine
-
-    def hand_over(self, clean: bool = True) -> bool:
-        self.script.with_gop(clean=clean)
-        recorder = self.engine.recorder(CAMERA, TrackType.VIDEO)
-        self.accepted.append(recorder.append(self.script.fragments[-1]))
-        return self.accepted[-1]
-
-    async def record(self, gops: int = 1, *, clean: bool = True) -> None:
-        for _ in range(gops):
-            self.hand_over(clean)
-            await self.engine.flush()
-
-    async def hang(self, kind: str = "write", nth: int = 1, index: int | None = None) -> Hang:
-        """The volume that is recorded to (or the one with this index) hangs at this call, and has been found to."""
-        hang = self.disk.hang(kind, nth, self.root(index))
-        self.hand_over()
-        await until(hang.begun.is_set)
-        self.let_time_pass()
-        return hang
-
-    def root(self, index: int | None = None) -> Path:
-        if index is not None:
-            return self.settings.volumes[index].root
-        newest = self.index.newest(CAMERA)
-        assert newest is not None
-        return next(v.root for v in self.engine.volumes() if v.id == newest.volume_id)
-
-    def let_time_pass(self, ns: int = 10 * NS) -> None:
-        self.now_ns += ns
-        self.engine.watch.look()
-
-    def state(self, root: Path) -> VolumeState:
-        return next(v.state for v in self.engine.volumes() if v.root == root)
-
-    def one_is_open(self) -> bool:
-        """And rests: a clock that leaps would find it hanging otherwise."""
-        return any(t.ready.done() and t.stalled(0) == (0, "") for t in self.engine._threads)
-
-    async def answers(self, root: Path) -> None:
-        await until(lambda: self.state(root) is not VolumeState.HANGING)
-        await self.engine.flush()
-
-    async def well(self) -> None:
-        """All volumes are online, and what waited is written."""
-
-        def tried() -> bool:
-            states = {v.state for v in self.engine.volumes()}
-            self.let_time_pass(0 if VolumeState.HANGING in states else NS // 1000)  # failed ones are tried again
-            return states == {VolumeState.ONLINE}
-
-        await until(tried)
-        await self.engine.flush()
-
-    def check(self) -> None:
-        handed = {CAMERA: self.script.fragments}
-        check_invariants(self.engine, self.index, [CAMERA], handed, {CAMERA: self.told}, hung=True)
-
-    def shown(self) -> list[int]:
-        return [ref.start_ns for ref, _ in read_all(self.engine.footage(CAMERA))]
-
-    @property
-    def starts(self) -> list[int]:
-        return [f.start_ns for f in self.script.fragments]
-
-
-def two(path: Path, **others: object) -> Pair:
-    return Pair(settings_in(path, volumes=("one", "two"), rotation_ns=3600 * NS, **others))  # type: ignore[arg-type]
+from nvr.storage.volume import VolumeState
+from tests.support.footage import CAMERA
+from tests.support.hanging_volumes import Pair, threads, two
+from tests.support.volumes import check_settled, read_all, settings_in, until
 
 
 async def test_recording_goes_on_on_another_volume_and_the_one_that_hung_writes_what_waited(
@@ -236,6 +140,7 @@ async def test_deleting_a_track_hides_what_is_on_a_volume_that_hangs_and_unlinks
         pair.hand_over()
         deleting = asyncio.create_task(engine.delete_track(CAMERA))
         await until(hang.begun.is_set)
+        await pair.others_rest(hang)
         pair.let_time_pass()
         await deleting
     assert engine.timeline(CAMERA).runs == ()
@@ -268,6 +173,7 @@ async def test_nobody_waits_for_a_volume_that_hangs(tmp_path: Path) -> None:
     pair.hand_over()
     waiting = [asyncio.create_task(c) for c in (engine.flush(), engine.settled(), engine.mend(repair))]
     await until(hang.begun.is_set)
+    await pair.others_rest(hang)
     pair.let_time_pass()
     flushed, settled, mended = await asyncio.gather(*waiting, return_exceptions=True)
     assert flushed is settled is None
@@ -305,149 +211,6 @@ async def test_a_repair_leaves_a_read_behind_that_does_not_come_back_and_the_pro
     left.join()
 
 
-def threads(name: str) -> list[threading.Thread]:
-    return [t for t in threading.enumerate() if t.name == name]
-
-
-def test_heads_that_a_disk_does_not_give_hold_neither_the_start_nor_the_end_of_the_process(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    index, released = IndexInMemory(), threading.Event()
-    keys = [TrackKey(RecordingToken(f"rec-{n}"), CAMERA.track) for n in range(12)]
-
-    class Reader:
-        def configuration(self, row: TrackFileRow) -> CodecConfiguration:
-            if row.recording == "rec-3":
-                released.wait()
-            if row.recording == "rec-5":
-                raise StorageError("it cannot be read")
-            if row.recording == "rec-7":
-                raise AssertionError("a fault of ours")
-            return video()
-
-    for n, key in enumerate(keys):
-        index.insert_open(TrackFileRow(str(n), "one", *key, "run", 0, f"{n}.mp4", n, n, FileState.OPEN, "H264"))
-    reader = cast("FootageReader", Reader())
-    assert NewestConfigurations(index, reader, 50_000_000).of([keys[3]]) == {}
-    assert "the encodings of 1 tracks are not known: a disk hangs" in caplog.text
-    assert all(t.daemon for t in threads("heads"))
-    released.set()
-    unknown = {keys[5], keys[7]}
-    assert NewestConfigurations(index, reader, 3600 * NS).of(keys) == {
-        key: None if key in unknown else video() for key in keys
-    }
-    for text in ("rec-5", "it cannot be read", "a fault of ours"):
-        assert text in caplog.text
-
-
-@pytest.mark.parametrize("kind", ["write", "look", "fsync"])
-async def test_a_start_does_not_wait_for_a_volume_that_hangs_and_takes_it_in_when_it_is_open(
-    tmp_path: Path, kind: str
-) -> None:
-    pair = two(tmp_path)
-    await pair.start()
-    await pair.record(2)
-    hung = pair.root()
-    await pair.engine.stop()
-    newest = pair.index.newest(CAMERA)
-    assert newest is not None
-    pair.index.reopen(newest.file_id)  # as a crash leaves it
-    hang = pair.disk.hang(kind, under=hung)
-    starting = asyncio.create_task(pair.start())
-    await asyncio.sleep(0)  # `pair.engine` is the new one now
-    await until(lambda: hang.begun.is_set() and pair.one_is_open())
-    pair.now_ns += 10 * NS
-    engine = await starting
-    assert pair.state(hung) is VolumeState.HANGING
-    await pair.record(2)
-    assert pair.root() != hung
-    hang.release()
-    await until(lambda: pair.state(hung) is VolumeState.ONLINE)
-    assert pair.states[-1].state is VolumeState.ONLINE
-    await until(lambda: not pair.index.open_files(newest.volume_id))
-    await engine.settled()
-    assert pair.shown() == pair.starts
-    await engine.stop()
-    pair.check()
-
-
-async def test_a_volume_that_joins_late_tells_what_its_tracks_are_coded_in(tmp_path: Path) -> None:
-    pair = Pair(settings_in(tmp_path))
-    engine = await pair.start()
-    await pair.record(2)
-    configuration = engine.configuration(CAMERA)
-    await engine.stop()
-    hang = pair.disk.hang("look", under=tmp_path)
-    starting = asyncio.create_task(pair.start())
-    await until(hang.begun.is_set)
-    pair.now_ns += 10 * NS
-    engine = await starting
-    assert engine.configuration(CAMERA) is None
-    assert engine.extent(CAMERA) is not None
-    hang.release()
-    await until(lambda: engine.configuration(CAMERA) == configuration)
-    await engine.stop()
-
-
-async def test_a_volume_that_another_process_uses_is_tried_again_when_the_start_has_gone_on_without_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    other = Pair(settings_in(tmp_path / "other"))
-    await other.start()
-    root = other.settings.volumes[0].root
-    pair = Pair(settings_in(tmp_path, volumes=("one", "other/default")))
-    hang, is_there = Hang("identity", 1, root), Volume._is_there
-
-    def hangs_before_it_is_locked(volume: Volume) -> bool:
-        hang.meet("identity", volume.root)
-        return is_there(volume)
-
-    monkeypatch.setattr(Volume, "_is_there", hangs_before_it_is_locked)
-    starting = asyncio.create_task(pair.start())
-    await asyncio.sleep(0)  # `pair.engine` is the new one now
-    await until(lambda: hang.begun.is_set() and pair.one_is_open())
-    pair.now_ns += 10 * NS
-    engine = await starting
-    hang.release()
-    await until(lambda: pair.state(root) is VolumeState.FAILED)
-    assert "in use by another process" in next(v.why for v in engine.volumes() if v.root == root)
-    await pair.record(1)
-    await other.engine.stop()
-    pair.now_ns += 3600 * NS
-    await engine.flush()
-    await until(lambda: pair.state(root) is VolumeState.ONLINE)
-    await engine.stop()
-
-
-async def test_a_fault_of_ours_in_a_volume_that_is_opened_late_is_logged_and_it_is_tried_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    pair = two(tmp_path)
-    root = tmp_path / "one"
-    hang, open_, faults = Hang("open", 1, root), Volume.open, [RuntimeError("a fault on purpose")]
-
-    def hangs_and_fails(volume: Volume, *args: int) -> None:
-        hang.meet("open", volume.root)
-        if volume.root == root and faults:
-            raise faults.pop()
-        open_(volume, *args)
-
-    monkeypatch.setattr(Volume, "open", hangs_and_fails)
-    starting = asyncio.create_task(pair.start())
-    await asyncio.sleep(0)  # `pair.engine` is the new one now
-    await until(lambda: hang.begun.is_set() and pair.one_is_open())
-    pair.now_ns += 10 * NS
-    engine = await starting
-    hang.release()
-    await until(lambda: pair.state(root) is VolumeState.FAILED)
-    assert "a fault on purpose" in caplog.text
-    await pair.record(1)
-    pair.now_ns += 3600 * NS
-    await engine.flush()
-    await until(lambda: pair.state(root) is VolumeState.ONLINE)
-    await engine.stop()
-
-
 @pytest.mark.parametrize("kind", ["write", "fsync", "fsync directory", "open", "look"])
 async def test_a_hang_at_any_call_keeps_the_invariants_and_leaves_nothing_for_a_check_to_find(
     kind: str, tmp_path: Path
@@ -465,6 +228,7 @@ async def test_a_hang_at_any_call_keeps_the_invariants_and_leaves_nothing_for_a_
         await until(lambda hang=hang, written=written: hang.begun.is_set() or written.done())  # type: ignore[misc]
         reached = hang.begun.is_set()
         if reached:
+            await pair.others_rest(hang)
             pair.let_time_pass()
         else:
             hang.release()

@@ -47,14 +47,14 @@ class Hang:
         self._kind = kind
         self._left = nth
         self._code = 0
-        self._under = under
+        self.under = under
 
     def meet(self, kind: str, where: Path | int) -> None:
         if kind != self._kind or self.begun.is_set() or self._released.is_set():
             return
-        if self._under is not None:
+        if self.under is not None:
             path = where if isinstance(where, Path) else Path(f"/proc/self/fd/{where}").readlink()
-            if not path.is_relative_to(self._under):
+            if not path.is_relative_to(self.under):
                 return
         self._left -= 1
         if self._left == 0:
