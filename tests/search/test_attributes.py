@@ -160,7 +160,6 @@ async def test_a_search_of_the_same_user_that_hangs_is_not_waited_for(
         searches = await recorded(store)
         with monkeypatch.context() as patch:
             patch.setattr(shares, "GIVE_UP_S", NEVER_S)
-            patch.setattr("nvr.search.steps.STEP_NS", 60 * NS)  # the first step comes to the footage, on any machine
             patch.setattr(attributes, "PATIENCE_S", 0.01)
             patch.setattr("nvr.search.steps.STEP_NS", 60 * NS)  # the first step comes to the read, on any machine
             patch.setattr(Footage, "read", hanging)
