@@ -55,9 +55,7 @@ def history(flow: Flow, recording: str) -> list[datetime]:
         StartPoint=datetime(2000, 1, 1, tzinfo=UTC), EndPoint=datetime.now(UTC) + timedelta(hours=1),
         Scope={"IncludedRecordings": [recording]}, SearchFilter={}, IncludeStartState=False, KeepAliveTime="PT10S",
     )  # fmt: skip
-    found = collected(flow.search.GetEventSearchResults, search)
-    assert found
-    return [result.Time for result in found]
+    return [result.Time for result in collected(flow.search.GetEventSearchResults, search)]
 
 
 def metric(daemon: DaemonProcess, name: str) -> float:
@@ -79,6 +77,7 @@ def test_footage_is_deleted_when_it_is_too_old_and_a_volume_that_returns_is_reco
         recording, job, _ = flow.record(uri)
         flow.until_recorded(recording, 4)
         oldest = flow.information(recording).EarliestRecording
+        assert min(history(flow, recording)) <= oldest
 
         flow.recording.SetRecordingConfiguration(RecordingToken=recording, RecordingConfiguration=CONFIGURATION)
         asked = datetime.now(UTC)
