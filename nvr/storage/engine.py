@@ -19,7 +19,7 @@ from nvr.media.unit import CodecConfiguration
 from nvr.model.errors import FormatError, StorageError
 from nvr.model.recording import TrackType
 from nvr.model.time import NS, UtcNs
-from nvr.model.timeline import Extent, GapReason, Run, Timeline
+from nvr.model.timeline import Extent, GapReason, Timeline
 from nvr.model.tokens import RecordingToken, TrackKey
 from nvr.storage.disk import Disk
 from nvr.storage.findings import Repair
@@ -50,7 +50,8 @@ from nvr.storage.retention import Retention, rotation_ns, time_limit
 from nvr.storage.rows import FootageIndex, FragmentRef
 from nvr.storage.settings import StorageSettings
 from nvr.storage.stopping import stop_all
-from nvr.storage.track import TrackFootage, TrackRecorder
+from nvr.storage.track import TrackRecorder
+from nvr.storage.tracks import Tracks
 from nvr.storage.volume import Volume, VolumeHangs, VolumeRegistry, VolumeState, VolumeStatus, left_out
 from nvr.storage.volume_watch import VolumeWatch
 from nvr.storage.watcher import Watcher
@@ -97,14 +98,13 @@ class StorageEngine:
         self._growing: dict[str, GrowingFile] = {}
         self._threads: list[WriterThread] = []
         self._recoveries: list[LaterRecovery] = []
-        self._loading: set[TrackKey] | None = None
-        """While the runs are loaded: tracks whose runs have changed meanwhile."""
-        self._tracks: dict[TrackKey, TrackFootage] = {}
         self._recorders: dict[TrackKey, TrackRecorder] = {}
         self._reader = FootageReader(self._index, self._growing, self._root_of, decode)
-        self._newest = NewestConfigurations(self._index, self._reader, settings.hang_ns)
+        self._tracks = Tracks(self._index, NewestConfigurations(self._index, self._reader, settings.hang_ns))
         self.watch = VolumeWatch(self._threads, self._recoveries, settings.hang_ns, now, self._tell_volume)
-        self._removal = Removal(self._index, self._tracks, self._growing, self._threads, self.watch.done, self._deleted)
+        self._removal = Removal(
+            self._index, self._tracks.known, self._growing, self._threads, self.watch.done, self._deleted
+        )
         self.retention = Retention(
             settings, self._index, self._placement, self._removal, lambda token: self.retention_of(token), utc, now
         )
@@ -114,7 +114,6 @@ class StorageEngine:
         self._sweeping: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
         self._entering: asyncio.Task[None] | None = None
-        self._learning: set[asyncio.Task[None]] = set()
 
     async def start(self, *, recover: bool = True) -> None:
         """Opens the volumes and loads the runs of all tracks. From then on footage is taken; files that were open when
@@ -141,8 +140,9 @@ class StorageEngine:
             thread.start()
         try:
             await self.watch.until_open()
-            await self._load_tracks()
-            await self.retention.begin(self._latest())
+            await asyncio.sleep(0)  # what the opening of the volumes told is in the index already
+            await self._tracks.load([t.writer.volume.id for t in self._threads if t.writer.volume.id is not None])
+            await self.retention.begin(self._tracks.latest())
             self._left_out = left_out(registry, [t.writer.volume for t in self._threads])
         except BaseException:
             await asyncio.to_thread(self._stop_threads)
@@ -167,19 +167,6 @@ class StorageEngine:
         """Begins the part of the recovery for which recording does not wait. Called once."""
         for recovery in self._recoveries:
             recovery.begin()
-
-    async def _load_tracks(self) -> None:
-        await asyncio.sleep(0)  # what the opening of the volumes told is in the index already
-        self._loading = set()
-        for key, runs, configuration, awaited in await asyncio.to_thread(self._load):
-            track = self._track(key)
-            track.keep(runs, None)
-            track.configuration = configuration
-            track.awaited = awaited
-        while self._loading:
-            key = self._loading.pop()
-            self._track(key).keep(await asyncio.to_thread(self._index.runs, key), None)
-        self._loading = None
 
     async def settled(self) -> None:
         """Returns when all that can be recovered now is, or the engine stops. A volume that hangs is not waited for."""
@@ -220,10 +207,11 @@ class StorageEngine:
 
         A volume whose disk hangs is left behind when the time is over, and logged; the next start recovers it.
         """
-        for task in (self._sweeping, self._watching, self._entering, *self._learning):
+        for task in (self._sweeping, self._watching, self._entering):
             if task is not None:
                 task.cancel()
                 await asyncio.wait([task])
+        await self._tracks.stop()
         for recorder in self._recorders.values():
             recorder.end_run(GapReason.DAEMON_STOPPED)
         await asyncio.to_thread(self._stop_threads)
@@ -247,17 +235,17 @@ class StorageEngine:
         if found is None or found.track_type is not track_type:
             if found is not None:
                 found.end_run(GapReason.CONFIGURATION_CHANGED)
-            found = TrackRecorder(self._track(key), track_type, self)
+            found = TrackRecorder(self._tracks.of(key), track_type, self)
             self._recorders[key] = found
         return found
 
     def tracks(self) -> list[TrackKey]:
         """Those of which something has been recorded."""
-        return list(self._tracks)
+        return list(self._tracks.known)
 
     def timeline(self, key: TrackKey) -> Timeline:
         """The runs of a track up to the last fragment on the disk, without what is too old. From memory."""
-        track = self._tracks.get(key)
+        track = self._tracks.known.get(key)
         if track is None:
             return Timeline()
         limit_ns = self._limit_ns(key)
@@ -269,7 +257,7 @@ class StorageEngine:
     def extent(self, key: TrackKey) -> Extent | None:
         """From the first to the last instant on the disk that is not too old; None without footage. From memory, and
         not slower where there are many runs."""
-        track = self._tracks.get(key)
+        track = self._tracks.known.get(key)
         if track is None or (extent := track.extent()) is None:
             return None
         limit_ns = self._limit_ns(key)
@@ -280,12 +268,14 @@ class StorageEngine:
 
     def begin_of(self, token: RecordingToken) -> UtcNs | None:
         """The first instant of the footage of a recording that is not too old. From memory."""
-        found = [e.earliest for key in self._tracks if key.recording == token and (e := self.extent(key)) is not None]
+        found = [
+            e.earliest for key in self._tracks.known if key.recording == token and (e := self.extent(key)) is not None
+        ]
         return min(found, default=None)
 
     def configuration(self, key: TrackKey) -> CodecConfiguration | None:
         """The codec configuration of the newest footage of a track. From memory."""
-        track = self._tracks.get(key)
+        track = self._tracks.known.get(key)
         return track.configuration if track is not None else None
 
     def unwritten_since(self, key: TrackKey) -> UtcNs | None:
@@ -308,7 +298,7 @@ class StorageEngine:
 
     def on_append(self, key: TrackKey, callback: Callable[[FragmentRef], None]) -> Callable[[], None]:
         """Has `callback` called on the loop after each fragment that is on the disk, until the result is called."""
-        callbacks = self._track(key).callbacks
+        callbacks = self._tracks.of(key).callbacks
         entry = partial(callback)  # one object a subscription, so that the same callable may subscribe twice
         callbacks.append(entry)
 
@@ -350,18 +340,18 @@ class StorageEngine:
         # What a job has recorded since is kept.
         self.retention.changed(key.recording)
         left = await asyncio.to_thread(self._index.runs, key)
-        self._track(key).keep(left, recorder.run_id if recorder is not None else None)
+        self._tracks.of(key).keep(left, recorder.run_id if recorder is not None else None)
         start_ns, end_ns = before.earliest, before.latest
         if start_ns is not None and end_ns is not None:
             self._deleted(key, start_ns, end_ns)
 
     async def delete_recording(self, token: RecordingToken) -> None:
         """All footage of all tracks of a recording, and its directories. Raises as `delete_track`."""
-        keys = {k for k in (*self._tracks, *self._recorders) if k.recording == token}
+        keys = {k for k in (*self._tracks.known, *self._recorders) if k.recording == token}
         for key in sorted(keys):
             await self.delete_track(key)
             self._recorders.pop(key, None)
-            self._tracks.pop(key, None)
+            self._tracks.known.pop(key, None)
 
     def place(self, key: TrackKey, current: Volume | None, without: Collection[Volume] = ()) -> Volume | None:
         """For recorders, as the following."""
@@ -384,11 +374,6 @@ class StorageEngine:
         """For recorders."""
         return rotation_ns(self._settings.rotation_ns, self.retention_of(key.recording))
 
-    def _latest(self) -> UtcNs | None:
-        """The end of the newest footage."""
-        found = (track.extent() for track in self._tracks.values())
-        return max((extent.latest for extent in found if extent is not None), default=None)
-
     def _limit_ns(self, key: TrackKey) -> UtcNs | None:
         if self.retention.clock.doubted:
             return None  # nobody knows what is too old
@@ -403,37 +388,6 @@ class StorageEngine:
         if volume is not None and volume.hangs:
             raise VolumeHangs(f"volume {volume.root} hangs: {volume.hangs}")
         return volume.root if volume is not None else None
-
-    def _track(self, key: TrackKey) -> TrackFootage:
-        found = self._tracks.get(key)
-        if found is None:
-            found = self._tracks[key] = TrackFootage(key)
-        return found
-
-    def _load(self) -> list[tuple[TrackKey, list[Run], CodecConfiguration | None, dict[str, UtcNs]]]:
-        """Blocking. Runs, configuration, and the runs that are awaited. A track whose newest file cannot be read is
-        there without its configuration."""
-        runs = self._index.all_runs()
-        awaited: dict[TrackKey, dict[str, UtcNs]] = {}
-        for volume_id in (thread.writer.volume.id for thread in self._threads):
-            for row in self._index.open_files(volume_id) if volume_id is not None else ():
-                awaited.setdefault(row.key, {})[row.run_id] = row.start_ns
-        keys = sorted(runs.keys() | awaited.keys())
-        configurations = self._newest.of(keys)
-        return [(key, runs.get(key, []), configurations.get(key), awaited.get(key, {})) for key in keys]
-
-    async def _learn_configurations(self) -> None:
-        """Of tracks whose newest file could not be read before: its volume is back."""
-        unknown = [key for key, track in self._tracks.items() if track.configuration is None and track.extent()]
-        if not unknown:
-            return
-        try:
-            found = await asyncio.to_thread(self._newest.of, unknown)
-        except Exception:  # nobody waits for this task
-            log.exception("the encodings of %d tracks are not known", len(unknown))
-            return
-        for key, track in self._tracks.items():
-            track.configuration = track.configuration or found.get(key)
 
     def _stop_threads(self) -> None:
         stop_all(self._threads, self._recoveries, self._stop_timeout_ns, self._now)
@@ -469,17 +423,15 @@ class StorageEngine:
                 case Done(order, error):
                     self.watch.is_done(order, error)
                 case Recovered(runs):
-                    for key, run_id, run, growing_ns in runs:
+                    for key, *_ in runs:
                         self.retention.changed(key.recording)
-                        self._track(key).settle(run_id, run, growing_ns)
-                        if self._loading is not None:
-                            self._loading.add(key)
+                    self._tracks.settle(event)
                 case VolumeChanged(volume):
                     thread = next(t for t in self._threads if t.writer.volume is volume)
                     self._tell_volume(self.watch.status(thread))
 
     def _on_appended(self, file: GrowingFile, ref: FragmentRef) -> None:
-        track = self._track(file.row.key)
+        track = self._tracks.of(file.row.key)
         if track.grow(file.row.run_id, ref.start_ns, ref.end_ns):
             self._tell(lambda watcher: watcher.footage_begins(file.row.key, ref.start_ns))
         track.configuration = file.configuration
@@ -490,7 +442,7 @@ class StorageEngine:
                 log.exception("%s: a subscriber of new fragments failed", file.row.key)
 
     def _end_run(self, file: GrowingFile, reason: GapReason) -> None:
-        track = self._track(file.row.key)
+        track = self._tracks.of(file.row.key)
         ended = track.end(file.row.run_id, reason)
         if ended is not None and not track.timeline().recording:
             self._tell(lambda watcher: watcher.footage_ends(file.row.key, ended.end_ns))
@@ -499,10 +451,8 @@ class StorageEngine:
         self._tell(lambda watcher: watcher.footage_deleted(key, start_ns, end_ns))
 
     def _tell_volume(self, status: VolumeStatus) -> None:
-        if status.state is VolumeState.ONLINE and self._loading is None:
-            task = asyncio.ensure_future(self._learn_configurations())
-            self._learning.add(task)
-            task.add_done_callback(self._learning.discard)
+        if status.state is VolumeState.ONLINE:
+            self._tracks.learn_configurations()
         try:
             self.on_volume(status)
         except Exception:
