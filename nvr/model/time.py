@@ -121,6 +121,8 @@ def parse_iso(text: str) -> UtcNs:
     if m is None:
         raise FormatError(f"{text[:64]!r} is not an xs:dateTime")
     y, mo, d, h, mi, s = (int(g) for g in m.groups()[:6])
+    if h == 24 and (m[7] or "").strip("0"):
+        raise FormatError(f"{text[:64]!r} is behind the end of its day")
     offset_s = 0
     zone = m[8]
     if zone not in (None, "Z"):
