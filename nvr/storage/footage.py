@@ -156,7 +156,10 @@ class Footage:
         yield from (r for r in refs if r.offset > ref.offset)
         if growing is not None:
             yield from refs  # it may have grown before the next file was begun
-        yield from self._walk_run(row.start_ns, (row.start_ns, row.file_id), ref.run_id)
+        place = (row.start_ns, row.file_id)
+        yield from self._walk_run(row.start_ns, place, row.run_id)
+        if row.run_id != ref.run_id:  # the run has been split meanwhile
+            yield from self._walk_run(row.start_ns, place, ref.run_id)
 
     def fragments_before(self, until_ns: UtcNs, *, run_id: str | None = None) -> Iterator[FragmentRef]:
         """Fragments that start before `until_ns`, in descending order; otherwise as `fragments`. What is appended
@@ -171,13 +174,23 @@ class Footage:
 
     def _before(self, until_ns: UtcNs, run_id: str | None) -> Iterator[FragmentRef]:
         before, limit = (until_ns, ""), 2  # who looks for one place seldom needs more
+        last: TrackFileRow | None = None
         while page := self._reader.index.files_before(self.key, before, run_id=run_id, limit=limit):
             for row in page:
                 refs = list(self.of_file(row))
                 yield from (ref for ref in reversed(refs) if ref.start_ns < until_ns)
             if len(page) < limit:
                 return  # nothing comes before what there is
-            before, limit = (page[-1].start_ns, page[-1].file_id), _PAGE
+            last = page[-1]
+            before, limit = (last.start_ns, last.file_id), _PAGE
+        if last is not None and run_id is not None and (section := self._split_off(last, run_id)) is not None:
+            yield from self._before(last.start_ns, section)
+
+    def _split_off(self, row: TrackFileRow, run_id: str) -> str | None:
+        """The run that a file belongs to now, where it is another one than when it was read: files behind it are lost,
+        and it is known by now (`holes.py`)."""
+        now = self._reader.index.file(row.file_id)
+        return now.run_id if now is not None and now.run_id != run_id else None
 
     def _walk(self, from_ns: UtcNs, until_ns: UtcNs | None) -> Iterator[FragmentRef]:
         walk: _GrowingWalk | None = None
@@ -196,9 +209,13 @@ class Footage:
         """The fragments of one run, from a file on that may hold `from_ns`, or behind the one `after`."""
         walk: _GrowingWalk | None = None
         limit = 2  # most runs of a recording by events are one file
+        last: TrackFileRow | None = None
         while page := self._reader.index.files_of_run(self.key, run_id, from_ns, after=after, limit=limit):
             if walk is not None:
                 yield from walk
+            if last is not None and after is not None and page[0].run_place > last.run_place + 1:
+                section = self._split_off(last, run_id)
+                yield from self._walk_run(from_ns, after, section) if section is not None else ()
             for row in page:
                 growing = self._reader.growing.get(row.file_id)
                 walk = _GrowingWalk(growing) if growing is not None else None
@@ -206,7 +223,8 @@ class Footage:
                     yield from walk if walk is not None else self._stored(row)
             if len(page) < limit and page[-1].state is FileState.CLOSED and page[-1].end_reason is not None:
                 return  # the run has ended with this file
-            after, limit = (page[-1].start_ns, page[-1].file_id), _PAGE
+            last = page[-1]
+            after, limit = (last.start_ns, last.file_id), _PAGE
 
     def section(self, at_ns: UtcNs, run_id: str) -> Section | None:
         """The file of a run that holds an instant; None where there is none, or it is gone. However many files the run

@@ -12,6 +12,7 @@ from nvr.model.errors import StorageError
 from nvr.model.recording import TrackType
 from nvr.model.time import NS
 from nvr.model.timeline import GapReason
+from nvr.storage import holes
 from nvr.storage.database import Statement
 from nvr.storage.engine import StorageEngine
 from nvr.storage.index import SqlFootageIndex
@@ -236,3 +237,38 @@ async def test_reading_a_run_costs_the_same_however_many_runs_there_are(tmp_path
     assert rows.spent() == (2, 1), "the file itself, and that none follows it"
     await engine.stop()
     index.shut()
+
+
+@pytest.mark.parametrize("way", ["forward", "on from a fragment", "backward"])
+async def test_a_walk_that_is_under_way_when_its_run_is_split_goes_on(way: str, tmp_path: Path) -> None:
+    recorded = Recorded(tmp_path)
+    recorded.engine = StorageEngine(settings_in(tmp_path, rotation_ns=NS), recorded.index)
+    recorded.script = a_track().with_gop(count=100)
+    await recorded.record()
+    footage, rows = recorded.engine.footage(CAMERA), recorded.index.files(CAMERA, 0, limit=100)
+    assert len(rows) > 36
+    run_id, lost = rows[0].run_id, rows[-2]
+    match way:
+        case "forward":
+            refs = footage.fragments(0, run_id=run_id)
+        case "backward":
+            refs = footage.fragments_before(lost.start_ns, run_id=run_id)
+        case _:
+            refs = footage.fragments_after(next(footage.fragments(0)))
+    begun = [next(refs).start_ns for _ in range(5)]
+    (recorded.root / lost.path).unlink()
+    assert len(holes.forget_lost(recorded.index, lost)) == 2
+    found = begun + [ref.start_ns for ref in refs]
+    left = [f.start_ns for f in recorded.script.fragments if not lost.start_ns <= f.start_ns < lost.end_ns]
+    expected = {
+        "forward": left,
+        "on from a fragment": left[1:],
+        "backward": [start for start in reversed(left) if start < lost.start_ns],
+    }
+    assert found == expected[way]
+    first = next(footage.fragments(0))
+    assert first.run_id != run_id
+    if way == "on from a fragment":  # who knows it by the id that it had
+        assert [r.start_ns for r in footage.fragments_after(replace(first, run_id=run_id))] == left[1:]
+        ends = rows[-3].end_ns
+        assert [r.start_ns for r in footage.fragments_after(first)] == [s for s in left[1:] if s < ends]
