@@ -229,10 +229,15 @@ class Footage:
     def section(self, at_ns: UtcNs, run_id: str) -> Section | None:
         """The file of a run that holds an instant; None where there is none, or it is gone. However many files the run
         has, one page of rows and at most the head of one file are read."""
-        rows = self._reader.index.files_of_run(self.key, run_id, at_ns, limit=_PAGE)
-        for row in reversed([row for row in rows if row.start_ns <= at_ns]):
-            if row.state is FileState.CLOSED and row.end_ns <= at_ns:
-                continue
+
+        def holds(row: TrackFileRow) -> bool:
+            return row.start_ns <= at_ns and (row.state is FileState.OPEN or row.end_ns > at_ns)
+
+        index = self._reader.index
+        rows = list(filter(holds, index.files_of_run(self.key, run_id, at_ns, limit=_PAGE)))
+        if not rows:  # the run has just been split: its files stand under other names
+            rows = index.files(self.key, at_ns, at_ns + 1, limit=_PAGE)
+        for row in reversed(rows):  # of several, the last that has begun: a clock was set back
             configuration = self._reader.configuration(row)
             if configuration is None:
                 continue

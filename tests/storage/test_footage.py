@@ -76,6 +76,18 @@ def test_a_damaged_fragment_is_told_with_file_and_offset_and_the_others_are_read
             assert same(footage.read(ref)) == same(fragment.samples)
 
 
+def test_the_file_of_an_instant_is_found_also_while_its_run_gets_another_name(recorded: Recorded) -> None:
+    footage = recorded.engine.footage(CAMERA)
+    for row in recorded.rows:
+        for at_ns in (row.start_ns, row.end_ns - 1):
+            for run_id in (row.run_id, "the name that it had before"):
+                section = footage.section(at_ns, run_id)
+                assert section is not None
+                assert (section.file_id, section.samples) == (row.file_id, row.samples)
+    for outside_ns in (recorded.rows[0].start_ns - 1, recorded.rows[-1].end_ns):
+        assert footage.section(outside_ns, recorded.rows[0].run_id) is None
+
+
 def test_a_file_that_is_gone_is_told_and_passed_over(recorded: Recorded, caplog: pytest.LogCaptureFixture) -> None:
     ref = next(iter(recorded.engine.footage(CAMERA).fragments(recorded.rows[1].start_ns)))
     recorded.path(1).unlink()
