@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -67,6 +68,12 @@ def _gaps(arguments: argparse.Namespace) -> int:
         if arguments.track is not None and not chosen:
             raise OperatorError(
                 f"there is no track {arguments.track}: {', '.join(sorted({t['track'] for t in tracks}))}"
+            )
+        if awaited := sum(bool(track["awaits"]) for track in chosen):
+            print(
+                f"nvr: a killed recorder has left files of {awaited} tracks open: what is in them is told when a start "
+                "of the recorder has examined them",
+                file=sys.stderr,
             )
         for track in chosen:
             found = _spans(asked, track, since_ns, until_ns)

@@ -19,9 +19,9 @@ from nvr.control.receivers import Receivers
 from nvr.control.recordings import RecordingControl
 from nvr.control.state import ControlState, Engine
 from nvr.data_directory import DataDirectory, InUse
-from nvr.model.errors import OperatorError
+from nvr.model.errors import OperatorError, StorageError
 from nvr.model.receiver import Reception
-from nvr.model.tokens import ReceiverToken
+from nvr.model.tokens import ReceiverToken, RecordingToken, TrackKey
 from nvr.operations.camera_list import CameraList
 from nvr.operations.cameras import CameraOperations
 from nvr.operations.control_socket import Row, ask_daemon
@@ -33,7 +33,6 @@ from nvr.operations.upkeep import UpkeepOperations
 from nvr.operations.users import UserOperations
 from nvr.storage.configuration import ConfigurationStore
 from nvr.storage.disk import Disk
-from nvr.storage.engine import StorageEngine
 from nvr.storage.index import SqlFootageIndex
 from nvr.storage.recovery import rebuild_index
 from nvr.storage.volume import Volume, VolumeRegistry
@@ -44,6 +43,16 @@ class _StoppedEngine:
 
     def apply(self, recordings: object, jobs: object, receivers: object) -> None:
         """Whoever starts next finds it in the configuration."""
+
+
+class _DeletedLater:
+    """Stands for storage while no daemon runs: bytes are deleted by a writer, which the next start has."""
+
+    async def delete_track(self, key: TrackKey) -> None:
+        raise StorageError(f"footage of {key} is deleted when the recorder starts")
+
+    async def delete_recording(self, token: RecordingToken) -> None:
+        raise StorageError(f"footage of {token} is deleted when the recorder starts")
 
 
 class Recorder:
@@ -104,7 +113,7 @@ async def _stopped(stack: ExitStack, directory: DataDirectory, settings: Setting
     control_log = logging.getLogger("nvr.control")
     stack.callback(control_log.setLevel, control_log.level)
     control_log.setLevel(logging.CRITICAL)
-    control = RecordingControl(state, StorageEngine(settings.storage, index))
+    control = RecordingControl(state, _DeletedLater())
     at_rest = FootageAtRest(index, state.now.recording)
     return operations_of(users, control, Receivers(state), at_rest, UpkeepOperations(running=False), running=False)
 

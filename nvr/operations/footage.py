@@ -11,7 +11,7 @@ from nvr.model.time import UtcNs
 from nvr.model.timeline import Timeline
 from nvr.model.tokens import RecordingToken, TrackKey
 from nvr.storage.retention import time_limit
-from nvr.storage.rows import FootageIndex, TrackFileRow
+from nvr.storage.rows import FileState, FootageIndex, TrackFileRow
 
 _BEFORE_ALL_NS = -(1 << 62)
 
@@ -33,6 +33,9 @@ class Footage(Protocol):
 
     def begin_of(self, token: RecordingToken) -> UtcNs | None:
         """The first instant of a recording that is not too old."""
+
+    def awaits(self, key: TrackKey) -> bool:
+        """Whether a killed recorder has left files open that are still to be examined, and not shown before."""
 
 
 class FootageAtRest:
@@ -60,6 +63,10 @@ class FootageAtRest:
     def begin_of(self, token: RecordingToken) -> UtcNs | None:
         first_ns, limit_ns = first_instant(self.index, self._recording_of(token)), self._limit_ns(token)
         return first_ns if first_ns is None or limit_ns is None else max(first_ns, limit_ns)
+
+    def awaits(self, key: TrackKey) -> bool:
+        newest = self.index.newest(key)
+        return newest is not None and newest.state is FileState.OPEN
 
     def _limit_ns(self, token: RecordingToken) -> UtcNs | None:
         return time_limit(self._utc(), self._recording_of(token).configuration.maximum_retention_ns)

@@ -89,13 +89,15 @@ class SpanOperations:
         return {"tracks": self.tracks, "spans": self.spans}
 
     async def tracks(self, camera: str = "") -> list[Row]:
-        """The tracks of one recording, or of all, with the name of their camera. Raises Refused."""
+        """The tracks of one recording, or of all, with the name of their camera; and which have footage
+        that a killed recorder has left, and that is not told before it has been examined. Raises Refused."""
         recordings = [self._cameras.find(camera)] if camera else self._cameras.recordings()
         return [
             {
                 "recording": r.token,
                 "name": r.configuration.source.name,
                 "track": t.token,
+                "awaits": "yes" if self._footage.awaits(r.key(t)) else "",
             }
             for r in recordings
             for t in r.tracks

@@ -266,6 +266,11 @@ class StorageEngine:
         shown = self.timeline(key).extent
         return replace(shown, recording=True) if shown is not None and track.coming else shown
 
+    def awaits(self, key: TrackKey) -> bool:
+        """Whether files that were open when the daemon before this one died are still to be examined, and not shown."""
+        track = self._tracks.get(key)
+        return track is not None and bool(track.awaited)
+
     def begin_of(self, token: RecordingToken) -> UtcNs | None:
         """The first instant of the footage of a recording that is not too old. From memory."""
         found = [

@@ -7,8 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from nvr.auth.credentials import Vault
 from nvr.model.time import NS, format_iso
-from nvr.model.tokens import AUDIO001
+from nvr.model.tokens import AUDIO001, TrackKey
+from nvr.storage.changes import Deletion
+from nvr.storage.configuration import ConfigurationStore
+from nvr.storage.index import SqlFootageIndex
 from tests.support.commands import status_of
 from tests.support.footage import CAMERA, PCMU, START, a_track
 from tests.support.prepared import Section, prepare
@@ -21,6 +25,43 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     runs = [a_track(PCMU, at_ns).with_gop(interval_ns=NS // 10, count=2) for at_ns in (START, START + 12 * NS)]
     prepare(path, {CAMERA.recording: [Section(AUDIO001, run.fragments) for run in runs]})
     return "--data", str(path)
+
+
+def test_what_a_killed_recorder_left_open_is_told_as_not_told_yet(
+    data: tuple[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    index = SqlFootageIndex.open(Path(data[1]) / "index.db")
+    newest = index.newest(TrackKey(CAMERA.recording, AUDIO001))
+    assert newest is not None
+    index.reopen(newest.file_id)
+    try:
+        index.shut()
+        assert status_of("gaps", CAMERA.recording, *data) == 0
+        assert "left files of 1 tracks open" in capsys.readouterr().err
+    finally:
+        index = SqlFootageIndex.open(Path(data[1]) / "index.db")
+        index.put(newest)
+        index.shut()
+
+
+def test_footage_that_is_deleted_without_a_recorder_goes_when_it_starts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "data"
+    run = a_track(PCMU).with_gop(interval_ns=NS // 10)
+    prepare(path, {CAMERA.recording: [Section(AUDIO001, run.fragments)]})
+    chosen = ("--data", str(path))
+    assert status_of("camera", "remove", CAMERA.recording, *chosen) == 2
+    assert "say --keep-footage or --delete-footage" in capsys.readouterr().err
+    assert status_of("camera", "remove", CAMERA.recording, "--delete-footage", "--yes", *chosen) == 0
+    told = capsys.readouterr()
+    assert told.out == f"{CAMERA.recording} is removed; its footage is deleted when the recorder starts\n"
+    assert told.err == ""
+    configuration = ConfigurationStore.open(path / "config.db", Vault.load_or_create(path), [])
+    stored = configuration.load()
+    configuration.close()
+    assert (stored.recordings, stored.deletions) == ((), (Deletion(CAMERA.recording),))
+    assert list(path.rglob("*.mp4"))
 
 
 def test_footage_and_gaps_are_shown_with_their_times_and_reasons(

@@ -93,9 +93,11 @@ async def test_spans_are_asked_for_in_pages() -> None:
     added = await house.cameras.add("yard", "rtsp://192.0.2.1/")
     many = [(i * 10, i * 10 + 5, LOST) for i in range(PAGE)]
     house.footage.timelines[TrackKey(added.recording, VIDEO001)] = timeline(*many)
+    house.footage.awaited.add(TrackKey(added.recording, VIDEO001))
     tracks = await house.ask("tracks", camera="yard")
-    assert [(t["recording"], t["track"], t["name"]) for t in tracks] == [
-        (added.recording, token, "yard") for token in ("VIDEO001", "AUDIO001", "META001")
+    assert [(t["recording"], t["track"], t["name"], t["awaits"]) for t in tracks] == [
+        (added.recording, *told)
+        for told in (("VIDEO001", "yard", "yes"), ("AUDIO001", "yard", ""), ("META001", "yard", ""))
     ]
     which = {"recording": added.recording, "track": "VIDEO001"}
     first = await house.ask("spans", **which, since_ns="0")

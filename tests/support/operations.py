@@ -39,6 +39,7 @@ class ToldFootage:
 
     def __init__(self) -> None:
         self.timelines: dict[TrackKey, Timeline] = {}
+        self.awaited: set[TrackKey] = set()
 
     @property
     def index(self) -> Any:
@@ -50,6 +51,9 @@ class ToldFootage:
 
     def timeline(self, key: TrackKey) -> Timeline:
         return self.timelines.get(key, Timeline())
+
+    def awaits(self, key: TrackKey) -> bool:
+        return key in self.awaited
 
     def begin_of(self, token: RecordingToken) -> UtcNs | None:
         found = [t.earliest for key, t in self.timelines.items() if key.recording == token and t.earliest is not None]
