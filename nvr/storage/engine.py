@@ -268,7 +268,7 @@ class StorageEngine:
 
     def awaits(self, key: TrackKey) -> bool:
         """Whether files that were open when the daemon before this one died are still to be examined, and not shown."""
-        track = self._tracks.get(key)
+        track = self._tracks.known.get(key)
         return track is not None and bool(track.awaited)
 
     def begin_of(self, token: RecordingToken) -> UtcNs | None:
