@@ -18,11 +18,22 @@ from nvr.model.timeline import GapReason, Run
 from nvr.model.tokens import RecordingToken, TrackKey, TrackToken
 from nvr.storage.database import Database, DatabaseDamaged, History, Statement, keep_aside
 from nvr.storage.findings import Damage
-from nvr.storage.rows import REACHING_OVER, FilePlace, FileState, FootageIndex, TrackFileRow
+from nvr.storage.footage_statements import (
+    BEFORE,
+    BEFORE_IN_RUN,
+    FILE,
+    FORGET_EMPTY,
+    RUN_BEHIND,
+    RUN_FROM,
+    SET_PLACE,
+    SHOWN,
+    SUM_UP,
+    behind,
+)
+from nvr.storage.rows import FilePlace, FileState, FootageIndex, TrackFileRow
 from nvr.storage.schema import damage, runs, track_files
 
 COLUMNS = tuple(column.name for column in track_files.columns)
-SHOWN = (FileState.OPEN, FileState.CLOSED)
 _ADVICE = "run `nvr catalog rebuild` to make it again from the track files"
 BATCH = 500
 """Ids in one statement: databases bound the number of parameters."""
@@ -144,7 +155,7 @@ class SqlFootageIndex(FootageIndex):
         return self._rows(query.order_by(c.start_ns, c.file_id))
 
     def file(self, file_id: str) -> TrackFileRow | None:
-        rows = self._found(_FILE, file_id=file_id)
+        rows = self._found(FILE, file_id=file_id)
         return rows[0] if rows else None
 
     def known(self, file_ids: Sequence[str]) -> set[str]:
@@ -170,23 +181,23 @@ class SqlFootageIndex(FootageIndex):
         query = sa.select(track_files).where(_of(key), c.state.in_([s.value for s in SHOWN]), touches)
         if until_ns is not None:
             query = query.where(c.start_ns < _within_column(until_ns))
-        return self._rows(_behind(query, after).order_by(c.start_ns, c.file_id).limit(limit))
+        return self._rows(behind(query, after).order_by(c.start_ns, c.file_id).limit(limit))
 
     def files_before(
         self, key: TrackKey, before: tuple[UtcNs, str], *, run_id: str | None = None, limit: int = 64
     ) -> list[TrackFileRow]:
         which: dict[str, object] = {**key._asdict(), "start_ns": _within_column(before[0]), "file_id": before[1]}
         if run_id is None:
-            return self._found(_BEFORE, **which, limit=limit)
-        return self._found(_BEFORE_IN_RUN, **which, run_id=run_id, limit=limit)
+            return self._found(BEFORE, **which, limit=limit)
+        return self._found(BEFORE_IN_RUN, **which, run_id=run_id, limit=limit)
 
     def files_of_run(
         self, key: TrackKey, run_id: str, from_ns: UtcNs, *, after: tuple[UtcNs, str] | None = None, limit: int = 64
     ) -> list[TrackFileRow]:
         which: dict[str, object] = {**key._asdict(), "run_id": run_id, "limit": limit}
         if after is None:
-            return self._found(_RUN_FROM, **which, from_ns=_within_column(from_ns))
-        return self._found(_RUN_BEHIND, **which, start_ns=after[0], file_id=after[1])
+            return self._found(RUN_FROM, **which, from_ns=_within_column(from_ns))
+        return self._found(RUN_BEHIND, **which, start_ns=after[0], file_id=after[1])
 
     def newest(self, key: TrackKey) -> TrackFileRow | None:
         c = track_files.c
@@ -213,7 +224,7 @@ class SqlFootageIndex(FootageIndex):
     def oldest(self, volume_id: str, *, after: tuple[UtcNs, str] | None = None, limit: int = 64) -> list[TrackFileRow]:
         c = track_files.c
         query = sa.select(track_files).where(c.volume_id == volume_id, c.state == FileState.CLOSED.value)
-        return self._rows(_behind(query, after).order_by(c.start_ns, c.file_id).limit(limit))
+        return self._rows(behind(query, after).order_by(c.start_ns, c.file_id).limit(limit))
 
     def recording_bytes(self, recording: RecordingToken) -> int:
         c = track_files.c
@@ -255,13 +266,13 @@ class SqlFootageIndex(FootageIndex):
         with self._database.write() as connection:
             touched = self._runs_of(connection, ids)
             self._forget(connection, without)
-            changed = _SET_PLACE.run(connection, *(_plain(p._asdict()) for p in places)) if places else 0
+            changed = SET_PLACE.run(connection, *(_plain(p._asdict()) for p in places)) if places else 0
             if changed != len(places):
                 raise StorageError("files of the run have been closed or deleted meanwhile: try again")
             for recording, track, run_id in sorted(touched | self._runs_of(connection, ids)):
                 run = {"recording": recording, "track": track, "run_id": run_id}
-                _SUM_UP.run(connection, run)
-                _FORGET_EMPTY.run(connection, run)
+                SUM_UP.run(connection, run)
+                FORGET_EMPTY.run(connection, run)
 
     @staticmethod
     def _runs_of(connection: sa.Connection, file_ids: Sequence[str]) -> set[tuple[str, str, str]]:
@@ -298,16 +309,6 @@ class SqlFootageIndex(FootageIndex):
     def _rows(self, query: sa.Select[Any]) -> list[TrackFileRow]:
         with self._database.read() as connection:
             return [_row(found) for found in connection.execute(query).mappings()]
-
-
-def _behind(query: sa.Select[Any], after: tuple[Any, Any] | None) -> sa.Select[Any]:
-    """The rows of the next page, in the order of (start_ns, file_id)."""
-    if after is None:
-        return query
-    c = track_files.c
-    start_ns, file_id = after
-    # The first term alone lets the index seek; the second settles files that start together.
-    return query.where(c.start_ns >= start_ns, sa.or_(c.start_ns > start_ns, c.file_id > file_id))
 
 
 class _Bounds(NamedTuple):
@@ -368,65 +369,3 @@ def _row_of(*values: Any) -> TrackFileRow:
     for name in ("gap_before", "end_reason"):
         row[name] = None if row[name] is None else GapReason(row[name])
     return TrackFileRow(**{**row, "state": FileState(row["state"])})
-
-
-# What replay asks for between any two files, compiled once.
-
-_SHOWN = track_files.c.state.in_([sa.literal_column(f"'{state}'") for state in SHOWN])
-_OF_TRACK = sa.and_(track_files.c.recording == sa.bindparam("recording"), track_files.c.track == sa.bindparam("track"))
-_OF_RUN = sa.and_(_OF_TRACK, track_files.c.run_id == sa.bindparam("run_id"))
-
-
-def _before(which: sa.ColumnElement[bool]) -> Statement:
-    c = track_files.c
-    start_ns: sa.BindParameter[int] = sa.bindparam("start_ns")
-    file_id: sa.BindParameter[str] = sa.bindparam("file_id")
-    query = sa.select(track_files).where(
-        which, _SHOWN, c.start_ns <= start_ns, sa.or_(c.start_ns < start_ns, c.file_id < file_id)
-    )
-    return Statement(query.order_by(c.start_ns.desc(), c.file_id.desc()).limit(sa.bindparam("limit")))
-
-
-def _run_from() -> Statement:
-    c = track_files.c
-    from_ns: sa.BindParameter[int] = sa.bindparam("from_ns")
-    holding = sa.select(c.start_ns).where(_OF_RUN, _SHOWN, c.start_ns <= from_ns)
-    last = holding.order_by(c.start_ns.desc(), c.file_id.desc()).limit(REACHING_OVER).subquery()
-    first = sa.func.coalesce(sa.select(sa.func.min(last.c.start_ns)).scalar_subquery(), from_ns)
-    query = sa.select(track_files).where(_OF_RUN, _SHOWN, c.start_ns >= first)
-    return Statement(query.order_by(c.start_ns, c.file_id).limit(sa.bindparam("limit")))
-
-
-def _run_behind() -> Statement:
-    c = track_files.c
-    query = _behind(sa.select(track_files).where(_OF_RUN, _SHOWN), (sa.bindparam("start_ns"), sa.bindparam("file_id")))
-    return Statement(query.order_by(c.start_ns, c.file_id).limit(sa.bindparam("limit")))
-
-
-_FILE = Statement(sa.select(track_files).where(track_files.c.file_id == sa.bindparam("file_id")))
-_BEFORE, _BEFORE_IN_RUN = _before(_OF_TRACK), _before(_OF_RUN)
-_RUN_FROM, _RUN_BEHIND = _run_from(), _run_behind()
-
-
-# For a run of which thousands of rows change: triggers do not follow a run_id that does (i0008), so each run is summed
-# up in the end, as the touch of one of its rows does.
-
-_SET_PLACE = Statement(
-    sa.text(
-        "update track_files set run_id = :run_id, gap_before = :gap_before, end_reason = :end_reason "
-        "where file_id = :file_id and state = :state"
-    )
-)
-_CLOSED_OF_RUN = "recording = :recording and track = :track and run_id = :run_id and state = 'closed'"
-_SUM_UP = Statement(
-    sa.text(
-        "update track_files set run_place = run_place "  # noqa: S608 (of what stands here)
-        f"where file_id = (select file_id from track_files where {_CLOSED_OF_RUN} limit 1)"
-    )
-)
-_FORGET_EMPTY = Statement(
-    sa.text(
-        "delete from runs where recording = :recording and track = :track and run_id = :run_id "  # noqa: S608
-        f"and not exists (select 1 from track_files where {_CLOSED_OF_RUN})"
-    )
-)
