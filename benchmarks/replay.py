@@ -80,6 +80,7 @@ async def replayed(port: int) -> tuple[float, int, float]:
     here, there = multiprocessing.Pipe()
     child = multiprocessing.get_context("spawn").Process(target=talk, args=("127.0.0.1", port, uri, TOTAL, there))
     child.start()
+    there.close()  # should it end, reading tells
     loop = asyncio.get_running_loop()
     await loop.run_in_executor(None, here.recv)
     before = time.process_time()
@@ -117,6 +118,7 @@ def bare(block: bytes) -> tuple[float, int, float]:
             target=drain, args=("127.0.0.1", port, b"go", TOTAL, there)
         )
         child.start()
+        there.close()  # should it end, reading tells
         peer, _ = server.accept()
         with peer:
             peer.recv(2)

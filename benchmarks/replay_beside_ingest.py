@@ -153,6 +153,7 @@ def run_clients(target: object, *given: object) -> tuple[multiprocessing.Process
     here, there = multiprocessing.Pipe()
     process = multiprocessing.get_context("spawn").Process(target=target, args=(*given, there))  # type: ignore[arg-type]
     process.start()
+    there.close()  # should it end, reading tells
     here.recv()
     return process, here  # type: ignore[return-value]
 

@@ -208,6 +208,7 @@ async def measured(kind: Kind) -> None:
         here, there = multiprocessing.Pipe()
         child = multiprocessing.get_context("spawn").Process(target=talk, args=(server.port, kind.seconds, there))
         child.start()
+        there.close()  # should it end, reading tells
         loop = asyncio.get_running_loop()
         try:
             for what in (*MODES, "OPTIONS, for comparison", "DESCRIBE", "DESCRIBE beside three that play all"):

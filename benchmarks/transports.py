@@ -127,6 +127,7 @@ async def one(way: str, server: RtspServer) -> tuple[float, float, int]:
         port = await websocket_port(server)
     process = multiprocessing.get_context("spawn").Process(target=play, args=(way, port, there))
     process.start()
+    there.close()  # should it end, reading tells
     await asyncio.to_thread(here.recv)
     cpu = time.process_time()
     here.send("go")
