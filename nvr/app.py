@@ -169,7 +169,7 @@ class Daemon:
             archive=stores.archive,
             files=storage.index,
             source_of=recorder.cameras.source,
-            edge=LiveEdge(recorder.indexer.reach, Coming(ingest.feeds, ingest.held_since, storage.unwritten_since)),
+            edge=LiveEdge(recorder.indexer.reach, Coming(ingest.behind, ingest.held_since, storage.unwritten_since)),
         )
         parts.started("searches", searches.stop)
 

@@ -303,6 +303,8 @@ class SessionClock:
         """One sentence about a camera that is not believed; None while it is."""
         self.agrees = False
         """Whether the camera's wall clock, by its last report, is that of the daemon."""
+        self.behind_ns = 0
+        """By its last report: how much later than the time that it is given what the camera sends arrives."""
         self.refused_reports = 0
         self._offset: Offset | None = None
         self._generation = 0
@@ -335,6 +337,7 @@ class SessionClock:
             self.agrees = True
             self.judgement = None
             self._offset = stream.offset = None
+            self.behind_ns = delay
             stream.generation = self._generation
             return stream.correct(rtp_time, camera_ns, 0)
         self.overruled = True
@@ -343,7 +346,9 @@ class SessionClock:
             f"the camera's clock says {format_iso(camera_ns, 0)}, {abs(delay) // NS} s "
             f"{'behind' if delay > 0 else 'ahead of'} this recorder's; it is overruled"
         )
-        return stream.correct(rtp_time, camera_ns, self._overrule(stream, rtp_time, camera_ns, now_ns))
+        offset_ns = self._overrule(stream, rtp_time, camera_ns, now_ns)
+        self.behind_ns = delay - offset_ns
+        return stream.correct(rtp_time, camera_ns, offset_ns)
 
     def _overrule(self, stream: StreamClock, rtp_time: int, camera_ns: UtcNs, now_ns: UtcNs) -> int:
         """The offset for a report that is not believed.

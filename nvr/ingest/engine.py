@@ -381,10 +381,12 @@ class IngestEngine:
         source = self._sources.get(winner.receiver)
         return idle if source is None else source.track_state(key)
 
-    def feeds(self, key: TrackKey) -> bool:
-        """Whether there is a receiver whose stream goes to this track, if it comes."""
+    def behind(self, key: TrackKey) -> int | None:
+        """How much later than its time what goes to this track arrives, in nanoseconds, as far as its camera has told;
+        None where no receiver feeds it."""
         winner = self._assignment.winner(key)
-        return winner is not None and winner.receiver in self._sources
+        source = self._sources.get(winner.receiver) if winner is not None else None
+        return None if source is None else source.behind_ns
 
     def held_since(self, key: TrackKey) -> UtcNs | None:
         """The first instant of what has come of this track and has not been handed to storage; None where nothing

@@ -292,6 +292,16 @@ class Source:
             return None
         return clock.agrees
 
+    @property
+    def behind_ns(self) -> int:
+        """How much later than its time what the camera sends is given to its tracks, by its last report, or because it
+        waits for the first one."""
+        if self._session is None:
+            return 0
+        clock = self._session.clock
+        waits = any(stream.held for stream in self._session.streams)
+        return max(clock.behind_ns, clock.settings.hold_ns if waits else 0)
+
     def counters(self) -> ReceiverCounters:
         """Since the daemon started."""
         total = self._counted + ReceiverCounters.of_session(self._session)

@@ -16,7 +16,7 @@ from nvr.model.time import NS, UtcNs
 from nvr.model.tokens import TrackKey
 
 ON_THE_WAY_NS: Final = 2 * NS
-"""So old may be what a camera sends now: encoders, networks and sockets hold it for a moment."""
+"""So old may be what a camera sends now, by its own clock: encoders, networks and sockets hold it for a moment."""
 LATE_NS: Final = 10 * NS
 """What is older than this has come to the disk, as far as the disk keeps up at all: a fragment of metadata takes two
 seconds, and is handed over four seconds behind the last document at the latest."""
@@ -33,8 +33,8 @@ async def at_once() -> None:
 class Coming:
     """What of a track is on its way to the disk."""
 
-    feeds: Callable[[TrackKey], bool]
-    """Whether a stream goes there, if it comes."""
+    behind: Callable[[TrackKey], int | None]
+    """By how much the clock of the camera is behind whose stream goes there; None where none does."""
     held_since: Callable[[TrackKey], UtcNs | None]
     """The first instant of what has come and waits for the end of its fragment."""
     unwritten_since: Callable[[TrackKey], UtcNs | None]
@@ -44,7 +44,9 @@ class Coming:
         """All that will ever be recorded of this track up to here is on the disk, as far as that can be known."""
         owed = [self.held_since(key), self.unwritten_since(key)]
         first_ns = min((since_ns for since_ns in owed if since_ns is not None), default=now_ns + 1)
-        return min(first_ns - 1, now_ns - ON_THE_WAY_NS if self.feeds(key) else now_ns)
+        behind_ns = self.behind(key)
+        arrived_ns = now_ns if behind_ns is None else now_ns - ON_THE_WAY_NS - max(behind_ns, 0)
+        return min(first_ns - 1, arrived_ns)
 
 
 @dataclass(frozen=True, slots=True)

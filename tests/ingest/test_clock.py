@@ -35,6 +35,17 @@ def test_the_first_sane_report_fixes_the_clock_exactly() -> None:
     assert stream.by_reports
 
 
+def test_a_camera_is_behind_by_as_much_as_its_times_are_older_than_their_arrival() -> None:
+    late, _ = fixed(NOW - 700 * MS)
+    assert abs(late.behind_ns - 700 * MS) <= 1
+    ahead, _ = fixed(NOW + 700 * MS)
+    assert abs(ahead.behind_ns + 700 * MS) <= 1
+    overruled, stream = fixed(NOW - 3600 * NS)
+    assert overruled.overruled
+    assert stream.utc(0) == NOW
+    assert abs(overruled.behind_ns) <= 1, "it has got the time of the daemon"
+
+
 def test_rtp_time_wraps() -> None:
     _, stream = fixed(rtp=0xFFFF_FFFF - RATE + 1)
     assert stream.utc(0) == NOW + NS

@@ -82,7 +82,8 @@ async def test_three_tracks_go_through_one_session(house: House) -> None:
         await until(lambda: house.recorder("AUDIO001").samples != [])
         waiting = house.engine.held_since
         await until(lambda: waiting(key("META001")) == now + 10 * MS or house.recorder("META001").samples)
-        assert house.engine.feeds(key("META001"))
+        assert house.engine.behind(key("META001")) is not None
+        assert house.engine.behind(key("OTHER")) is None
         await until(lambda: [house.state(i)[0] for i in range(3)] == [ACTIVE] * 3)
         assert camera.connections == 1
         assert camera.methods() == ["OPTIONS", "DESCRIBE", "SETUP", "SETUP", "SETUP", "PLAY"]

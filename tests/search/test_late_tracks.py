@@ -32,10 +32,15 @@ class Late:
     fragments: list[list[UtcNs]]
     on_the_way_ns: int
     lags_ns: list[int]
+    behind_ns: int = 0
+    """The clock of the camera."""
     written: int = 0
 
+    def comes_ns(self, time_ns: UtcNs) -> UtcNs:
+        return time_ns + self.behind_ns + self.on_the_way_ns
+
     def held_since(self, now_ns: UtcNs) -> UtcNs | None:
-        come = [t for f in self.fragments[self.written :] for t in f if t + self.on_the_way_ns <= now_ns]
+        come = [t for f in self.fragments[self.written :] for t in f if self.comes_ns(t) <= now_ns]
         return min(come, default=None)
 
     def due(self, now_ns: UtcNs) -> list[list[UtcNs]]:
@@ -43,7 +48,7 @@ class Late:
         begin = self.written
         while self.written < len(self.fragments):
             last_ns = self.fragments[self.written][-1]
-            if last_ns + self.on_the_way_ns + self.lags_ns[self.written] > now_ns:
+            if self.comes_ns(last_ns) + self.lags_ns[self.written] > now_ns:
                 break
             self.written += 1
         return self.fragments[begin : self.written]
@@ -57,11 +62,11 @@ def tracks(draw: st.DrawFn) -> Late:
         times = []
         for _ in range(draw(st.integers(1, 4))):
             times.append(at_ns)
-            at_ns += draw(st.integers(1, 10)) * TENTH
+            at_ns += draw(st.integers(1, 8)) * TENTH
         at_ns += draw(st.sampled_from([0, 0, 0, 30])) * TENTH
         fragments.append(times)
-        lags.append(draw(st.integers(0, 40)) * TENTH)
-    return Late(fragments, draw(st.integers(0, 19)) * TENTH, lags)
+        lags.append(draw(st.integers(0, 20)) * TENTH)
+    return Late(fragments, draw(st.integers(0, 19)) * TENTH, lags, draw(st.sampled_from([0, 0, 7, 30])) * TENTH)
 
 
 @dataclass
@@ -73,7 +78,7 @@ class World:
     files: dict[TrackKey, File] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        coming = Coming(self.feeds, self.held_since, lambda key: None)
+        coming = Coming(self.behind, self.held_since, lambda key: None)
         recorder = self.recorder
         recorder.searches = SearchSessions(
             recorder, recorder, archive=recorder.archive, files=recorder, edge=LiveEdge(coming=coming),
@@ -93,9 +98,9 @@ class World:
                 for t in times:
                     self.recorder.archive.add(key, t, a_message(f"{key.recording}", VENDOR, None), KEYS.index(key), t)
 
-    def feeds(self, key: TrackKey) -> bool:
+    def behind(self, key: TrackKey) -> int | None:
         self.go_on(TENTH)
-        return True
+        return self.tracks[KEYS.index(key)].behind_ns
 
     def held_since(self, key: TrackKey) -> UtcNs | None:
         return self.tracks[KEYS.index(key)].held_since(self.recorder.now_ns)
@@ -161,22 +166,24 @@ def test_nothing_that_is_written_while_a_search_runs_is_passed_by(
 
 
 @pytest.mark.parametrize(
-    ("fed", "held_since", "unwritten_since", "whole_until"),
+    ("behind_ns", "held_since", "unwritten_since", "whole_until"),
     [
-        (False, None, None, NOW),
-        (True, None, None, NOW - ON_THE_WAY_NS),
-        (True, NOW - NS, None, NOW - ON_THE_WAY_NS),
-        (True, NOW - 3 * NS, None, NOW - 3 * NS - 1),
-        (True, NOW - 3 * NS, NOW - 5 * NS, NOW - 5 * NS - 1),
-        (False, None, NOW - NS, NOW - NS - 1),
-        (True, NOW - 11 * NS, None, NOW - LATE_NS),
-        (True, None, NOW - 3600 * NS, NOW - LATE_NS),
+        (None, None, None, NOW),
+        (0, None, None, NOW - ON_THE_WAY_NS),
+        (3 * NS, None, None, NOW - ON_THE_WAY_NS - 3 * NS),
+        (-3 * NS, None, None, NOW - ON_THE_WAY_NS),
+        (0, NOW - NS, None, NOW - ON_THE_WAY_NS),
+        (0, NOW - 3 * NS, None, NOW - 3 * NS - 1),
+        (0, NOW - 3 * NS, NOW - 5 * NS, NOW - 5 * NS - 1),
+        (None, None, NOW - NS, NOW - NS - 1),
+        (0, NOW - 11 * NS, None, NOW - LATE_NS),
+        (0, None, NOW - 3600 * NS, NOW - LATE_NS),
     ],
 )
 def test_a_track_is_whole_up_to_what_is_on_its_way_and_that_is_bounded(
-    fed: bool, held_since: UtcNs | None, unwritten_since: UtcNs | None, whole_until: UtcNs
+    behind_ns: int | None, held_since: UtcNs | None, unwritten_since: UtcNs | None, whole_until: UtcNs
 ) -> None:
-    coming = Coming(lambda _: fed, lambda _: held_since, lambda _: unwritten_since)
+    coming = Coming(lambda _: behind_ns, lambda _: held_since, lambda _: unwritten_since)
     assert LiveEdge(coming=coming).whole_until(KEYS[0], NOW) == whole_until
 
 
