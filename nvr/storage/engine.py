@@ -332,8 +332,7 @@ class StorageEngine:
         hidden, and unlinked when the volume is back, or answers again. Raises StorageError when the index cannot be
         written.
         """
-        if not self._threads:
-            raise StorageError("footage can be deleted only while the daemon runs")
+        self._require_running()
         before = self.timeline(key)
         recorder = self._recorders.get(key)
         if recorder is not None:
@@ -352,11 +351,16 @@ class StorageEngine:
 
     async def delete_recording(self, token: RecordingToken) -> None:
         """All footage of all tracks of a recording, and its directories. Raises as `delete_track`."""
+        self._require_running()  # else no track is known, and all would seem to be deleted
         keys = {k for k in (*self._tracks.known, *self._recorders) if k.recording == token}
         for key in sorted(keys):
             await self.delete_track(key)
             self._recorders.pop(key, None)
             self._tracks.known.pop(key, None)
+
+    def _require_running(self) -> None:
+        if not self._threads:
+            raise StorageError("footage can be deleted only while the daemon runs")
 
     def place(self, key: TrackKey, current: Volume | None, without: Collection[Volume] = ()) -> Volume | None:
         """For recorders, as the following."""

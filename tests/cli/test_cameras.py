@@ -13,9 +13,12 @@ from nvr.auth.credentials import Vault
 from nvr.cli.cameras import in_units
 from nvr.model.recording import Recording
 from nvr.model.time import NS
-from nvr.storage.changes import StoredConfiguration
+from nvr.model.tokens import AUDIO001
+from nvr.storage.changes import Deletion, StoredConfiguration
 from nvr.storage.configuration import ConfigurationStore
 from tests.support.commands import status_of
+from tests.support.footage import CAMERA, PCMU, START, a_track
+from tests.support.prepared import Section, prepare
 
 
 @pytest.fixture
@@ -122,6 +125,21 @@ def test_a_camera_is_renamed_kept_for_a_time_and_removed(
     assert status_of("camera", "remove", "gate", *data) == 0
     assert capsys.readouterr().out.endswith(" (gate) is removed\n")
     assert stored(data).recordings == stored(data).jobs == stored(data).receivers == ()
+
+
+def test_footage_that_is_removed_while_no_recorder_runs_is_deleted_by_the_next_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    footage = a_track(PCMU, START).with_gop(interval_ns=NS // 10, count=2).fragments
+    prepare(tmp_path, {CAMERA.recording: [Section(AUDIO001, footage)]})
+    chosen = ("--data", str(tmp_path))
+    assert status_of("camera", "remove", CAMERA.recording, "--delete-footage", "--yes", *chosen) == 0
+    told = capsys.readouterr()
+    assert told.out.endswith("its footage is deleted when the recorder starts\n"), told
+    left = stored(chosen)
+    assert left.recordings == ()
+    assert left.deletions == (Deletion(CAMERA.recording),)
+    assert list(tmp_path.rglob("*.mp4"))
 
 
 @pytest.mark.parametrize(
