@@ -43,11 +43,14 @@ def _add_parser(camera: Any) -> None:
         help="record a camera",
         description="Makes a recording, a receiver and an active recording job in one step, on a running or stopped "
         "recorder, and prints their tokens.",
-        epilog="A user and a password stand in the URI, percent-encoded: rtsp://user:p%40ss@192.0.2.10/stream1. "
-        "With - in place of the URI it is read from stdin, where the list of processes does not show it.",
+        epilog="A user and a password stand in the URI, percent-encoded: rtsp://user:p%40ss@192.0.2.10/stream1. The "
+        "list of processes shows them there; it does not with - in place of the URI, which is read from stdin then, or "
+        "with --user and --password, which takes NVR_CAMERA_PASSWORD or asks on the terminal.",
     )
     add.add_argument("name", metavar="NAME", help="name of the source, up to 64 characters")
     add.add_argument("uri", metavar="RTSP-URI", help="rtsp:// or rtsps:// URI of the camera's stream, or -")
+    add.add_argument("--user", metavar="USER", help="user of the camera, as it is typed; its password as well")
+    _add_camera_password(add, "its password, by NVR_CAMERA_PASSWORD or asked for")
     add.add_argument("--transport", choices=_TRANSPORTS, default="tcp", help=f"{_TRANSPORT} (default tcp)")
     add_data(add)
     add.set_defaults(run=_add)
@@ -55,9 +58,9 @@ def _add_parser(camera: Any) -> None:
 
 def _add(arguments: argparse.Namespace) -> int:
     fresh = _is_empty(arguments.data)  # made ready by the first command, as the first start would
-    uri = sys.stdin.readline().strip() if arguments.uri == "-" else arguments.uri
+    wanted = {"name": arguments.name, "transport": arguments.transport, **_address(arguments)}
     with recorder(arguments, existing=not fresh) as asked:
-        (added,) = asked.ask("camera add", {"name": arguments.name, "uri": uri, "transport": arguments.transport})
+        (added,) = asked.ask("camera add", wanted)
     warning = added.pop("warning", "")
     if warning:
         print(f"nvr: {warning}", file=sys.stderr)
@@ -90,10 +93,7 @@ def _change_parser(camera: Any) -> None:
     change.add_argument("--name", metavar="NAME", help="another name")
     change.add_argument("--uri", metavar="RTSP-URI", help="another address; - reads it from stdin")
     change.add_argument("--user", metavar="USER", help="another user of the camera; its password as well")
-    sources = add_password_sources(change)
-    sources.add_argument(
-        "--password", action="store_true", help="another password, by NVR_CAMERA_PASSWORD or asked for"
-    )
+    _add_camera_password(change, "another password, by NVR_CAMERA_PASSWORD or asked for")
     change.add_argument("--no-user", action="store_true", help="the camera asks for no user and no password any more")
     change.add_argument("--transport", choices=_TRANSPORTS, help=_TRANSPORT)
     change.add_argument(
@@ -122,21 +122,36 @@ def _change(arguments: argparse.Namespace) -> int:
 
 def _wanted(arguments: argparse.Namespace) -> dict[str, str]:
     """Raises OperatorError for arguments that do not go together."""
-    has_password = arguments.password or arguments.password_stdin or arguments.password_file is not None
-    if arguments.no_user and (arguments.user is not None or has_password):
+    if arguments.no_user and (arguments.user is not None or _has_password(arguments)):
         raise OperatorError("--no-user goes with neither --user nor a password")
+    kept = None if arguments.retention is None else str(_retention_ns(arguments.retention))
+    anonymous = "yes" if arguments.no_user else None
+    wanted = given(name=arguments.name, anonymous=anonymous, transport=arguments.transport, retention_ns=kept)
+    return {**wanted, **_address(arguments)}
+
+
+# Address, user and password
+
+
+def _add_camera_password(parser: argparse.ArgumentParser, text: str) -> None:
+    add_password_sources(parser).add_argument("--password", action="store_true", help=text)
+
+
+def _has_password(arguments: argparse.Namespace) -> bool:
+    return bool(arguments.password or arguments.password_stdin or arguments.password_file is not None)
+
+
+def _address(arguments: argparse.Namespace) -> dict[str, str]:
+    """What is given of it. Raises OperatorError for arguments that do not go together."""
+    has_password = _has_password(arguments)
     if arguments.user is not None and not has_password:
-        raise OperatorError("another user has another password: give --password, --password-stdin or --password-file")
+        raise OperatorError("a user has a password: give --password, --password-stdin or --password-file")
     if arguments.uri == "-" and arguments.password_stdin:
         raise OperatorError("stdin can hold the address or the password: the address may have the password in it")
     return given(
-        name=arguments.name,
         uri=sys.stdin.readline().strip() if arguments.uri == "-" else arguments.uri,
         user=arguments.user,
         password=_camera_password(arguments) if has_password else None,
-        anonymous="yes" if arguments.no_user else None,
-        transport=arguments.transport,
-        retention_ns=None if arguments.retention is None else str(_retention_ns(arguments.retention)),
     )
 
 

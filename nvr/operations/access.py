@@ -92,12 +92,6 @@ class Recorder:
         return lambda command, arguments: runner.run(operations.run(command, arguments))
 
 
-def run_operation(data: Path, settings: Settings, command: str, arguments: Mapping[str, str]) -> list[Row]:
-    """One operator's command. Raises NvrError."""
-    with Recorder(data, settings) as recorder:
-        return recorder.ask(command, arguments)
-
-
 async def _stopped(stack: ExitStack, directory: DataDirectory, settings: Settings) -> Operations:
     vault = await asyncio.to_thread(Vault.load_or_create, directory.path)
     roots = [v.root for v in settings.storage.volumes]

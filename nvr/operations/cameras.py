@@ -71,8 +71,12 @@ class CameraOperations:
 
     # Adding
 
-    async def add_row(self, name: str, uri: str, transport: str = "tcp") -> list[Row]:
-        """As `add`."""
+    async def add_row(
+        self, name: str, uri: str, transport: str = "tcp", user: str | None = None, password: str | None = None
+    ) -> list[Row]:
+        """As `add`; `user` and `password`, as they are typed, take the place of those in the URI."""
+        if uri:
+            uri = media_uri.changed(uri, None, user, password)
         added = await self.add(name, uri, transport)
         row: Row = {"recording": added.recording, "job": added.job, "receiver": added.receiver}
         return [row | ({"warning": added.warning} if added.warning else {})]

@@ -89,11 +89,23 @@ def test_a_password_comes_from_a_file_from_the_environment_or_from_stdin_and_is_
     assert not re.search("p(@|%40)[123]", told.out + told.err)
 
 
+def test_a_camera_is_added_with_a_password_that_no_list_of_processes_shows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = ("--data", str(tmp_path))
+    monkeypatch.setenv("NVR_CAMERA_PASSWORD", "p@ss")
+    assert status_of("camera", "add", "yard", "rtsp://192.0.2.1/s", "--user", "ü", "--password", *data) == 0
+    assert uri_in(data) == "rtsp://%C3%BC:p%40ss@192.0.2.1/s"
+    assert status_of("camera", "add", "gate", "rtsp://192.0.2.2/s", "--password", *data) == 1
+    assert "give --user as well" in capsys.readouterr().err
+    assert len(stored(data).recordings) == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
         ((), "say what to change"),
-        (("--user", "u"), "another user has another password"),
+        (("--user", "u"), "a user has a password"),
         (("--no-user", "--user", "u"), "--no-user goes with neither"),
         (("--uri", "-", "--password-stdin"), "stdin can hold"),
         (("--retention", "soon"), "--retention: 'soon' is not a duration"),

@@ -98,6 +98,7 @@ async def test_recording_goes_on_before_open_files_are_examined_and_they_are_sho
     closed = [f for f in before if f.start_ns < opened.start_ns]
     assert [c.pending for c in engine.checking()] == [4]
     assert shown(engine) == starts(closed), "what was not examined is not shown"
+    assert engine.awaits(CAMERA)
     assert engine.timeline(CAMERA).latest == closed[-1].end_ns
     script = crashed.scripts[CAMERA].with_gap(20)
     script.steps.clear()
@@ -110,6 +111,7 @@ async def test_recording_goes_on_before_open_files_are_examined_and_they_are_sho
     await engine.settled()
     assert [c.pending for c in engine.checking()] == [0]
     assert shown(engine) == starts([*before, *script.fragments])
+    assert not engine.awaits(CAMERA)
     reasons = [r.end_reason for r in engine.timeline(CAMERA).runs]
     assert reasons == [GapReason.SOURCE_LOST, GapReason.DAEMON_STOPPED, None]
     for key in TRACKS[1:]:
