@@ -126,6 +126,7 @@ class World:
                 for f in some
                 if results == "metadata_results" or isinstance(f.event, CameraEvent)
             ]
+            self.recorder.between()
             self.go_on(pauses.pop() * TENTH if pauses else 0)
         return found, search._latest_ns
 
@@ -139,14 +140,22 @@ class World:
     end=st.one_of(st.none(), st.integers(-100, 200)),
     page=st.one_of(st.none(), st.integers(1, 3)),
     pauses=st.lists(st.integers(0, 30), max_size=8),
+    forgetful=st.booleans(),
 )
 def test_nothing_that_is_written_while_a_search_runs_is_passed_by(
-    kind: str, late: list[Late], start: int, end: int | None, page: int | None, pauses: list[int]
+    kind: str,
+    late: list[Late],
+    start: int,
+    end: int | None,
+    page: int | None,
+    pauses: list[int],
+    forgetful: bool,
 ) -> None:
     interval = SearchInterval(NOW + start * TENTH, None if end is None else NOW + max(start, end) * TENTH)
 
     async def main() -> None:
         world = World(late)
+        world.recorder.forgetful = forgetful
         begun_ns = world.recorder.now_ns
         token = await getattr(world, kind)(interval)
         found, ended_ns = await world.found(token, RESULTS[kind], page, pauses)
