@@ -108,6 +108,11 @@ class EventFilter:
     def wants(self, topic: Topic) -> bool:
         return all(expression.matches(topic) for expression in self.topics)
 
+    @property
+    def asks_for_history_alone(self) -> bool:
+        """Whether nothing passes but the events of 6.17, which recorders tell and cameras do not."""
+        return any(expression.is_below("RecordingHistory") for expression in self.topics)
+
 
 @dataclass(frozen=True, slots=True)
 class FoundEvent:

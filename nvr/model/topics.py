@@ -67,6 +67,10 @@ class TopicExpression:
     def matches(self, topic: Topic) -> bool:
         return any(_matches(path, topic) for path in self.paths)
 
+    def is_below(self, root: str) -> bool:
+        """Whether it matches no other topics than those of this root, whatever its namespace."""
+        return all(path[0].name == root and not path[0].anywhere for path in self.paths)
+
 
 def parse(text: str, dialect: str, namespaces: Mapping[str | None, str] | None) -> TopicExpression:
     """`namespaces` are those in scope by prefix; with None prefixes mean nothing, and names of any namespace match.

@@ -196,7 +196,7 @@ class SearchSessions:
             wanted,
             self._archive,
             self._now,
-            self._edge,
+            LiveEdge(self._edge.reach) if wanted.asks_for_history_alone else self._edge,
             start_state=start_state,
         )
         return self._open(Kind.EVENTS, search, limits, begin=True)

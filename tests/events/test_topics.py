@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from nvr.events.errors import BadTopicExpression, TopicNotSupported, UnknownTopicDialect
 from nvr.events.topics import CONCRETE, CONCRETE_SET, DIALECTS, FULL, MAX_LENGTH, parse
+from nvr.model import topics
 from nvr.model.event import TOPIC_NAMESPACE, TOPICS, Topic
 
 SCOPE: dict[str | None, str] = {"tns1": TOPIC_NAMESPACE, "o": "http://example.org/other"}
@@ -114,3 +115,17 @@ def test_a_tree_takes_in_exactly_what_lies_below(paths: list[list[str]]) -> None
     expression = parse("tns1:" + "/".join(root) + "//.", CONCRETE_SET, SCOPE, topics)
     for topic in topics:
         assert expression.matches(topic) == (list(topic.names[: len(root)]) == root)
+
+
+@pytest.mark.parametrize(
+    ("text", "dialect", "below"),
+    [
+        ("tns1:RecordingHistory//.", CONCRETE_SET, True),
+        ("tns1:RecordingHistory/Track/State|tns1:RecordingHistory/Recording/State", CONCRETE_SET, True),
+        ("tns1:RecordingHistory//.|tns1:VideoSource//.", CONCRETE_SET, False),
+        ("//RecordingHistory", FULL, False),
+        ("*/Recording", FULL, False),
+    ],
+)
+def test_whether_an_expression_stays_below_a_root(text: str, dialect: str, below: bool) -> None:
+    assert topics.parse(text, dialect, None).is_below("RecordingHistory") is below

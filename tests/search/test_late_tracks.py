@@ -9,6 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nvr.model import topics
+from nvr.model.event import TOPIC_NAMESPACE
 from nvr.model.recorded import CameraEvent
 from nvr.model.search import EventFilter, SearchInterval, SearchLimits, SearchScope, SearchState, SearchWish
 from nvr.model.time import NS, UtcNs
@@ -206,6 +208,20 @@ async def test_a_track_that_never_comes_to_the_disk_is_not_waited_for_without_en
     token = await getattr(world, kind)(SearchInterval(NOW - 60 * NS))
     found, _ = await world.found(token, RESULTS[kind], None, [])
     assert [t for t, _ in found] == [NOW - 9 * NS, NOW - 5 * NS]
+
+
+async def test_a_search_for_the_history_alone_waits_for_no_metadata() -> None:
+    world = World([Late([[NOW - 5 * NS]], 0, [1 << 62]), Late([], 0, [])])
+    namespaces: dict[str | None, str] = {"tns1": TOPIC_NAMESPACE}
+    history = EventFilter((topics.parse("tns1:RecordingHistory//.", topics.CONCRETE_SET, namespaces),))
+    world.recorder.recorded(*KEYS[0], (NOW - 60 * NS, NOW), growing=True)
+    searches = world.recorder.searches
+    limits = SearchLimits(None, 60 * NS)
+    token = await searches.find_events(SearchInterval(NOW - 90 * NS), SearchScope(), history, False, limits)
+    state, found = await searches.event_results(token, SearchWish(wait_ns=60 * NS))
+    assert (state, [f.time_ns for f in found]) == (SearchState.COMPLETED, [NOW - 60 * NS] * 2)
+    assert world.recorder.now_ns == NOW, "nothing was asked of what is on its way"
+    await searches.stop()
 
 
 async def test_a_session_that_waits_at_the_edge_answers_in_its_time_and_ends_at_once() -> None:
