@@ -173,12 +173,11 @@ class Readers:
                     threading.Thread(target=self._work, name=f"replay-reader-{self._started}", daemon=True).start()
                 self._calls.put(begun)
             since = [lane.since or now for lane in self._running if lane not in late] or ([now] if late else [])
-        for lane in late:
-            if not lane.told:
-                lane.told = True
-                log.warning(
-                    "footage of %s is waited for since %.1f s: does its disk hang?", lane.name, self._patience_s
-                )
+            news = [lane for lane in late if not lane.told]
+            for lane in news:
+                lane.told = True  # with the lock: behind it the call may have ended, and another one begun
+        for lane in news:
+            log.warning("footage of %s is waited for since %.1f s: does its disk hang?", lane.name, self._patience_s)
         if self._wake is None and since and not self._closed and self._loop is not None:
             self._wake = self._loop.call_later(max(0.0, min(since) + self._patience_s - now), self._look)
 

@@ -31,6 +31,8 @@ class Trace:
         self.sent: list[str] = []
         self.received = b""
         self.packets: list[ReplayedPacket] = []
+        self.read_bytes = 4096
+        """At most, at a time."""
         self._reader = reader
         self._writer = writer
 
@@ -49,7 +51,7 @@ class Trace:
     async def read(self) -> Response | None:
         """What comes next; the answer that is in it, if there is one."""
         async with asyncio.timeout(10):
-            data = await self._reader.read(4096)
+            data = await self._reader.read(self.read_bytes)
         assert data
         self.received += data
         found = self.client.receive(data)
@@ -128,6 +130,7 @@ async def test_what_is_left_of_the_play_before_is_dropped(serve: Serve) -> None:
     async with traced(served) as trace:
         client = trace.client
         await trace.ask(client.set_up(f"{client.uri}/{VIDEO001}", 0))
+        trace.read_bytes = 100  # a unit is written as a whole: when its first packet is taken, the others have come
         await trace.ask(client.play(ClockRange(TEN), 0))
         while not trace.packets:
             await trace.read()
@@ -135,7 +138,7 @@ async def test_what_is_left_of_the_play_before_is_dropped(serve: Serve) -> None:
         kept = len(trace.received)
         assert (await trace.ask(client.play(ClockRange(TEN + 150 * NS), 0))).ok
         late = trace.received[kept:].partition(b"RTSP/1.0 200")[0]
-        assert b"P" in late  # units of the first range came before the answer
+        assert late.count(b"." * 900) >= 3
         while len(trace.packets) < 40:
             await trace.read()
     first = trace.packets[0]

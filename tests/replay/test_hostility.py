@@ -17,6 +17,20 @@ from tests.support.replay_store import ManualClock, MemoryTrack
 from tests.support.rtsp_client import Answer, Packet, until
 
 
+@pytest.fixture
+def heard(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """When the server has seen a sign of life, by its monotonic clock."""
+    times: list[int] = []
+    original = Connection._heard
+
+    def told(connection: Connection) -> None:
+        original(connection)
+        times.append(connection._heard_ns)
+
+    monkeypatch.setattr(Connection, "_heard", told)
+    return times
+
+
 class TestTime:
     @pytest.mark.requirement("PB-8.7-06")
     async def test_a_silent_client_loses_its_session_and_then_its_connection(self, serve: Serve) -> None:
@@ -85,7 +99,7 @@ class TestTime:
     @pytest.mark.requirement("PB-8.7-07")
     @pytest.mark.parametrize("state", ["paused", "stalled"])
     async def test_requests_keep_a_session_that_is_paused_or_whose_client_does_not_read(
-        self, serve: Serve, state: str
+        self, serve: Serve, heard: list[int], state: str
     ) -> None:
         clock = ManualClock()
         served = await serve({VIDEO001: big_track()}, payload=50_000, clock=clock)
@@ -100,8 +114,8 @@ class TestTime:
         for _ in range(5):  # three time-outs and more
             clock.advance(40 * NS)
             cseqs.append(client.write("OPTIONS", PATH))
-            for _ in range(20):  # the server reads it; that its answer has been read is not what counts
-                await asyncio.sleep(0)
+            # That its answer has been read is not what counts.
+            await until(lambda: clock.monotonic_ns() in heard)
         assert sum(served.store.subscriptions.values()) == 1
         answered: list[int] = []
         packets = sent if state == "paused" else 0
@@ -120,7 +134,9 @@ class TestTime:
 
     @pytest.mark.requirement("PB-8.7-04", "PB-8.7-05", "PB-8.11-04")
     @pytest.mark.parametrize("sign", ["OPTIONS", "GET_PARAMETER", "SET_PARAMETER", "PLAY", "PAUSE", "RTCP"])
-    async def test_any_request_and_any_receiver_report_keeps_the_session(self, serve: Serve, sign: str) -> None:
+    async def test_any_request_and_any_receiver_report_keeps_the_session(
+        self, serve: Serve, heard: list[int], sign: str
+    ) -> None:
         clock = ManualClock()
         client = await (await serve({VIDEO001: worked_example()}, clock=clock)).client()
         await client.set_up(PATH, VIDEO001)
@@ -130,8 +146,7 @@ class TestTime:
             clock.advance(40 * NS)
             if sign == "RTCP":
                 client.send(bytes.fromhex("24010008 80c90001 00000007"))
-                for _ in range(20):  # the server reads it; an answer there is none
-                    await asyncio.sleep(0)
+                await until(lambda: clock.monotonic_ns() in heard)  # an answer there is none
             else:
                 assert (await client.request(sign, PATH)).status == 200
         assert (await client.request("PAUSE", PATH)).status == 200

@@ -87,6 +87,7 @@ async def test_lanes_that_hang_hold_a_thread_each_and_others_go_on(caplog: pytes
         assert sorted(threads.silent) == names
         disk.answers.set()
         assert await asyncio.gather(*hanging, *behind) == ["data"] * 8
+    assert disk.asked == 8
     assert threads.silent == []
     assert all(f"footage of {name} can be read again" in caplog.text for name in names)
     threads.close()
@@ -198,7 +199,6 @@ async def test_closing_waits_for_nobody() -> None:
 async def test_a_recording_whose_disk_hangs_is_refused_and_others_play(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mounts, "ANSWER_S", 0.05)
     served = await serve({VIDEO001: worked_example()})
     served.add({VIDEO001: worked_example()}, RecordingToken("rec-2"))
     served.add(
@@ -212,6 +212,7 @@ async def test_a_recording_whose_disk_hangs_is_refused_and_others_play(
     client, other = await served.client(), await served.client()
     await client.set_up("/replay/rec-3", VIDEO001)
     stuck.open = hang  # type: ignore[assignment,method-assign]
+    monkeypatch.setattr(mounts, "ANSWER_S", 0.05)
     assert (await client.request("PLAY", "/replay/rec-3")).status == 503
     assert (await client.request("DESCRIBE", "/replay/rec-3")).status == 503
     monkeypatch.setattr(mounts, "ANSWER_S", 8.0)
