@@ -384,6 +384,21 @@ def test_runs_follow_every_change_of_their_files(
         assert (last_place, count) == (max(row.run_place for row in of_run), len(of_run))
 
 
+def test_a_tombstone_costs_the_same_however_many_stand_before_it(sql_index: SqlFootageIndex, tmp_path: Path) -> None:
+    """All of a run is deleted from its beginning on; nothing is unlinked before all of it has its tombstones."""
+    files = [a_file(f"{n:03}", n, n + 1, run_place=n) for n in range(400)]
+    sql_index.replace_volume("v", files)
+    steps: list[int] = []
+    with closing(sqlite3.connect(tmp_path / "index.db")) as connection, connection:
+        connection.set_progress_handler(lambda: steps.append(1), 1)
+        cost = []
+        for file in files:
+            steps.clear()
+            connection.execute("update track_files set state = 'deleting' where file_id = ?", (file.file_id,))
+            cost.append(len(steps))
+    assert cost[300] < 1.5 * cost[1]
+
+
 def test_an_index_of_the_version_before_gets_its_runs(tmp_path: Path) -> None:
     rows = [a_file(f"{n:02}", n, n + 1, run_id="ab"[n // 5], run_place=n % 5) for n in range(9)]
     path = tmp_path / "index.db"

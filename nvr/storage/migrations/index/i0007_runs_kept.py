@@ -79,6 +79,8 @@ ADD = (
     *sum_where_marked("new"),
 )
 
+# The next first file is looked for from the old one on: in front of it stand only tombstones, thousands of them where a
+# whole run is deleted.
 TAKE = (
     marked("old", "last_place = old.run_place or end_ns = old.end_ns or old.gap_before is not null"),
     f"update runs set files = files - 1 where {of_run('old')} and files > 0",
@@ -86,6 +88,7 @@ TAKE = (
     update runs set (start_ns, first_place) = (
         select f.start_ns, f.run_place from track_files f
         where f.recording = old.recording and f.track = old.track and f.run_id = old.run_id and f.state = 'closed'
+            and f.start_ns >= old.start_ns
         order by f.start_ns, f.file_id limit 1
     )
     where {of_run("old")} and files > 0 and start_ns = old.start_ns
