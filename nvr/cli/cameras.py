@@ -52,16 +52,18 @@ def _add_parser(camera: Any) -> None:
     add.add_argument("--user", metavar="USER", help="user of the camera, as it is typed; its password as well")
     _add_camera_password(add, "its password, by NVR_CAMERA_PASSWORD or asked for")
     add.add_argument("--transport", choices=_TRANSPORTS, default="tcp", help=f"{_TRANSPORT} (default tcp)")
-    add_data(add)
+    add_data(add, makes=True)
     add.set_defaults(run=_add)
 
 
 def _add(arguments: argparse.Namespace) -> int:
-    fresh = _is_empty(arguments.data)  # made ready by the first command, as the first start would
+    fresh = _is_empty(arguments.data)  # made ready by the first command, as by the first start
     wanted = {"name": arguments.name, "transport": arguments.transport, **_address(arguments)}
     with recorder(arguments, existing=not fresh) as asked:
         (added,) = asked.ask("camera add", wanted)
     warning = added.pop("warning", "")
+    if fresh:
+        print(f"nvr: {arguments.data} is a new data directory", file=sys.stderr)
     if warning:
         print(f"nvr: {warning}", file=sys.stderr)
     for name, token in added.items():
@@ -70,8 +72,11 @@ def _add(arguments: argparse.Namespace) -> int:
 
 
 def _is_empty(data: Path) -> bool:
+    """Or not there."""
     try:
         return next(data.iterdir(), None) is None
+    except FileNotFoundError:
+        return True
     except OSError:
         return False  # what is wrong with it is told where it is used
 

@@ -67,7 +67,6 @@ def test_an_operators_fault_is_one_line_and_2(tmp_path: object, capsys: pytest.C
 @pytest.mark.parametrize(
     "command",
     [
-        ("camera", "add", "yard", "rtsp://192.0.2.1/"),
         ("camera", "change", "yard", "--name", "gate"),
         ("camera", "remove", "yard"),
         ("camera", "list"),
@@ -89,6 +88,17 @@ def test_a_mistyped_directory_is_told_and_not_made(
     (tmp_path / "holiday.jpg").touch()
     assert status_of(*command, "--data", str(tmp_path)) == 2
     assert [p.name for p in tmp_path.iterdir()] == ["holiday.jpg"]
+
+
+def test_the_first_camera_makes_the_data_directory_and_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "new" / "data"
+    assert status_of("camera", "add", "yard", "rtsp://192.0.2.1/", "--data", str(data)) == 0
+    assert capsys.readouterr().err == f"nvr: {data} is a new data directory\n"
+    (tmp_path / "holiday.jpg").touch()
+    assert status_of("camera", "add", "yard", "rtsp://192.0.2.1/", "--data", str(tmp_path)) == 2
+    assert capsys.readouterr().err == f"nvr: {tmp_path} is no data directory of a recorder\n"
 
 
 def test_a_first_start_that_cannot_be_makes_no_data_directory(
