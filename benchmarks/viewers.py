@@ -6,8 +6,8 @@ The footage is that of `benchmarks.replay`, two minutes of it. The viewers are o
 somewhere else in the footage. CPU is that of the serving process, threads included, and of its loop's thread alone.
 A picture counts as late beyond 100 ms. Delay of the loop is how much later than asked for a timer of 10 ms fires in it.
 
-The peer is gst-rtsp-server with the same track file, each viewer from its beginning, without the header extension, in
-a process of its own. Where it is not installed, it is left out.
+The peer is gst-rtsp-server with the same track file, each viewer from its beginning, without the header extension, in a
+process of its own. The recorder is measured with as many viewers, too. Where it is not installed, it is left out.
 """
 
 from __future__ import annotations
@@ -78,7 +78,8 @@ def begin(
     return process, here
 
 
-def told(who: str, count: int, seen: Seen, cpu_s: float, elapsed_s: float, memory: float) -> None:
+def told(who: str, count: int, seen: Seen, cpu_s: float, elapsed_s: float, memory: float) -> float:
+    """Returns seconds of CPU a packet."""
     late = sum(d > IN_TIME_S for d in seen.late)
     of_one = replay.TOTAL / replay.SECONDS  # bytes a second: who gets less than its due does not count whole
     print(
@@ -88,9 +89,10 @@ def told(who: str, count: int, seen: Seen, cpu_s: float, elapsed_s: float, memor
         f"{seen.late_at(1) * 1e3:.0f} ms, by more than {IN_TIME_S * 1e3:.0f} ms {late} of {len(seen.late)}",
         flush=True,
     )
+    return cpu_s / seen.packets
 
 
-async def measured(port: int, count: int, seconds: float) -> None:
+async def measured(port: int, count: int, seconds: float) -> float:
     before = resident()
     process, pipe = begin(port, f"/replay/{KEY.recording}", VIDEO001, count, somewhere, seconds)
     loop = asyncio.get_running_loop()
@@ -110,16 +112,18 @@ async def measured(port: int, count: int, seconds: float) -> None:
     memory = resident() - before
     probing.cancel()
     await loop.run_in_executor(None, process.join)
-    told("the recorder", count, seen, cpu, elapsed, memory)
+    cost = told("the recorder", count, seen, cpu, elapsed, memory)
     delays.sort()
     print(
         f"     of which the loop {own / cpu:.0%}, late itself p99 {delays[len(delays) * 99 // 100] * 1e3:.1f} ms, "
         f"worst {delays[-1] * 1e3:.1f} ms; load {os.getloadavg()[0]:.1f}",
         flush=True,
     )
+    return cost
 
 
-def measured_peer(data: Path, count: int, seconds: float) -> None:
+def measured_peer(data: Path, count: int, seconds: float, ours: float) -> None:
+    """`ours`: seconds of CPU that a packet has cost the recorder with as many viewers."""
     movie = max(data.rglob("*.mp4"), key=lambda path: path.stat().st_size)
     try:
         server = subprocess.Popen(
@@ -144,7 +148,8 @@ def measured_peer(data: Path, count: int, seconds: float) -> None:
         cpu, began = cpu_seconds(server.pid), time.perf_counter()
         seen = pipe.recv()
         cpu, elapsed = cpu_seconds(server.pid) - cpu, time.perf_counter() - began
-        told("gst-rtsp-server", count, seen, cpu, elapsed, resident_of(server.pid) - before)
+        cost = told("gst-rtsp-server", count, seen, cpu, elapsed, resident_of(server.pid) - before)
+        print(f"ratio of the recorder's CPU to the peer's with {count} viewers: {ours / cost:.2f}")
         process.join()
         server.stdin.close()
 
@@ -166,15 +171,16 @@ async def main() -> None:
         await replay.record(engine)
         track = Track(VIDEO001, TrackConfiguration(TrackType.VIDEO))
         recording = Recording(KEY.recording, RecordingConfiguration(), (track,))
-        most = 2 * max(arguments.viewers)
+        peers = arguments.peer_viewers
+        most = 2 * max(*arguments.viewers, peers)
         limits = RtspSettings(maximum_connections=most, maximum_connections_per_client=most)
         server = RtspServer(Mounts(RecordingMounts(lambda _: recording, engine)), settings=limits)
         await server.start("127.0.0.1", 0)
         try:
-            for count in arguments.viewers:
-                await measured(server.port, count, arguments.seconds)
-            if arguments.peer_viewers:
-                await asyncio.to_thread(measured_peer, data, arguments.peer_viewers, arguments.seconds)
+            counts = sorted({*arguments.viewers, *([peers] if peers else [])})
+            costs = {count: await measured(server.port, count, arguments.seconds) for count in counts}
+            if peers:
+                await asyncio.to_thread(measured_peer, data, peers, arguments.seconds, costs[peers])
         finally:
             await server.stop()
             await engine.stop()
