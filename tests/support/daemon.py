@@ -26,9 +26,10 @@ class DaemonProcess:
     """Starts at once and returns when the daemon has printed its line; `stop` ends it and gives its status."""
 
     def __init__(
-        self, data: Path, config: str = "", *, timeout_s: float = 30, wait: bool = True, module: str = "nvr"
+        self, data: Path, config: str = "", *, timeout_s: float = 100, wait: bool = True, module: str = "nvr"
     ) -> None:
-        """Without `wait` it is not ready yet, and good only to be killed. `module` is run as `nvr` is."""
+        """Without `wait` it is not ready yet, and good only to be killed. `module` is run as `nvr` is. `timeout_s` ends
+        a test whose daemon hangs, and must not end one on a machine that has little time for it."""
         self.data = data
         self._timeout_s = timeout_s
         command = [sys.executable, "-m", module, "serve", "--data", str(data)]
