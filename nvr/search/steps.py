@@ -89,7 +89,10 @@ class SteppedSearch(Generic[T]):
         if not self.exhausted:
             return self._reached_ns
         end_ns = self._interval.end_ns
-        return end_ns if end_ns is not None else max(self._interval.start_ns, self._now())
+        if end_ns is None:  # not now: what has been recorded since the search came to its end has not been looked at
+            end_ns = self._now() if self._arrived is None else self._latest_ns
+            end_ns = max(self._interval.start_ns, end_ns)
+        return end_ns
 
     async def step(self, wanted: int) -> None:
         if self._stands:

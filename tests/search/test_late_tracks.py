@@ -236,3 +236,27 @@ async def test_a_session_that_waits_at_the_edge_answers_in_its_time_and_ends_at_
     assert searches.end(token) >= NOW - 60 * NS
     assert await waiting == (SearchState.SEARCHING, [])
     await searches.stop()
+
+
+@pytest.mark.parametrize("kind", ["metadata", "events"])
+async def test_a_client_that_goes_on_from_the_endpoint_of_a_search_that_has_ended_misses_nothing(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(steps, "PAUSE_S", 0.0)
+    monkeypatch.setattr(steps, "ON_THE_WAY_NS", 0)
+    monkeypatch.setattr(steps, "STEP_NS", 600 * NS)
+    world = World([Late([[NOW - 20 * NS], [NOW - 19 * NS], [NOW + 20 * NS]], 0, [0, 0, 0]), Late([], 0, [])])
+    token = await getattr(world, kind)(SearchInterval(NOW - 30 * NS, None))
+    session = world.recorder.searches._sessions[token][1]
+    search = session.search
+    assert session._step is not None
+    await session._step
+    while not search.exhausted:  # it comes to its end while nobody waits for it
+        await search.step(10)
+    world.go_on(30 * NS)
+    endpoint_ns = world.recorder.searches.end(token)
+    assert NOW <= endpoint_ns == search._latest_ns < NOW + 20 * NS
+    token = await getattr(world, kind)(SearchInterval(endpoint_ns, None))
+    found, _ = await world.found(token, RESULTS[kind], None, [])
+    assert [time_ns for time_ns, _ in found] == [NOW + 20 * NS]
+    await world.recorder.searches.stop()
