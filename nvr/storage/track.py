@@ -138,6 +138,11 @@ class TrackFootage:
         run = self._runs.get(run_id)
         return None if run is None else run.end_ns
 
+    def is_growing(self, run_id: str) -> bool:
+        """Whether something of this run is shown, and its end has not come here yet."""
+        run = self._runs.get(run_id)
+        return run is not None and run.end_reason is None
+
     def has(self, run_id: str) -> bool:
         """Whether anything of this run is shown."""
         return run_id in self._runs
@@ -205,12 +210,15 @@ class TrackRecorder:
     @property
     def unwritten_since(self) -> UtcNs | None:
         """From here on something has been handed over that is not on the disk yet; None where nothing has."""
-        if self._file is None:
-            return self._last.start_ns if self._last is not None and self._footage.coming else None
-        written_ns = self._footage.end_of(self._file.row.run_id)
+        row = self._last if self._file is None else self._file.row
+        if row is None:
+            return None
+        written_ns = self._footage.end_of(row.run_id)
         if written_ns is None:
-            return self._file.row.start_ns
-        return written_ns if self._last_start_ns >= written_ns else None
+            return row.start_ns if self._file is not None or self._footage.coming else None
+        # What a run still owes when it has ended is written, or lost, before it is known here to have ended.
+        owes = self._last_start_ns >= written_ns and self._footage.is_growing(row.run_id)
+        return written_ns if owes else None
 
     @property
     def run_id(self) -> str | None:

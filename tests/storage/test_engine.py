@@ -144,6 +144,13 @@ async def test_what_is_not_on_the_disk_yet_is_told(tmp_path: Path) -> None:
         assert engine.unwritten_since(CAMERA) == second.start_ns
     await engine.flush()
     assert engine.unwritten_since(CAMERA) is None
+    (last,) = script.with_gop().fragments[3:]
+    with disk.held():
+        recorder.append(last)
+        recorder.end_run(GapReason.JOB_STOPPED)
+        assert engine.unwritten_since(CAMERA) == last.start_ns, "the run has ended, and its end is on its way"
+    await engine.flush()
+    assert engine.unwritten_since(CAMERA) is None
     await engine.stop()
 
 
