@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Protocol
@@ -12,6 +13,8 @@ from nvr.auth.lockout import Lockout
 from nvr.media.rtsp.message import Request
 from nvr.replay.clock import Clock, SystemClock
 from nvr.replay.status import RequestRefused
+
+log = logging.getLogger(__name__)
 
 
 class Users(Protocol):
@@ -54,7 +57,10 @@ class DigestAuthenticator:
         authorization = request.headers.get("Authorization")
         verdict = self._digest.verify(request.method, request.uri, authorization, now, given=given)
         if self._lockout is not None:
-            verdict = self._lockout.judge(verdict, address, now)
+            judged = self._lockout.judge(verdict, address, now)
+            if judged is verdict and verdict.wrong:  # what is sent during a lock is told by nobody
+                log.warning("credentials from %s refused: %s", address, verdict.why)
+            verdict = judged
         if verdict.user is None:
             challenges = self._digest.challenges(now, stale=verdict.stale, given=given)
             raise RequestRefused(401, verdict.why, tuple(("WWW-Authenticate", c) for c in challenges))

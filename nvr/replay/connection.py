@@ -170,7 +170,7 @@ class Connection:
     def _tell(self, status: int, why: str) -> None:
         """Of a refusal. Who has not logged in writes nothing into the log, and nobody a line for each request.
 
-        Wrong passwords are counted and told by the lock-out.
+        Wrong passwords are counted by the lock-out, which lets only so many of them be told (authentication.py).
         """
         self._refused()
         if status == 500:

@@ -87,6 +87,8 @@ class Security:
             raise not_authorized("the operation needs credentials", tuple(self._digest.challenges(now_ns)))
         caller = Caller(user, self._role(user))
         if not caller.may(access):
+            role = "no role" if caller.role is None else f"role {caller.role.value}"
+            log.warning("user %r at %s (%s) is refused an operation of class %s", user, peer, role, access.name)
             raise not_authorized("the role of the user does not include this operation")
         return caller
 

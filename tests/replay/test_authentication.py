@@ -9,6 +9,7 @@ import pytest
 from nvr.auth.access import Verdict
 from nvr.auth.digest import Algorithm, response_hex
 from nvr.auth.lockout import Lockout, LockoutSettings
+from nvr.model.time import NS
 from nvr.model.tokens import VIDEO001
 from nvr.replay.authentication import DigestAuthenticator
 from tests.replay.conftest import PATH, Accounts, Serve, worked_example
@@ -39,15 +40,17 @@ class TestAuthentication:
             assert (await client.request(method, "/replay/rec-unknown")).status == 401
 
     async def test_guessing_locks_the_right_password_out_on_rtsp_and_through_the_same_count_elsewhere(
-        self, serve: Serve
+        self, serve: Serve, caplog: pytest.LogCaptureFixture
     ) -> None:
-        lockout = Lockout(Accounts.roles.__contains__, LockoutSettings(user_failures=2))
+        lockout = Lockout(Accounts.roles.__contains__, LockoutSettings(user_failures=2, first_delay_ns=300 * NS))
         guard = DigestAuthenticator(Accounts(), "nvr", algorithms=(Algorithm.MD5,), lockout=lockout)
         served = await serve({VIDEO001: worked_example()}, authenticator=guard)
         client = await served.client()
-        for _ in range(3):
+        for _ in range(6):
             client.credentials = "watcher", "wrong"
             assert (await client.request("DESCRIBE", PATH)).status == 401
+        told = [m for m in caplog.messages if m.startswith("credentials from 127.0.0.1 refused: wrong password")]
+        assert len(told) == 3  # what is sent while the account is locked is not told
         client.credentials = "watcher", "secret"
         refused = await client.request("DESCRIBE", PATH)
         assert (refused.status, "stale" in refused["WWW-Authenticate"]) == (401, False)

@@ -168,7 +168,9 @@ async def test_the_time_can_be_asked_for_with_credentials_that_a_wrong_clock_spo
 
 
 @pytest.mark.requirement("CO-06")
-async def test_a_role_below_the_access_class_is_refused_with_400_and_reaches_no_handler() -> None:
+async def test_a_role_below_the_access_class_is_refused_with_400_and_reaches_no_handler_and_the_log_tells_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     service = EchoService()
     async with a_device(services=[service]) as device:
         refused = await device.call_as("ute", WRITE, PATH)
@@ -177,6 +179,8 @@ async def test_a_role_below_the_access_class_is_refused_with_400_and_reaches_no_
         assert (await device.call_as("otto", WRITE, PATH)).status == 200
         assert (await device.call_as("anna", WRITE, PATH)).status == 200
     assert len(service.calls) == 2
+    (told,) = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+    assert told == "user 'ute' at 127.0.0.1 (role user) is refused an operation of class ACTUATE"
 
 
 async def test_the_handler_is_told_who_calls() -> None:
