@@ -41,18 +41,19 @@ async def _serve(directory: DataDirectory, settings: Settings, ready: Callable[[
 
     told_s = 0.0
 
-    def end() -> None:
+    def end(number: signal.Signals) -> None:
         nonlocal told_s
         now_s = asyncio.get_running_loop().time()
         if told_to_end.is_set() and now_s - told_s > ONE_SIGNAL_S:
             _leave("told a second time to end: leaving at once")
         if not told_to_end.is_set():
             told_s = now_s
+            log.info("told to end by %s", number.name)
         told_to_end.set()
         stop.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, end)
+        asyncio.get_running_loop().add_signal_handler(number, end, number)
     daemon = Daemon(directory, settings)
 
     def started() -> None:
@@ -61,6 +62,7 @@ async def _serve(directory: DataDirectory, settings: Settings, ready: Callable[[
 
     if not await daemon.run(stop, started):
         _leave("not every part has ended as it should: leaving all the same")
+    log.info("the recorder has ended in order")
     # Who ends a daemon that is about to restart wants it to end.
     return daemon.restart_wanted and not told_to_end.is_set()
 

@@ -54,7 +54,7 @@ def _serve(arguments: argparse.Namespace) -> int:
     )
     for chatty in ("alembic", "spyne", "asyncio", "aiortsp"):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLogger().level))
-    if serve(arguments.data, settings, lambda line: print(line, flush=True)):
+    if serve(arguments.data, settings, lambda line: print(f"{line}\n", end="", flush=True)):
         _start_again()
     return 0
 
