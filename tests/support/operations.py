@@ -70,7 +70,7 @@ class CommandHouse:
         self.receptions: dict[str, Reception] = {}
         self.known = KnownCameras(self.room.control, self.room.receivers)
         self.cameras = CameraOperations(
-            self.room.control, self.room.receivers, self.footage, running=running, utc=lambda: NOW, deletion_s=0.01
+            self.room.control, self.room.receivers, self.footage, running=running, utc=lambda: NOW, deletion_s=1.0
         )
         shown = CameraList(self.room.control, self.known, self.footage, running=running, reception=self._reception)
         self.operations = Operations(
