@@ -43,8 +43,9 @@ def add_check(commands: Any) -> None:
     parser: argparse.ArgumentParser = commands.add_parser(
         "check",
         help="check the footage: every file, every byte",
-        description="Checks every track file against the index and against its own checksums, on a running or stopped "
-        "recorder. A running one goes on recording; what it is writing is checked as far as it is written.",
+        description="Checks every track file against the index and against its own checksums, on a running\n"
+        "or stopped recorder. A running one goes on recording; what it is writing is checked as\n"
+        "far as it is written.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -160,19 +161,25 @@ class Report:
         if outcome.left_open:
             closed = "" if self._repair else ": the next start, or --repair, closes them"
             print(
-                f"{outcome.left_open} files were left open by a recorder that did not end in order{closed}",
+                f"{_counted(outcome.left_open, 'file was', 'files were')} left open by a recorder that did not end in "
+                f"order{closed}",
                 file=self._out,
             )
         did = ""
         if self._repair and outcome.found + outcome.left_open:
             did = f" ({outcome.mended} mended, {outcome.remembered} remembered as damaged, {outcome.remaining} remain)"
         print(
-            f"{outcome.files} files, {_size(outcome.bytes_read)} checked{beside}: {outcome.found} findings{known}{did}",
+            f"{_counted(outcome.files, 'file', 'files')}, {_size(outcome.bytes_read)} checked{beside}: "
+            f"{_counted(outcome.found, 'finding', 'findings')}{known}{did}",
             file=self._out,
         )
 
     def _json(self, fields: dict[str, object]) -> None:
         print(json.dumps(fields), file=self._out, flush=True)
+
+
+def _counted(count: int, one: str, several: str) -> str:
+    return f"{count} {one if count == 1 else several}"
 
 
 def _size(count: float) -> str:

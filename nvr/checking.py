@@ -229,7 +229,7 @@ def _recordings(request: Request, index: FootageIndex, volumes: Sequence[Volume]
     for token in request.recordings:
         there = any((volume.path(FOOTAGE) / token).is_dir() for volume in volumes) if "/" not in token else False
         if token not in known and not there:
-            raise OperatorError(f"there is no footage of a recording {token}")
+            raise OperatorError(f"there is no footage of a recording {token}; `nvr camera list` shows their tokens")
     return [RecordingToken(t) for t in request.recordings]
 
 

@@ -55,7 +55,7 @@ async def test_a_flipped_byte_is_named_with_its_fragment_and_time_and_known_afte
     damaged = next(f for f in store.fragments() if f.start_ns == finding.start_ns)
     assert finding.end_ns == damaged.end_ns
     outcome, found = store.check(repair=True)
-    assert (outcome.status, found[0].done) == (1, "1 damaged places are known now; the bytes stay as they are")
+    assert (outcome.status, found[0].done) == (1, "1 damaged place is known now; the bytes stay as they are")
     outcome, found = store.check()
     assert (outcome.status, outcome.known, found[0].finding.known) == (0, 1, True)
     assert store.path(row).read_bytes() == data
@@ -349,7 +349,7 @@ async def test_the_command_line_reports_for_people_and_for_machines(
     status, told = run()
     assert status == 1
     assert told.startswith(f"{CAMERA}  missing: {row.path} from 2026-01-01T00:00:00.123Z to ")
-    assert "1 findings" in told
+    assert told.endswith(" checked: 1 finding\n")
     status, told = run("--json", "--repair")
     lines = [json.loads(line) for line in told.splitlines()]
     assert status == 1
@@ -360,7 +360,7 @@ async def test_the_command_line_reports_for_people_and_for_machines(
     store.change(lambda index: index.reopen(store.rows()[-1].file_id))
     status, told = run()
     assert (status, len(told.splitlines())) == (0, 2)
-    assert told.startswith("1 files were left open by a recorder that did not end in order: the next start, or")
+    assert told.startswith("1 file was left open by a recorder that did not end in order: the next start, or")
     assert "1 mended, 0 remembered as damaged, 0 remain" in run("--repair")[1]
     assert run("--volume", "elsewhere")[0] == 2
 

@@ -124,9 +124,14 @@ def confirm(question: str, word: str, *, yes: bool) -> None:
 # Output
 
 
+def printable(text: str) -> str:
+    """On one line; what a terminal would take for a command is shown as `?`."""
+    return "".join(s if s.isprintable() else "?" for s in text)
+
+
 def print_table(columns: Sequence[str], rows: Sequence[Mapping[str, str]]) -> None:
-    """Column by column below each other, with a heading; what a terminal would take for a command is shown as `?`."""
-    shown = [{c: "".join(s if s.isprintable() else "?" for s in row[c]) for c in columns} for row in rows]
+    """Column by column below each other, with a heading."""
+    shown = [{c: printable(row[c]) for c in columns} for row in rows]
     widths = {c: max(len(c), *(len(row[c]) for row in shown)) if shown else len(c) for c in columns}
     for row in [{c: c.upper() for c in columns}, *shown]:
         print("  ".join(f"{row[c]:<{widths[c]}}" for c in columns).rstrip())

@@ -14,6 +14,7 @@ from nvr.cli.arguments import (
     given,
     print_json,
     print_table,
+    printable,
     read_password,
     recorder,
 )
@@ -253,7 +254,7 @@ def _list(arguments: argparse.Namespace) -> int:
     if arguments.check:
         wrong += [f"{row['name']}: {row['why']}" for row in rows if row["state"] == "Error"]
     for text in wrong:
-        print(f"nvr: {text}", file=sys.stderr)
+        print(f"nvr: {printable(text)}", file=sys.stderr)
     return int(arguments.check and bool(wrong))
 
 

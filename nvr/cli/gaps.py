@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from nvr.cli.arguments import add_data, print_json, print_table, recorder
+from nvr.cli.arguments import add_data, print_json, print_table, printable, recorder
 from nvr.model.errors import FormatError, OperatorError
 from nvr.model.time import NS, UtcNs, format_iso, parse_iso
 
@@ -22,11 +22,11 @@ reasons of gaps:
   packet-loss            packets were lost on the way
   storage                no volume took the footage, or not fast enough
   job-stopped            the recording job was idle, changed or outranked, or its footage was deleted
-  daemon-stopped         the recorder did not run
+  daemon-stopped         the recorder did not run, or was killed
   clock-jump             a clock was set: the time between was passed over
   configuration-changed  the camera began to send something else, or was given another address or transport
   no-event               the job records while events last, and none did
-  unknown                the recorder was killed, or the files do not say
+  unknown                the files do not say
 
 TIME is 2026-01-31T12:00:00Z, 2026-01-31, or so long before now: 24h, 7d.
 """
@@ -37,13 +37,16 @@ def add_gaps(commands: Any) -> None:
     gaps = commands.add_parser(
         "gaps",
         help="when was recorded, when not, and why not",
-        description="Shows the footage of each track and the gaps in it, with the reason of each, beside a running "
-        "recorder or without one. Before the first footage nothing is told.",
+        description="Shows the footage of each track and the gaps in it, with the reason of each, beside a\n"
+        "running recorder or without one. Before the first footage nothing is told.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     gaps.add_argument(
-        "camera", metavar="CAMERA", nargs="?", help="its name, or the token of its recording (default: all)"
+        "camera",
+        metavar="CAMERA",
+        nargs="?",
+        help="its name, or the token of its recording, job or receiver (default: all)",
     )
     gaps.add_argument("--track", metavar="TOKEN", help="only this track, VIDEO001 for example")
     gaps.add_argument("--since", metavar="TIME", help="from this time on (default: from the first footage on)")
@@ -66,13 +69,12 @@ def _gaps(arguments: argparse.Namespace) -> int:
         tracks = asked.ask("tracks", {"camera": arguments.camera or ""})
         chosen = [t for t in tracks if arguments.track in (None, t["track"])]
         if arguments.track is not None and not chosen:
-            raise OperatorError(
-                f"there is no track {arguments.track}: {', '.join(sorted({t['track'] for t in tracks}))}"
-            )
+            tokens = ", ".join(sorted({t["track"] for t in tracks}))
+            raise OperatorError(f"there is no track {arguments.track!r}; those that there are: {tokens or 'none'}")
         if awaited := sum(bool(track["awaits"]) for track in chosen):
             print(
-                f"nvr: a killed recorder has left files of {awaited} tracks open: what is in them is told when a start "
-                "of the recorder has examined them",
+                f"nvr: a killed recorder has left files of {awaited} {'track' if awaited == 1 else 'tracks'} open: "
+                "what is in them is told when a start of the recorder has examined them",
                 file=sys.stderr,
             )
         for track in chosen:
@@ -113,7 +115,7 @@ def _spans(asked: Recorder, track: Row, since_ns: UtcNs, until_ns: UtcNs | None)
 def _print(track: Row, rows: list[Row]) -> None:
     if not rows:
         return
-    print(f"{track['recording']}/{track['track']} {track['name']}".rstrip())
+    print(printable(f"{track['recording']}/{track['track']} {track['name']}").rstrip())
     print_table(
         ("from", "until", "lasts", "what"),
         [

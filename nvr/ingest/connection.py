@@ -352,5 +352,8 @@ def _reason(cause: BaseException | None) -> str:
     if isinstance(cause, ssl.SSLError) and cause.reason in ("WRONG_VERSION_NUMBER", "UNEXPECTED_MESSAGE"):
         return "it does not speak TLS on this port"
     if isinstance(cause, OSError) and cause.strerror:
+        # asyncio says "Connect call failed (address)" for whatever the system has said.
+        if cause.errno is not None and cause.strerror.startswith("Connect call failed"):
+            return os.strerror(cause.errno)
         return cause.strerror
     return str(cause) or type(cause).__name__

@@ -422,7 +422,7 @@ class Source:
         self._refusals.reset()
         self.remark = playing.remark or self._silence
         endpoint = playing.connection.endpoint
-        logger.info("receiver %s: connected to %s, %d streams", self._label(), endpoint, len(session.streams))
+        logger.info("receiver %s: connected to %s, streams: %d", self._label(), endpoint, len(session.streams))
         if self.remark is not None:
             logger.warning("receiver %s: %s", self._label(), self.remark)
         self._counted += ReceiverCounters(connects=1)

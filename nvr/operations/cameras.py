@@ -177,7 +177,10 @@ class CameraOperations:
         known_as = named(recording.token, configuration.source.name)
         if told:
             audit.info("an operator's command: camera change %s: %s", known_as, ", ".join(told))
-        return [{"camera": known_as, "changed": ", ".join(told), "warning": self._doubles(recording.token)}]
+        # Of what was changed, not of what has been so for long.
+        doubtful = name is not None or uri is not None
+        warning = self._doubles(recording.token) if doubtful else ""
+        return [{"camera": known_as, "changed": ", ".join(told), "warning": warning}]
 
     def _receiver_meant(self, recording: Recording, camera: str) -> Receiver:
         receivers = self._receivers_of(recording)

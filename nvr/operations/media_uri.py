@@ -40,6 +40,8 @@ def checked(uri: str, protocol: TransportProtocol) -> str:
         raise BadConfiguration(
             f"{without_credentials(uri)} is no rtsp:// or rtsps:// URI; http:// needs --transport http"
         )
+    if "://" not in uri:
+        raise BadConfiguration("MediaUri: does not begin with rtsp:// or rtsps://")
     # MediaUri is an xs:anyURI: what is none would spoil every later answer that holds it.
     try:
         return str(any_uri().parse(uri))

@@ -69,7 +69,8 @@ def mend(disk: Disk, volume: Volume, index: FootageIndex, repair: Repair, examin
         return Mended("it has been deleted meanwhile")
     if repair.kind is Kind.CHECKSUM:
         index.know_damage(repair.damage)
-        return Mended(f"{len(repair.damage)} damaged places are known now; the bytes stay as they are")
+        places = "1 damaged place is" if len(repair.damage) == 1 else f"{len(repair.damage)} damaged places are"
+        return Mended(f"{places} known now; the bytes stay as they are")
     if repair.kind is Kind.MISSING:
         if row.state is not FileState.CLOSED or volume.path(row.path).exists():
             return Mended("it is there again")

@@ -14,6 +14,7 @@ from nvr.cli.cameras import in_units
 from nvr.model.recording import Recording
 from nvr.model.time import NS
 from nvr.model.tokens import AUDIO001
+from nvr.operations.access import Recorder
 from nvr.storage.changes import Deletion, StoredConfiguration
 from nvr.storage.configuration import ConfigurationStore
 from tests.support.commands import status_of
@@ -160,3 +161,17 @@ def test_footage_that_is_removed_while_no_recorder_runs_is_deleted_by_the_next_o
 )
 def test_a_retention_time_is_shown_as_it_can_be_given(duration_ns: int, text: str) -> None:
     assert in_units(duration_ns) == text
+
+
+def test_a_name_of_several_lines_stays_on_one_line_of_what_is_told(
+    data: tuple[str, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert status_of("camera", "change", "yard", "--name", "a\nb", *data) == 0
+    wrong = {"name": "a\nb", "state": "Error", "why": "away", "transport": "", "asked": "tcp", "next_attempt_ns": ""}
+    row = wrong | dict.fromkeys(("recording", "job", "receiver", "oldest", "retention_ns", "uri"), "")
+    monkeypatch.setattr(Recorder, "ask", lambda _, command, arguments: [row] if command == "camera list" else [])
+    capsys.readouterr()
+    assert status_of("camera", "list", "--check", *data) == 1
+    told = capsys.readouterr()
+    assert told.out.splitlines()[1].startswith("a?b ")
+    assert told.err == "nvr: a?b: away\n"

@@ -37,7 +37,7 @@ def test_what_a_killed_recorder_left_open_is_told_as_not_told_yet(
     try:
         index.shut()
         assert status_of("gaps", CAMERA.recording, *data) == 0
-        assert "left files of 1 tracks open" in capsys.readouterr().err
+        assert "left files of 1 track open" in capsys.readouterr().err
     finally:
         index = SqlFootageIndex.open(Path(data[1]) / "index.db")
         index.put(newest)
@@ -97,7 +97,7 @@ def test_a_range_is_cut_out_and_told_for_machines(data: tuple[str, str], capsys:
     ("arguments", "status", "told"),
     [
         (("gate",), 1, "there is no camera 'gate'"),
-        (("--track", "VIDEO002"), 2, "there is no track VIDEO002: AUDIO001, META001, VIDEO001"),
+        (("--track", "VIDEO002"), 2, "there is no track 'VIDEO002'; those that there are: AUDIO001, META001, VIDEO001"),
         (("--since", "yesterday"), 2, "'yesterday' is no time such as"),
         (("--since", "1h", "--until", "2h"), 2, "--since is not before --until"),
     ],

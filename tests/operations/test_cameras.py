@@ -54,6 +54,17 @@ async def test_a_second_camera_of_the_same_name_or_stream_is_told(house: Command
     assert "secret" not in same["warning"]
 
 
+async def test_a_change_of_something_else_does_not_tell_again_what_two_cameras_have_in_common(
+    house: CommandHouse,
+) -> None:
+    await house.cameras.add("yard", "rtsp://192.0.2.2/")
+    await house.cameras.add("gate", "rtsp://192.0.2.2/")
+    for given in ({"retention_ns": str(NS)}, {"transport": "udp"}, {"user": "u", "password": "p"}):
+        assert (await house.ask("camera change", camera="gate", **given))[0]["warning"] == ""
+    renamed = (await house.ask("camera change", camera="gate", name="door"))[0]
+    assert "(yard) records the same stream" in renamed["warning"]
+
+
 async def test_a_uri_of_another_kind_is_refused_in_the_words_of_the_command(house: CommandHouse) -> None:
     with pytest.raises(Refused, match=r"http://192\.0\.2\.1/s is no rtsp:// .* --transport http$"):
         await house.cameras.add("yard", "http://u:secret@192.0.2.1/s")

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nvr.ingest.endpoint import Endpoint
+from nvr.model.errors import BadConfiguration
 from nvr.model.receiver import TransportProtocol
 from nvr.operations import media_uri
 
@@ -32,6 +33,12 @@ def test_any_user_and_password_come_back_as_they_were_typed(user: str, password:
     assert (endpoint.username, endpoint.password) == (user, password)
     assert endpoint.uri == "rtsp://192.0.2.1/s"
     assert unquote(media_uri.credentials(uri)) == f"{user}:{password}"
+
+
+@pytest.mark.parametrize("uri", ["192.0.2.1:554/s", "user:secret@192.0.2.1/s", "rtsp:/192.0.2.1/s", "camera"])
+def test_an_address_without_a_scheme_is_told_as_such_and_not_shown(uri: str) -> None:
+    with pytest.raises(BadConfiguration, match=r"^MediaUri: does not begin with rtsp:// or rtsps://$"):
+        media_uri.checked(uri, TransportProtocol.RTSP)
 
 
 @pytest.mark.parametrize(
