@@ -121,7 +121,8 @@ async def test_gstreamer_receives_every_image_whatever_its_size(
     of extensions."""
     assert GST is not None
     video = pictures("JPEG", width, 96 if width == 160 else 64)
-    await house.record(VIDEO001, video, START + COUNT * NS // 25)
+    # A plain player ends by its own clock where the range ends, whatever has come by then: far behind the last image.
+    await house.record(VIDEO001, video, START + (COUNT * NS // 25 if onvif else 60 * NS))
     out = tmp_path / "received.jpegs"
     onvif_mode = ("onvif-mode=true", "onvif-rate-control=false", "buffer-mode=none", "!", "rtponvifparse")
     until = ("!", "identity", f"eos-after={COUNT}")  # which ends the stream in place of the image with that number
