@@ -131,7 +131,7 @@ class _Line:
 
     def ask(self, request: bytes) -> Response:
         """Raises SourceError for a refusal."""
-        self._socket.sendall(request)
+        self._send(request)
         while True:
             while not self._answers:
                 self._read()
@@ -142,7 +142,7 @@ class _Line:
     def _taken(self, answer: Response) -> bool:
         """False where the server wants to know first who asks. Raises SourceError for a refusal."""
         if answer.status == 401 and (again := self.client.again(answer, self.now_ns())) is not None:
-            self._socket.sendall(again)
+            self._send(again)
             return False
         if not answer.ok:
             raise SourceError(f"{self.client.uri} answers {answer.status} {answer.reason}")
@@ -154,10 +154,19 @@ class _Line:
             while self._packets:
                 yield self._packets.popleft()
             if self.now_ns() >= self.client.keep_alive_at_ns:
-                self._socket.sendall(self.client.keep_alive(self.now_ns()))
+                self._send(self.client.keep_alive(self.now_ns()))
             self._read()
             while self._answers:
                 self._taken(self._answers.popleft())
+
+    def _send(self, request: bytes) -> None:
+        try:
+            self._socket.sendall(request)
+        except OSError as e:
+            raise self._lost(e) from e
+
+    def _lost(self, why: OSError) -> SourceError:
+        return SourceError(f"the connection to {self.client.uri} is lost: {why}")
 
     def _read(self) -> None:
         try:
@@ -165,7 +174,7 @@ class _Line:
         except TimeoutError as e:
             raise SourceError(f"nothing has come from {self.client.uri} for {SILENCE_S:.0f} s") from e
         except OSError as e:
-            raise SourceError(f"the connection to {self.client.uri} is lost: {e}") from e
+            raise self._lost(e) from e
         if not data:
             raise SourceError(f"{self.client.uri} has ended the connection")
         for event in self.client.receive(data):

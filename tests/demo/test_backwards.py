@@ -86,3 +86,13 @@ async def test_what_goes_wrong_is_told_without_the_password(serve: Serve) -> Non
         with pytest.raises(SourceError, match=why) as error:
             await asyncio.to_thread(groups_backwards, wrong)
         assert not re.search("secret|guess", str(error.value))
+
+
+@pytest.mark.parametrize(("reads", "why"), [(False, "is lost"), (True, "has ended the connection")])
+def test_a_server_that_is_gone_is_told(monkeypatch: pytest.MonkeyPatch, reads: bool, why: str) -> None:
+    here, there = socket.socketpair()
+    with here, there:
+        monkeypatch.setattr("nvr.demo.backwards.socket.create_connection", lambda *_: here)
+        there.shutdown(socket.SHUT_WR if reads else socket.SHUT_RDWR)
+        with pytest.raises(SourceError, match=why):
+            groups_backwards("rtsp://watcher:secret@127.0.0.1/replay/rec-1")
