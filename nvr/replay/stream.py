@@ -148,7 +148,8 @@ class Wire(asyncio.Protocol):
     async def close(self, deadline_s: float) -> None:
         if self._transport is None:
             return
-        self._transport.close()
+        if not self._transport.is_closing():  # closed a second time, a TLS transport of asyncio breaks
+            self._transport.close()
         try:
             async with asyncio.timeout(deadline_s):
                 await self._gone.wait()

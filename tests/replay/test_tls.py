@@ -16,6 +16,7 @@ from nvr.http.settings import tls_context
 from nvr.model.errors import OperatorError
 from nvr.model.tokens import VIDEO001
 from nvr.replay.server import RtspServer
+from nvr.replay.stream import Wire
 from tests.replay.test_players import House, annex_b, house
 from tests.support.footage import encoded_h264
 from tests.support.rtp_streams import nals_of
@@ -78,6 +79,34 @@ async def test_old_versions_and_plain_text_are_refused_and_nobody_else_is_distur
     writer.write(b"OPTIONS * RTSP/1.0\r\nCSeq: 1\r\n\r\n")
     assert (await reader.readline()).startswith(b"RTSP/1.0 200")
     writer.close()
+
+
+async def test_a_connection_may_be_closed_by_several_and_cut_behind_that(tmp_path: Path) -> None:
+    """As the two legs of a tunnel do with each other, in whatever order they end."""
+    made = await asyncio.to_thread(own_certificate, tmp_path)
+    accepted: asyncio.Queue[Wire] = asyncio.Queue()
+    gone = asyncio.Event()
+    server = await asyncio.get_running_loop().create_server(
+        lambda: Wire(1 << 16, gone.set, accepted.put_nowait),
+        "127.0.0.1",
+        0,
+        ssl=tls_context(made.certificate, made.key),
+    )
+    port = server.sockets[0].getsockname()[1]
+    context = ssl.create_default_context(cafile=str(made.certificate))
+    _, writer = await asyncio.open_connection("localhost", port, ssl=context)
+    wire = await accepted.get()
+    for _ in range(2):
+        await wire.close(0)  # the client does not answer in no time
+    wire.abort()
+    assert wire.buffered == 0
+    await gone.wait()
+    wire.abort()
+    writer.close()
+    with contextlib.suppress(ConnectionError):
+        await writer.wait_closed()
+    server.close()
+    await server.wait_closed()
 
 
 async def test_an_address_that_is_taken_is_told_with_the_setting_that_chooses_another(house: House) -> None:
