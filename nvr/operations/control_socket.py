@@ -93,10 +93,10 @@ class ControlSocket:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             async with asyncio.timeout(_TIMEOUT_S):
-                request = json.loads(await reader.readline())
+                command, arguments = _parsed(await reader.readline())
                 answer: dict[str, Any]
                 try:
-                    answer = {"ok": await self._operations.run(request["command"], request["arguments"])}
+                    answer = {"ok": await self._operations.run(command, arguments)}
                 except NvrError as e:
                     answer = {"error": str(e)}
                 writer.write(json.dumps(answer).encode() + b"\n")
@@ -105,6 +105,15 @@ class ControlSocket:
             log.warning("control socket: request dropped: %s", e)
         finally:
             writer.close()
+
+
+def _parsed(line: bytes) -> tuple[str, dict[str, str]]:
+    """Command and arguments, all of them text. Raises ValueError, LookupError, TypeError where it is no request."""
+    request = json.loads(line)
+    command, arguments = request["command"], dict(request["arguments"])
+    if not all(isinstance(text, str) for text in (command, *arguments.values())):
+        raise ValueError("command and arguments are not all text")
+    return command, arguments
 
 
 def ask_daemon(data: Path, command: str, arguments: Mapping[str, str]) -> list[Row] | None:

@@ -1,8 +1,9 @@
 """Files lost in the middle of a run: what was recorded before and behind them are two runs, and the rows say why.
 
 Nothing is written to the files that are left. They tell what is needed: a run has every place from 0 on, so where one
-is missing between two that are there, a file is lost. (Rules delete from the beginning of a track: the places before
-the first one that is there say nothing.) So the index comes to the same again when it is made from the files.
+is missing between two that are there, a file is lost. (Rules delete from the beginning of a track, or of what a volume
+has of it: the places before the first one that is there say nothing.) So the index comes to the same again when it is
+made from the files.
 
 The section behind the last hole keeps the id of the run, because that may be going on; each one before it gets an id
 made of the run's and of the place of its own last file.

@@ -168,7 +168,7 @@ def test_a_volume_that_the_settings_do_not_name_any_more_is_told(recorded: Path,
         status, answer = health(daemon)
         assert (status, answer["status"]) == (200, "degraded")
         assert str(data / "volumes" / "default") in json.dumps(answer)
-        assert "is not among the configured volumes" in daemon.log
+        assert daemon.has_logged("is not among the configured volumes")
         assert daemon.stop() == 0
     message = refused(run_nvr("catalog", "rebuild", "--data", str(data), "--config", f"{data}.toml"))
     assert str(data / "volumes" / "default") in message
@@ -223,7 +223,7 @@ def test_a_full_disk_is_told_and_recording_goes_on_when_there_is_space(tmp_path:
             until(lambda: health(daemon)[0] == 200, "the volume is taken again")
             until(lambda: set(video_files_of(volume)) - before, "recording goes on")
             flow.set_idle(job, recording)
-            assert "full" in daemon.log
+            assert daemon.has_logged("full")
             assert daemon.stop() == 0
 
 

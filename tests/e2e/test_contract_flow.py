@@ -96,7 +96,7 @@ def test_a_recording_is_set_up_started_outranked_stopped_and_kept_by_its_jobs(tm
         assert device.SystemReboot()
         daemon.wait_ready()
         assert daemon.process.pid == process
-        assert "asked for a restart" in daemon.log
+        assert daemon.has_logged("asked for a restart")
         after = everything(daemon)
         changed_receiver = next(r for r in before["receivers"] if r["Token"] == spare)
         changed_receiver["Configuration"] |= {"MediaUri": "rtsp://127.0.0.1:9/changed", "Mode": "NeverConnect"}

@@ -11,7 +11,6 @@ import requests
 from tests.e2e.test_restart import device_of
 from tests.support.daemon import DaemonProcess
 from tests.support.discovery import Client, free_port, probe
-from tests.support.flow import until
 from tests.support.soap_http import SOAP_TYPE, envelope
 
 pytestmark = pytest.mark.timeout(120)
@@ -96,7 +95,7 @@ async def test_a_daemon_on_loopback_alone_is_not_found_unless_an_interface_is_ch
             device = await asyncio.to_thread(device_of, daemon)
             system = (await asyncio.to_thread(device.GetServiceCapabilities)).System
             assert (system.DiscoveryBye, system.DiscoveryNotSupported) == (False, True)
-            assert "discovery is off" in daemon.log
+            assert await asyncio.to_thread(daemon.has_logged, "discovery is off")
         finally:
             assert await asyncio.to_thread(daemon.stop) == 0
         assert group.rest() == ["Probe"], "the question of the client is all that the group has heard"
@@ -105,5 +104,5 @@ async def test_a_daemon_on_loopback_alone_is_not_found_unless_an_interface_is_ch
 
 def test_an_interface_that_does_not_exist_is_told_to_the_operator_and_stops_nothing(tmp_path: Path) -> None:
     with DaemonProcess(tmp_path / "data", '[discovery]\ninterfaces = ["nosuch0"]\nmaximum_delay = "0s"\n') as daemon:
-        until(lambda: "the host has no interface nosuch0 now" in daemon.log, "a line in the log")
+        assert daemon.has_logged("the host has no interface nosuch0 now")
         assert daemon.stop() == 0

@@ -107,7 +107,7 @@ async def test_a_camera_is_added_moved_to_tcp_watched_over_and_removed(
 
         assert "last administrator" in await operator.types("user", "remove", ADMIN, status=1)
         for line in (f"camera change {row['recording']} (yard): credentials", "with its footage"):
-            assert line in daemon.log
+            assert await asyncio.to_thread(daemon.has_logged, line)
+        assert daemon.stop() == 0
         assert "right" not in daemon.log
         assert "wrong" not in daemon.log
-        assert daemon.stop() == 0

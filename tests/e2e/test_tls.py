@@ -56,7 +56,7 @@ def test_tls_with_a_self_signed_certificate_that_lasts_over_a_restart(tmp_path: 
         assert all(a.startswith(where) for a in addresses)
         assert b'TLS1.2="true"' in answer.stdout
         assert_replay_uri_is_rtsps(daemon, where, ca_file)
-        assert "self-signed certificate has been made" in daemon.log
+        assert daemon.has_logged("self-signed certificate has been made")
         assert "BEGIN PRIVATE KEY" not in daemon.log
         before = ssl.get_server_certificate(("127.0.0.1", int(port or 0)))
     with DaemonProcess(data, CONFIG) as daemon:

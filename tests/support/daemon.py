@@ -46,6 +46,7 @@ class DaemonProcess:
             env={**os.environ, "NVR_ADMIN_PASSWORD": PASSWORD},
         )
         self._log: list[str] = []
+        self._came = threading.Condition()
         self._reader = threading.Thread(target=self._collect, daemon=True)
         self._reader.start()
         if wait:
@@ -69,11 +70,21 @@ class DaemonProcess:
 
     def _collect(self) -> None:
         assert self.process.stderr is not None
-        self._log.extend(self.process.stderr)
+        for line in self.process.stderr:
+            with self._came:
+                self._log.append(line)
+                self._came.notify_all()
 
     @property
     def log(self) -> str:
+        """What has come of it. All of it once the daemon has ended; while it runs, an answer may be here before a line
+        that was logged ahead of it: `has_logged`."""
         return "".join(self._log)
+
+    def has_logged(self, text: str) -> bool:
+        """Waits for it."""
+        with self._came:
+            return self._came.wait_for(lambda: text in self.log, self._timeout_s)
 
     def service(self, name: str) -> str:
         """Address of a service: device, recording, search, replay, receiver."""
@@ -106,7 +117,7 @@ class DaemonProcess:
         self._close()
 
     def _close(self) -> None:
-        self._reader.join(5)
+        self._reader.join(self._timeout_s)
         for stream in (self.process.stdout, self.process.stderr):
             if stream is not None:
                 stream.close()
