@@ -6,7 +6,15 @@ import logging
 
 import pytest
 
-from tests.support.soap_house import SoapHouse, create_recording, recording_of
+from tests.support.soap_house import (
+    SoapHouse,
+    create_recording,
+    job_of,
+    job_request,
+    receiver_of,
+    receiver_request,
+    recording_of,
+)
 
 DELETE = "<trc:DeleteRecording><trc:RecordingToken>{}</trc:RecordingToken></trc:DeleteRecording>"
 
@@ -25,6 +33,22 @@ async def test_a_change_is_told_with_its_user_and_its_objects(
     created, deleted = audited(caplog)
     assert created == f"user 'administrator' at test: CreateRecording RecordingToken={token}"
     assert deleted == f"user 'administrator' at test: DeleteRecording RecordingToken='{token}'"
+
+
+@pytest.mark.parametrize("mode", ["Idle", "Active"])
+async def test_the_mode_that_a_job_or_a_receiver_is_set_to_is_told_and_a_wrong_one_is_not(
+    house: SoapHouse, caplog: pytest.LogCaptureFixture, mode: str
+) -> None:
+    job, receiver = await job_of(house, await recording_of(house)), await receiver_of(house)
+    caplog.set_level(logging.INFO, "nvr.audit")
+    for given in (mode, "secret"):
+        await house.send(job_request("SetRecordingJobMode", job, f"<trc:Mode>{given}</trc:Mode>"))
+    await house.send(receiver_request("SetReceiverMode", receiver, "<trv:Mode>NeverConnect</trv:Mode>"))
+    told = [line.partition(": ")[2] for line in audited(caplog)]
+    assert told[0] == f"SetRecordingJobMode JobToken='{job}' Mode='{mode}'"
+    assert "is refused" in told[1]
+    assert told[2] == f"SetReceiverMode ReceiverToken='{receiver}' Mode='NeverConnect'"
+    assert "secret" not in caplog.text
 
 
 async def test_a_refused_change_is_told_with_its_fault_and_forges_no_line(
