@@ -129,12 +129,16 @@ def printable(text: str) -> str:
     return "".join(s if s.isprintable() else "?" for s in text)
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Mapping[str, str]]) -> None:
-    """Column by column below each other, with a heading."""
+def print_table(columns: Sequence[str], rows: Sequence[Mapping[str, str]], below: str = "") -> None:
+    """Column by column below each other, with a heading. `below` is what stands on a line of its own below its row,
+    where it is not empty."""
     shown = [{c: printable(row[c]) for c in columns} for row in rows]
     widths = {c: max(len(c), *(len(row[c]) for row in shown)) if shown else len(c) for c in columns}
-    for row in [{c: c.upper() for c in columns}, *shown]:
+    print("  ".join(f"{c.upper():<{widths[c]}}" for c in columns).rstrip())
+    for row, text in zip(shown, rows, strict=True):
         print("  ".join(f"{row[c]:<{widths[c]}}" for c in columns).rstrip())
+        if below and text[below]:
+            print(f"    {printable(text[below])}")
 
 
 def print_json(rows: Iterable[Mapping[str, object]]) -> None:

@@ -249,8 +249,8 @@ def _list(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(map(_as_json, rows))
     else:
-        columns = ("name", "state", "media", "recording", "job", "receiver", "oldest", "kept", "uri", "why")
-        print_table(columns, [{**row, **_in_words(row)} for row in rows])
+        columns = ("name", "state", "media", "oldest", "kept", "uri", "recording", "job", "receiver")
+        print_table(columns, [{**row, **_in_words(row)} for row in rows], below="why")
     if arguments.check:
         wrong += [f"{row['name']}: {row['why']}" for row in rows if row["state"] == "Error"]
     for text in wrong:

@@ -338,7 +338,7 @@ class Retention:
             counted = self.deleted[rule]
             counted.files += len(rows)
             counted.bytes += sum(row.size for row in rows)
-            log.info("%d files from %s on are deleted (%s)", len(rows), rows[0].path, rule)
+            log.info("deleted (%s): %s and what follows it, files: %d", rule, rows[0].path, len(rows))
             await self._footage.remove(rows)
             return len(rows)
 

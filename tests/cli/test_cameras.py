@@ -173,5 +173,8 @@ def test_a_name_of_several_lines_stays_on_one_line_of_what_is_told(
     capsys.readouterr()
     assert status_of("camera", "list", "--check", *data) == 1
     told = capsys.readouterr()
-    assert told.out.splitlines()[1].startswith("a?b ")
+    heading, listed, why = told.out.splitlines()
+    assert heading.split()[:2] == ["NAME", "STATE"]
+    assert listed.startswith("a?b ")
+    assert why == "    away"
     assert told.err == "nvr: a?b: away\n"
