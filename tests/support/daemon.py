@@ -117,7 +117,7 @@ class DaemonProcess:
         self._close()
 
     def _close(self) -> None:
-        self._reader.join(self._timeout_s)
+        self._reader.join(20)
         for stream in (self.process.stdout, self.process.stderr):
             if stream is not None:
                 stream.close()
