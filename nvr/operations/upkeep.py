@@ -48,7 +48,8 @@ class UpkeepOperations:
         """What is wrong, one row each; none while all is well."""
         if not self._running:
             return [{"what": "the recorder is not running: nothing is recorded"}]
-        return [{"what": text} for text in self._health()]
+        # Where no volume takes footage, what is wrong with each is a problem and a warning.
+        return [{"what": text} for text in dict.fromkeys(self._health())]
 
     async def volumes(self) -> list[Row]:
         """The volumes in use."""
