@@ -209,18 +209,18 @@ async def test_a_pause_point_may_be_given_in_normal_play_time(serve: Serve, aske
     client, hands = await playing_slowly(serve, Range="npt=0-")
     answer = await client.request("PAUSE", PATH, Range=asked)
     assert (answer.status, answer["Range"]) == (200, told)
-    last = {"npt=1.5": b"P1", "npt=0:00:02-": b"P1", "npt=3.5-": b".."}[asked]
+    before = [b"I0..", b"..", b"P1", b"P2", b"I3..", b".."][: 6 if asked == "npt=3.5-" else 3]
 
     def played() -> list[bytes]:
         return [bytes(e.payload) for e in client.log if isinstance(e, Packet)]
 
-    hands.advance(5 * 10**9)
-    while played()[-1] != last:
+    while len(played()) < len(before):
+        hands.advance(10**9)
         await client.request("OPTIONS", "*")
     for _ in range(20):
         hands.advance(10**9)
         await client.request("OPTIONS", "*")
-    assert played()[-1] == last, "nothing behind the pause point"
+    assert played() == before, "nothing behind the pause point"
     after = {"npt=1.5": "P2:", "npt=0:00:02-": "P2:", "npt=3.5-": "P4:"}[asked]
     assert (await client.request("PLAY", PATH, Rate_Control="no")).status == 200
     assert flags_of(await client.packets(1)) == after
