@@ -159,12 +159,12 @@ class Course:
             run = next_run(timeline, run)
         return None
 
-    def needs_clean(self, run: Run) -> bool:
+    def needs_clean(self, run: Run) -> Search[bool]:
         """Whether a run that does not begin with a clean point is played from its first one only: where there is one,
-        and where without it nothing can be decoded. Looks over 10 minutes at most, whatever has been read."""
-        if _at_once(self._first_clean(run, run.start_ns)) is not None:
+        and where without it nothing can be decoded. Looks over 10 minutes at most."""
+        if (yield from self._first_clean(run, run.start_ns)) is not None:
             return True
-        return _at_once(self._without_clean(run, run.start_ns)) is None
+        return (yield from self._without_clean(run, run.start_ns)) is None
 
     def _clean_before(self, run: Run, at_ns: UtcNs) -> Search[Beginning | None]:
         for ref in self._footage.fragments_before(at_ns + 1, run_id=run.run_id):
@@ -216,12 +216,3 @@ class Course:
                 if wanted(place):
                     return Beginning(run, ref, index, fragment)
         return None
-
-
-def _at_once(search: Search[_T]) -> _T:
-    while True:
-        try:
-            next(search)
-        except StopIteration as e:
-            found: _T = e.value
-            return found

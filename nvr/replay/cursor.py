@@ -111,6 +111,8 @@ class ForwardCursor:
         self._broken = True
         """The next fragment starts a section: another run, or something before it could not be read."""
         self._needs_clean = self._video
+        self._asked: tuple[FragmentRef, Search[bool]] | None = None
+        """The fragment that comes next, and the search that tells whether a clean point is waited for."""
         self._seen_ns: UtcNs = from_ns - 1
         """Greatest time of presentation read so far in this section."""
         self._pending: Unit | None = None
@@ -145,6 +147,8 @@ class ForwardCursor:
             elif self._spent():
                 self.unfinished = True
                 return
+            elif self._asked is not None:
+                self._go_on_asking(*self._asked)
             elif self._run is None:
                 if not self._begin(timeline):
                     return
@@ -276,20 +280,32 @@ class ForwardCursor:
             self._broken = True
             self._needs_clean = self._video
         if self._needs_clean and ref.first_of_run and not ref.clean_point:
-            self._needs_clean = self._course.needs_clean(self._run)
+            self._asked = ref, self._course.needs_clean(self._run)
+        else:
+            self._read(ref)
+        return True
+
+    def _go_on_asking(self, ref: FragmentRef, search: Search[bool]) -> None:
+        """Where the search stops because enough has been read, `_spent` holds as well."""
+        try:
+            next(search)
+        except StopIteration as e:
+            self._needs_clean, self._asked = e.value, None
+            self._read(ref)
+
+    def _read(self, ref: FragmentRef) -> None:
         if self._next_intra_ns is not None and ref.end_ns <= self._next_intra_ns and not self._broken:
             # No picture of it is wanted, only the time that it covers.
             self._last = ref
             self._seen_ns = max(self._seen_ns, ref.end_ns - 1)
             self._cover(ref)
-            return True
+            return
         fragment = self._course.open(ref)
         self._last, last = ref, self._last
         if fragment is None:
             self._lose()
         else:
             self._load(ref, fragment, 0, last)
-        return True
 
     def _lose(self) -> None:
         """What comes next cannot be read, or has been deleted meanwhile."""

@@ -157,6 +157,26 @@ async def test_a_play_that_looks_far_for_its_beginning_lets_others_have_their_tu
         readers.close()
 
 
+@pytest.mark.parametrize("clean", [False, True])
+def test_whether_a_run_is_played_from_its_first_picture_is_looked_for_in_turns(clean: bool) -> None:
+    """It begins without a clean point: played whole where it has none, as of an encoder that refreshes gradually."""
+    track = MemoryTrack().starting_at(TEN).with_gop(["I0", "P1"]).with_gap(TEN + 60 * NS)
+    for i in range(100):
+        track.with_gop([f"R{i}"], clean=clean and i == 90)
+    track.with_end()
+    plan = Plan([PlanTrack(0, track, TrackType.VIDEO)], [track.timeline], Selection(TEN))
+    found: list[Unit] = []
+    units: list[Unit] = []
+    while not found or units or plan.more:
+        before = track.reads
+        units = plan.next_units([track.timeline], 1 << 20)
+        found += units
+        assert track.reads - before <= BATCH_READS + 2
+    names = [bytes(u.data).decode() for u in found]
+    assert names == ["I0", "P1", *(f"R{i}" for i in range(90 if clean else 0, 100))]
+    assert [u.end for u in found] == [False, True, *[False] * (len(found) - 3), True]
+
+
 def test_a_beginning_that_is_not_there_is_looked_for_once() -> None:
     track = clips()
     track.unreadable = set(range(100))
