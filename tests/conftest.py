@@ -8,6 +8,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.support.official_schema import OfficialSchemas, official_schemas
+from tests.support.priority import give_up_real_time
+
+give_up_real_time()
 
 # A busy machine is no finding: property tests are judged by what they find, not by how long an example takes. The suite
 # tries the same examples every time; NVR_TEST_EXAMPLES=random looks for new ones, as `make fuzz` does.

@@ -84,17 +84,11 @@ async def test_an_onvif_client_shows_each_picture_in_both_directions(stocked: St
 
 
 async def test_an_onvif_client_with_rate_control_is_shown_each_picture(stocked: Stocked) -> None:
-    """Three at once. That pictures come at their pace is shown elsewhere, by a clock that is turned by hand. By UDP it
-    works as well, but not on a machine so slow that GStreamer 1.22 flushes before it has read what has come."""
+    """That pictures come at their pace is shown elsewhere, by a clock that is turned by hand. By UDP it works as well,
+    but not on a machine so slow that GStreamer 1.22 flushes before it has read what has come."""
     forward: Seek = ("1.0", str(START + 2_310_000_000), "-", "all", "36"), [*range(20, 37)]
-    onwards: Seek = ("1.0", str(START + 510_000_000), str(START + 2 * NS), "key", "10"), [0, 10]
     reverse: Seek = ("-1.0", str(START + 23_600_000_000), str(START), "all", "30"), [*range(36, 29, -1)]
-    key: Seek = ("-1.0", str(END + NS), str(START), "key", "40"), [50, 40]
-    await asyncio.gather(
-        shown(stocked, "tcp", "yes", [forward, reverse]),
-        shown(stocked, "rtsps", "yes", [key]),
-        shown(stocked, "tunnel at the HTTP port", "yes", [reverse, onwards]),
-    )
+    await shown(stocked, "tcp", "yes", [forward, reverse])
 
 
 @pytest.mark.skipif(GST is None, reason="gst-launch-1.0 (gstreamer1.0-tools) is not installed")
